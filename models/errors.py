@@ -1,0 +1,267 @@
+"""Every error that Graftwork raises on purpose, in one tree.
+
+    GraftworkError                      500 internal
+    |- InputError                       one row or one request that cannot be answered as it stands
+    |  |- EmptyBody, InvalidJson, JsonTooDeep, InvalidUtf8, InvalidUnicode, InvalidBase64, NonFinite   400
+    |  |- InvalidParameter                                                                             400
+    |  |- BodyTooLarge, TextTooLong, ImageTooManyPixels, TooManyInstances                              413
+    |  |- FormatNotAllowed, UnsupportedMediaType                                                       415
+    |  `- InvalidInstances, EmptyText, ContextLengthExceeded, ImageTruncated, ImageUndecodable,
+    |     AspectRatio, WorkerCrashed                                                                   422
+    |- NotFound                         RouteNotFound, ModelNotFound, VersionNotFound, BackboneNotFound   404
+    |  `- MethodNotAllowed                                                                             405
+    |- Conflict                         VersionInUse                                                   409
+    |- DatasetInvalid                   what the user's data lacks, with file and line                 422
+    |- VersionCorrupt                   a version on disk that must not be served                      422
+    |- StorageFailed                    the repository cannot be written                               507
+    |- Unavailable                      Overloaded, NotReady, WorkerLost (with Retry-After)             503
+    `- DeadlineExceeded                                                                                504
+
+``status`` is the HTTP status, ``code`` the stable name that clients may match on; both are part of the API. A message
+names the cure and never holds a path, a class name or a traceback: it is shown to callers as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+
+
+class GraftworkError(Exception):
+    """Base of the tree.
+
+    Args:
+        message: one line for the caller, naming the cure.
+    """
+
+    status = 500
+    code = "internal"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InputError(GraftworkError):
+    status = 422
+    code = "invalid_input"
+
+
+class EmptyBody(InputError):
+    status = 400
+    code = "empty_body"
+
+
+class InvalidJson(InputError):
+    status = 400
+    code = "invalid_json"
+
+
+class JsonTooDeep(InputError):
+    status = 400
+    code = "json_too_deep"
+
+
+class InvalidUtf8(InputError):
+    status = 400
+    code = "invalid_utf8"
+
+
+class InvalidUnicode(InputError):
+    status = 400
+    code = "invalid_unicode"
+
+
+class InvalidBase64(InputError):
+    status = 400
+    code = "invalid_base64"
+
+
+class NonFinite(InputError):
+    status = 400
+    code = "non_finite"
+
+
+class InvalidParameter(InputError):
+    status = 400
+    code = "invalid_parameter"
+
+
+class BodyTooLarge(InputError):
+    status = 413
+    code = "body_too_large"
+
+
+class TextTooLong(InputError):
+    status = 413
+    code = "text_too_long"
+
+
+class ImageTooManyPixels(InputError):
+    status = 413
+    code = "image_too_many_pixels"
+
+
+class TooManyInstances(InputError):
+    status = 413
+    code = "too_many_instances"
+
+
+class FormatNotAllowed(InputError):
+    status = 415
+    code = "format_not_allowed"
+
+
+class UnsupportedMediaType(InputError):
+    status = 415
+    code = "unsupported_media_type"
+
+
+class InvalidInstances(InputError):
+    code = "invalid_instances"
+
+
+class EmptyText(InputError):
+    code = "empty_text"
+
+
+class ContextLengthExceeded(InputError):
+    code = "context_length_exceeded"
+
+
+class ImageTruncated(InputError):
+    code = "image_truncated"
+
+
+class ImageUndecodable(InputError):
+    code = "image_undecodable"
+
+
+class AspectRatio(InputError):
+    code = "aspect_ratio"
+
+
+class WorkerCrashed(InputError):
+    code = "worker_crashed"
+
+
+class NotFound(GraftworkError):
+    status = 404
+    code = "not_found"
+
+
+class RouteNotFound(NotFound):
+    code = "route_not_found"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class VersionNotFound(NotFound):
+    code = "version_not_found"
+
+
+class BackboneNotFound(NotFound):
+    code = "backbone_not_found"
+
+
+class MethodNotAllowed(NotFound):
+    status = 405
+    code = "method_not_allowed"
+
+
+class Conflict(GraftworkError):
+    status = 409
+    code = "conflict"
+
+
+class VersionInUse(Conflict):
+    code = "version_in_use"
+
+
+class DatasetInvalid(GraftworkError):
+    """What the user's data lacks.
+
+    Args:
+        message: one line naming the cure.
+        file: the file that is at fault, as the user named it.
+        line: 1-based line in that file.
+    """
+
+    status = 422
+    code = "dataset_invalid"
+
+    def __init__(self, message: str, *, file: str | None = None, line: int | None = None) -> None:
+        where = "" if file is None else f"{file}: " if line is None else f"{file}:{line}: "
+        super().__init__(where + message)
+        self.file = file
+        self.line = line
+
+
+class VersionCorrupt(GraftworkError):
+    status = 422
+    code = "version_corrupt"
+
+
+class StorageFailed(GraftworkError):
+    status = 507
+    code = "storage_failed"
+
+
+class Unavailable(GraftworkError):
+    """The server cannot answer now, but may soon.
+
+    Args:
+        message: one line.
+        retry_after_seconds: when a new try makes sense; sent as ``Retry-After``.
+    """
+
+    status = 503
+    code = "unavailable"
+
+    def __init__(self, message: str, *, retry_after_seconds: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Overloaded(Unavailable):
+    code = "overloaded"
+
+
+class NotReady(Unavailable):
+    code = "not_ready"
+
+
+class WorkerLost(Unavailable):
+    code = "worker_lost"
+
+
+class DeadlineExceeded(GraftworkError):
+    status = 504
+    code = "deadline_exceeded"
+
+
+def did_you_mean(name: str, known: Iterator[str] | list[str], *, most: int = 3) -> str:
+    """The end of a message: the known names nearest to an unknown one, or nothing.
+
+    >>> did_you_mean("resnet5", ["resnet50", "vit_base"])
+    "; did you mean 'resnet50'?"
+    """
+    near = get_close_matches(name, list(known), n=most, cutoff=0.6)
+    return "; did you mean " + " or ".join(f"'{n}'" for n in near) + "?" if near else ""
+
+
+def _by_code() -> dict[str, type[GraftworkError]]:
+    found: dict[str, type[GraftworkError]] = {}
+    waiting: list[type[GraftworkError]] = [GraftworkError]
+    while waiting:
+        kind = waiting.pop()
+        found[kind.code] = kind
+        waiting.extend(kind.__subclasses__())
+    return found
+
+
+def from_code(code: str, message: str) -> GraftworkError:
+    """The error that another process named by its ``code``; an unknown code is an internal error."""
+    return _by_code().get(code, GraftworkError)(message)

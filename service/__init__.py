@@ -1,0 +1,1 @@
+"""From a published model version to answers over HTTP."""
