@@ -23,7 +23,7 @@ names the cure and never holds a path, a class name or a traceback: it is shown 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 
@@ -242,7 +242,7 @@ class DeadlineExceeded(GraftworkError):
     code = "deadline_exceeded"
 
 
-def did_you_mean(name: str, known: Iterator[str] | list[str], *, most: int = 3) -> str:
+def did_you_mean(name: str, known: Iterable[str], *, most: int = 3) -> str:
     """The end of a message: the known names nearest to an unknown one, or nothing.
 
     >>> did_you_mean("resnet5", ["resnet50", "vit_base"])

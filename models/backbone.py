@@ -1,0 +1,118 @@
+"""A pretrained network that turns prepared inputs into features."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from models.features import FeatureKind, Features
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from models.batch import Batch
+
+
+class Modality(StrEnum):
+    """What a backbone reads."""
+
+    IMAGE = "image"
+    TEXT = "text"
+
+
+class BackboneConfig(BaseModel):
+    """All that is needed to build a backbone's architecture again; its weights lie beside it.
+
+    Attributes:
+        source: the name that the user asked for, such as ``timm:resnet50``.
+        library: who builds the architecture.
+        architecture: that library's name for it.
+        modality: what the backbone reads.
+        feature_dim: D, the length of one feature vector.
+        options: the library's own configuration (timm ``model_args``, a transformers ``config.json``).
+        pooling: text only: how token vectors become one vector.
+        normalize: text only: whether the pooled vector is scaled to length 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    library: Literal["timm", "transformers"]
+    architecture: str
+    modality: Modality
+    feature_dim: int
+    options: dict[str, Any] = {}
+    pooling: Literal["none", "mean", "first", "last"] = "none"
+    normalize: bool = False
+
+    def to_json(self) -> bytes:
+        """The canonical form: equal configurations give equal bytes."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1).encode()
+
+
+class Backbone(Protocol):
+    """The seam to timm and transformers: a torch module with these members."""
+
+    config: BackboneConfig
+
+    def forward(self, batch: Batch, kind: FeatureKind) -> Features:
+        """Features of a batch whose tensors are on the backbone's device."""
+        ...
+
+    def layer_groups(self) -> Sequence[Sequence[nn.Parameter]]:
+        """Every parameter once, grouped from input to output: one enumeration for freezing and layer-wise decay."""
+        ...
+
+
+def backbone_digest(files: Mapping[str, bytes | str]) -> str:
+    """What identifies a backbone: sha256 over the names and sha256 sums of its files, in order of name.
+
+    Args:
+        files: from file name to its bytes, or to its sha256 in hex.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(files.items()):
+        file_digest = value if isinstance(value, str) else hashlib.sha256(value).hexdigest()
+        digest.update(f"{name}\0{file_digest}\n".encode())
+    return digest.hexdigest()
+
+
+def build_backbone(config: BackboneConfig, state: dict[str, torch.Tensor]) -> Any:
+    """Builds the architecture and fills in the weights, strictly.
+
+    Args:
+        config: the architecture.
+        state: tensors by parameter name.
+
+    Returns:
+        A torch module that is a `Backbone`, in eval mode, fp32.
+
+    Raises:
+        RuntimeError: when a name or a shape does not fit.
+    """
+    if config.library == "timm":
+        from models.timm_backbone import TimmBackbone
+
+        return TimmBackbone(config, state)
+    from models.transformers_backbone import TransformersBackbone
+
+    return TransformersBackbone(config, state)
+
+
+def load_backbone(directory: Path) -> Any:
+    """The backbone stored in a directory of `BackboneStore`.
+
+    Returns:
+        A torch module that is a `Backbone`, in eval mode, fp32.
+    """
+    from safetensors.torch import load_file
+
+    config = BackboneConfig.model_validate_json((directory / "config.json").read_bytes())
+    return build_backbone(config, load_file(directory / "model.safetensors"))

@@ -1,0 +1,92 @@
+"""Rows that are ready for a backbone, and batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRow:
+    """One decoded, resized, cropped image: ``pixels_CHW`` is uint8; the backbone normalises."""
+
+    pixels_CHW: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextRow:
+    """One tokenised text (or pair, joined): token and segment ids without padding.
+
+    Attributes:
+        truncated: whether tokens were cut off at the end.
+    """
+
+    ids: Sequence[int]
+    segments: Sequence[int]
+    truncated: bool = False
+
+
+Row: TypeAlias = ImageRow | TextRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageBatch:
+    """``pixels_BCHW``: uint8."""
+
+    pixels_BCHW: torch.Tensor
+
+    def to(self, device: torch.device) -> ImageBatch:
+        return ImageBatch(pixels_BCHW=self.pixels_BCHW.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextBatch:
+    """Token ids, segment ids and mask, each int64 ``(B, T)``; padded at the end to the longest row."""
+
+    ids_BT: torch.Tensor
+    segments_BT: torch.Tensor
+    mask_BT: torch.Tensor
+
+    def to(self, device: torch.device) -> TextBatch:
+        return TextBatch(
+            ids_BT=self.ids_BT.to(device, non_blocking=True),
+            segments_BT=self.segments_BT.to(device, non_blocking=True),
+            mask_BT=self.mask_BT.to(device, non_blocking=True),
+        )
+
+
+Batch: TypeAlias = ImageBatch | TextBatch
+
+TEXT_BUCKET = 16  # tokens; rows whose lengths round up to the same multiple share a batch
+
+
+def shape_bucket(row: Row) -> tuple[int, ...]:
+    """Rows with the same bucket can share a batch at little cost in padding."""
+    if isinstance(row, ImageRow):
+        return tuple(row.pixels_CHW.shape)
+    return (-(-len(row.ids) // TEXT_BUCKET) * TEXT_BUCKET,)
+
+
+def collate(rows: Sequence[Row], *, pad_id: int = 0) -> Batch:
+    """One batch out of rows of one modality.
+
+    Args:
+        rows: at least one; images of equal shape, or texts of any length.
+        pad_id: the token id that fills up shorter texts; the mask hides it.
+    """
+    if isinstance(rows[0], ImageRow):
+        images = [row for row in rows if isinstance(row, ImageRow)]
+        return ImageBatch(pixels_BCHW=torch.stack([row.pixels_CHW for row in images]))
+    texts = [row for row in rows if isinstance(row, TextRow)]
+    longest = max(len(row.ids) for row in texts)
+    ids_BT = torch.full((len(texts), longest), pad_id, dtype=torch.int64)
+    segments_BT = torch.zeros((len(texts), longest), dtype=torch.int64)
+    mask_BT = torch.zeros((len(texts), longest), dtype=torch.int64)
+    for index, row in enumerate(texts):
+        ids_BT[index, : len(row.ids)] = torch.tensor(row.ids)
+        segments_BT[index, : len(row.segments)] = torch.tensor(row.segments)
+        mask_BT[index, : len(row.ids)] = 1
+    return TextBatch(ids_BT=ids_BT, segments_BT=segments_BT, mask_BT=mask_BT)

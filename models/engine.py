@@ -1,0 +1,62 @@
+"""What executes a backbone on a device."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+
+from models.backbone import BackboneConfig, Modality
+from models.batch import Batch, ImageRow, TextRow, collate
+from models.features import FeatureKind, Features
+
+
+class Engine(Protocol):
+    """The seam to whatever runs a backbone: torch here; graph engines and a remote server look the same.
+
+    Attributes:
+        identity: engine, library version and precision: part of what identifies a feature.
+    """
+
+    identity: str
+
+    def features(self, batch: Batch, kind: FeatureKind) -> Features:
+        """Features of a batch on the CPU, fp32, in the batch's order."""
+        ...
+
+    def warm_up(self) -> None:
+        """One real inference, so that the first request does not pay for lazy work."""
+        ...
+
+
+class TorchEngine:
+    """Runs a torch backbone in fp32.
+
+    Args:
+        backbone: a torch module that is a `models.backbone.Backbone`, in eval mode.
+        device: ``cpu``, ``cuda:0``, ...
+    """
+
+    def __init__(self, backbone: Any, device: str = "cpu") -> None:
+        self._device = torch.device(device)
+        self._backbone = backbone.to(self._device)
+        if self._device.type == "cpu" and backbone.config.modality is Modality.IMAGE:
+            self._backbone = self._backbone.to(memory_format=torch.channels_last)
+        self._config = backbone.config
+        self.identity = f"torch-{torch.__version__}/{self._device.type}/fp32"
+
+    def features(self, batch: Batch, kind: FeatureKind) -> Features:
+        with torch.inference_mode():
+            features = self._backbone(batch.to(self._device), kind)
+        mask_BT = None if features.mask_BT is None else features.mask_BT.cpu()
+        return Features(kind=kind, values=features.values.float().cpu(), mask_BT=mask_BT)
+
+    def warm_up(self) -> None:
+        self.features(_blank_batch(self._config), FeatureKind.POOLED)
+
+
+def _blank_batch(config: BackboneConfig) -> Batch:
+    if config.modality is Modality.IMAGE:
+        pixels_CHW = torch.zeros(*config.options["input_size"], dtype=torch.uint8)
+        return collate([ImageRow(pixels_CHW=pixels_CHW)])
+    return collate([TextRow(ids=[0] * 8, segments=[0] * 8)])

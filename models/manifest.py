@@ -1,0 +1,94 @@
+"""Everything that a version says of itself: ``manifest.json``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from models.backbone import Modality
+from models.preprocessor import PreprocessorConfig
+from models.task import Task
+
+SCHEMA_VERSION = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BackboneReference(_Part):
+    """Which backbone a version stands on; the files lie under ``.backbones/<digest>``."""
+
+    source: str
+    digest: str
+    feature_dim: int
+
+
+class EngineReference(_Part):
+    """What computed the features that the head was fitted on."""
+
+    identity: str
+
+
+class Calibration(_Part):
+    """Logits are divided by ``temperature`` before the softmax."""
+
+    temperature: float = Field(default=1.0, gt=0)
+
+
+class Training(_Part):
+    """How the head was found."""
+
+    strategy: str
+    seed: int
+    regularisation_c: float
+    feature_scaling: str
+    folds: int
+    cross_validated_accuracy: float
+    cross_validated_log_loss: float
+
+
+class Data(_Part):
+    """What the head was fitted on; ``fingerprint`` is a sha256 over contents, labels and splits."""
+
+    source: str
+    fingerprint: str
+    train_size: int
+    test_size: int
+    findings: tuple[dict[str, Any], ...] = ()
+
+
+class FileEntry(_Part):
+    """A file of the version."""
+
+    sha256: str
+    size_bytes: int
+
+
+class Manifest(_Part):
+    """A version's own description.
+
+    Attributes:
+        labels: class names in the order of the head's rows.
+        metrics: the evaluation on the test split, each figure with its interval beside it; empty for an imported
+            classifier.
+        files: every file of the version but this one, by relative path.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    number: int = Field(ge=1)
+    task: Task
+    modality: Modality
+    labels: tuple[str, ...]
+    backbone: BackboneReference
+    preprocessor: PreprocessorConfig
+    engine: EngineReference
+    calibration: Calibration
+    training: Training | None = None
+    data: Data | None = None
+    metrics: dict[str, Any] = {}
+    created_at: AwareDatetime
+    libraries: dict[str, str]
+    files: dict[str, FileEntry] = {}

@@ -1,0 +1,67 @@
+"""A version in memory: everything between raw inputs and calibrated scores, in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from models.engine import Engine
+from models.errors import VersionCorrupt
+from models.features import FeatureKind
+from models.head import Head, logits_by_head, probabilities
+from models.manifest import Manifest
+from models.preprocessor import Preprocessor, RawItem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor:
+    """Preprocessor, engine and head of one version.
+
+    Training checks a version with it before publishing, the server after loading; the server's request path uses the
+    same parts, batched over models.
+    """
+
+    preprocessor: Preprocessor
+    engine: Engine
+    head: Head
+    labels: Sequence[str]
+    temperature: float
+
+    def predict(self, items: Sequence[RawItem]) -> torch.Tensor:
+        """Scores of raw items, as one batch.
+
+        Args:
+            items: texts, or the bytes of image files; texts that are too long are cut.
+
+        Returns:
+            Probabilities ``(N, C)``, float64.
+
+        Raises:
+            InputError: an item cannot be answered.
+        """
+        rows = [self.preprocessor.prepare(item, truncate=True) for item in items]
+        features = self.engine.features(self.preprocessor.collate(rows), FeatureKind.POOLED)
+        logits = logits_by_head(features.values, [self.head] * len(rows))
+        return probabilities(torch.stack(logits), self.temperature)
+
+
+def read_head(directory: Path, manifest: Manifest) -> Head:
+    """The head of a version's directory, checked against its manifest.
+
+    Raises:
+        VersionCorrupt: it is damaged, or its shape is not what the manifest says.
+    """
+    version = f"{manifest.name}:{manifest.number}"
+    try:
+        head = Head.from_bytes((directory / "head.safetensors").read_bytes())
+    except Exception as error:  # safetensors raises its own, json's and ValueError
+        raise VersionCorrupt(f"the head of {version} is damaged: {error}") from None
+    wanted = (len(manifest.labels), manifest.backbone.feature_dim)
+    if tuple(head.weight_CD.shape) != wanted:
+        raise VersionCorrupt(
+            f"the head of {version} has shape {tuple(head.weight_CD.shape)}, its manifest says {wanted}"
+        )
+    return head

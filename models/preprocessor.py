@@ -1,0 +1,170 @@
+"""Raw bytes or text to rows; the same object in training, evaluation and serving, saved as JSON with the version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.errors import ContextLengthExceeded, EmptyText, InvalidUnicode, TextTooLong
+
+if TYPE_CHECKING:
+    from models.batch import Batch, Row
+
+TextItem: TypeAlias = "str | tuple[str, str]"
+RawItem: TypeAlias = "bytes | TextItem"
+
+MAX_TEXT_BYTES = 1 << 20
+
+
+class ImagePreprocessorConfig(BaseModel):
+    """The checkpoint's own evaluation transform, in timm's terms; the mean and deviation are the backbone's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    modality: Literal["image"] = "image"
+    input_size: tuple[int, int, int]
+    interpolation: str
+    crop_pct: float
+    crop_mode: str
+
+
+class TextPreprocessorConfig(BaseModel):
+    """Tokens at most, and where the tokenizer lies: ``tokenizer.json`` beside the backbone's weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    modality: Literal["text"] = "text"
+    max_tokens: int
+    pad_id: int = 0
+
+
+PreprocessorConfig: TypeAlias = Annotated[
+    ImagePreprocessorConfig | TextPreprocessorConfig, Field(discriminator="modality")
+]
+
+
+class Preprocessor(Protocol):
+    """Turns one raw item into a row, and rows into a batch. Safe to call from several threads."""
+
+    def prepare(self, item: RawItem, *, truncate: bool = False) -> Row:
+        """One row; raises `models.errors.InputError` for an item that cannot be answered."""
+        ...
+
+    def collate(self, rows: Sequence[Row]) -> Batch: ...
+
+
+def build_preprocessor(config: ImagePreprocessorConfig | TextPreprocessorConfig, backbone_dir: Path) -> Preprocessor:
+    """The preprocessor that a version's manifest describes.
+
+    Args:
+        config: from the manifest.
+        backbone_dir: where the backbone's ``tokenizer.json`` lies.
+    """
+    if isinstance(config, ImagePreprocessorConfig):
+        return ImagePreprocessor(config)
+    return TextPreprocessor(config, backbone_dir / "tokenizer.json")
+
+
+class ImagePreprocessor:
+    """Decodes, resizes and crops as timm's evaluation transform does; pixels stay uint8."""
+
+    def __init__(self, config: ImagePreprocessorConfig) -> None:
+        from timm.data import create_transform
+
+        self._transform: Any = create_transform(
+            input_size=config.input_size,
+            interpolation=config.interpolation,
+            crop_pct=config.crop_pct,
+            crop_mode=config.crop_mode,
+            is_training=False,
+            normalize=False,
+        )
+
+    def prepare(self, item: RawItem, *, truncate: bool = False) -> Row:
+        """Decodes one image file to ``(3, H, W)``; ``truncate`` has no meaning here."""
+        from models.batch import ImageRow
+        from models.image import decode_image
+
+        assert isinstance(item, bytes)
+        return ImageRow(pixels_CHW=self._transform(decode_image(item)))
+
+    def collate(self, rows: Sequence[Row]) -> Batch:
+        from models.batch import collate
+
+        return collate(rows)
+
+
+class TextPreprocessor:
+    """Tokenises one text, or a pair joined as the tokenizer does it.
+
+    Special tokens that are spelled out in a text (``[CLS]``) are text like any other.
+    """
+
+    def __init__(self, config: TextPreprocessorConfig, tokenizer_file: Path) -> None:
+        from tokenizers import Tokenizer
+
+        self._config = config
+        self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._tokenizer.encode_special_tokens = True
+
+    def prepare(self, item: RawItem, *, truncate: bool = False) -> Row:
+        """Tokenises one text.
+
+        Args:
+            item: a text, or a pair of texts.
+            truncate: cut a text that is too long at the end, instead of refusing it.
+
+        Raises:
+            EmptyText: nothing but white space.
+            TextTooLong: over 1 MiB.
+            InvalidUnicode: a lone surrogate.
+            ContextLengthExceeded: more tokens than the backbone reads, and ``truncate`` is off.
+        """
+        from models.batch import TextRow
+
+        assert not isinstance(item, bytes)
+        parts = (item,) if isinstance(item, str) else item
+        for part in parts:
+            _check_text(part)
+        encoding = self._tokenizer.encode(*parts)
+        limit = self._config.max_tokens
+        too_long = len(encoding.ids) > limit
+        if too_long:
+            if not truncate:
+                raise ContextLengthExceeded(
+                    f"the text has {len(encoding.ids)} tokens, the model reads {limit}; shorten it or add ?truncate=true"
+                )
+            encoding = self._truncated(parts, limit)
+            return TextRow(ids=encoding.ids, segments=encoding.type_ids, truncated=True)
+        return TextRow(ids=encoding.ids, segments=encoding.type_ids)
+
+    def _truncated(self, parts: tuple[str, ...], limit: int) -> Any:
+        # The library truncates before it adds special tokens, but only by a setting of the shared object: post_process
+        # does the same for one encoding.
+        encodings: Any = [self._tokenizer.encode(part, add_special_tokens=False) for part in parts]
+        room = limit - self._tokenizer.num_special_tokens_to_add(len(parts) > 1)
+        share = room // len(encodings)
+        for encoding in encodings:
+            encoding.truncate(share)
+        return self._tokenizer.post_process(*encodings)
+
+    def collate(self, rows: Sequence[Row]) -> Batch:
+        from models.batch import collate
+
+        return collate(rows, pad_id=self._config.pad_id)
+
+
+def _check_text(text: str) -> None:
+    if not text.strip():
+        raise EmptyText("the text is empty; send at least one character that is not white space")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise InvalidUnicode("the text holds a lone surrogate, which is no character") from None
+    if size > MAX_TEXT_BYTES:
+        raise TextTooLong(f"the text has {size:,} bytes, over the limit of {MAX_TEXT_BYTES:,}")

@@ -1,0 +1,306 @@
+"""Model versions on disk: published atomically, numbered for ever, verified byte by byte.
+
+<root>/<name>/<number>/         one immutable version
+<root>/<name>/deployment.json   aliases
+<root>/<name>/.highest          the highest number that was ever given out, written before its version is deleted
+<root>/<name>/.staging-*        a publish that is under way, or that died
+<root>/.generation              changes with every publish, alias change and delete: the only file a server polls
+<root>/.backbones/<digest>/     see `models.backbone_store`
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from models import storage
+from models.backbone_store import BackboneStore
+from models.deployment import CHAMPION, Deployment
+from models.errors import (
+    ModelNotFound,
+    StorageFailed,
+    VersionCorrupt,
+    VersionInUse,
+    VersionNotFound,
+    did_you_mean,
+)
+from models.manifest import SCHEMA_VERSION, FileEntry, Manifest
+from models.version import ModelVersion, Reference, check_alias, check_name
+
+MANIFEST = "manifest.json"
+
+
+class ModelRepository:
+    """The versions under one root directory.
+
+    Args:
+        root: need not exist yet; only a publish creates it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.backbones = BackboneStore(root / ".backbones")
+
+    # Reading
+
+    def generation(self) -> bytes:
+        """Some bytes that differ whenever anything was published, aliased or deleted in between."""
+        try:
+            return (self.root / ".generation").read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def names(self) -> Sequence[str]:
+        """Models with at least one version, in order."""
+        if not self.root.is_dir():
+            return []
+        return sorted(p.name for p in self.root.iterdir() if not p.name.startswith(".") and self.numbers(p.name))
+
+    def numbers(self, name: str) -> Sequence[int]:
+        """The version numbers of a model on disk, ascending; none for an unknown model."""
+        directory = self.root / name
+        if not directory.is_dir():
+            return []
+        return sorted(int(p.name) for p in directory.iterdir() if p.name.isascii() and p.name.isdecimal())
+
+    def deployment(self, name: str) -> Deployment:
+        """The aliases of a model.
+
+        Raises:
+            VersionCorrupt: the file is damaged.
+        """
+        file = self.root / name / "deployment.json"
+        try:
+            return Deployment.model_validate_json(file.read_bytes())
+        except FileNotFoundError:
+            return Deployment()
+        except ValidationError:
+            raise VersionCorrupt(f"the aliases of '{name}' are damaged; delete its deployment.json") from None
+
+    def resolve(self, reference: Reference) -> ModelVersion:
+        """The version that a reference points to: a number, an alias, else ``champion``, else the newest.
+
+        Raises:
+            ModelNotFound: no such model, with near matches.
+            VersionNotFound: no such number or alias.
+            VersionCorrupt: its manifest cannot be read.
+        """
+        numbers = self.numbers(reference.name)
+        if not numbers:
+            raise ModelNotFound(f"there is no model '{reference.name}'{did_you_mean(reference.name, self.names())}")
+        number = reference.number
+        if number is None:
+            aliases = self.deployment(reference.name).aliases
+            if reference.alias is not None and reference.alias not in aliases:
+                hint = did_you_mean(reference.alias, aliases)
+                raise VersionNotFound(f"'{reference.name}' has no alias '{reference.alias}'{hint}")
+            number = aliases.get(reference.alias or CHAMPION, numbers[-1])
+        if number not in numbers:
+            raise VersionNotFound(f"there is no version {number} of '{reference.name}'; it has {_ranges(numbers)}")
+        return self.read(reference.name, number)
+
+    def read(self, name: str, number: int) -> ModelVersion:
+        """A version with its manifest, unverified.
+
+        Raises:
+            VersionNotFound: it is not on disk.
+            VersionCorrupt: its manifest cannot be read, or was written by a newer Graftwork.
+        """
+        directory = self.root / name / str(number)
+        try:
+            manifest = Manifest.model_validate_json((directory / MANIFEST).read_bytes())
+        except FileNotFoundError:
+            raise VersionNotFound(f"there is no version {number} of '{name}'") from None
+        except ValidationError as error:
+            newer = _newer_schema(directory / MANIFEST)
+            if newer is not None:
+                raise VersionCorrupt(
+                    f"{name}:{number} was written in schema {newer}, this is {SCHEMA_VERSION}; upgrade graftwork"
+                ) from None
+            fields = ", ".join(".".join(str(part) for part in e["loc"]) or "syntax" for e in error.errors()[:3])
+            raise VersionCorrupt(f"the manifest of {name}:{number} is damaged ({fields})") from None
+        if (manifest.name, manifest.number) != (name, number):
+            raise VersionCorrupt(f"the manifest of {name}:{number} is that of {manifest.name}:{manifest.number}")
+        return ModelVersion(name=name, number=number, directory=directory, manifest=manifest)
+
+    def versions(self, name: str) -> Sequence[ModelVersion]:
+        """Every readable version of a model, ascending; damaged ones are left out."""
+        found = []
+        for number in self.numbers(name):
+            try:
+                found.append(self.read(name, number))
+            except (VersionCorrupt, VersionNotFound):
+                continue
+        return found
+
+    def verify(self, version: ModelVersion) -> None:
+        """Reads every byte of a version.
+
+        Raises:
+            VersionCorrupt: a file is missing, damaged or extra.
+        """
+        found = {str(p.relative_to(version.directory)) for p in version.directory.rglob("*") if not p.is_dir()}
+        wanted = set(version.manifest.files) | {MANIFEST}
+        for kind, names in (("missing", wanted - found), ("not in the manifest", found - wanted)):
+            if names:
+                raise VersionCorrupt(f"{version}: {min(names)} is {kind}; publish the model again")
+        for name, entry in version.manifest.files.items():
+            file = version.directory / name
+            if file.is_symlink() or storage.sha256_file(file) != entry.sha256:
+                raise VersionCorrupt(f"{version}: {name} is damaged; publish the model again")
+
+    # Writing
+
+    def publish(
+        self,
+        manifest: Manifest,
+        files: dict[str, bytes],
+        *,
+        check: Callable[[Path], None],
+        finish: Callable[[int], dict[str, bytes]] | None = None,
+    ) -> ModelVersion:
+        """Publishes a version: staged beside the others, checked, then given its name by one rename.
+
+        Args:
+            manifest: with any number and no files; both are filled in here.
+            files: contents by relative path.
+            check: called with the staged directory; raises when what lies there must not be published.
+            finish: gives further files that name the version's number, such as the model card.
+
+        Raises:
+            StorageFailed: the disk is full or read-only. The repository holds the whole version or nothing of it.
+        """
+        directory = self.root / check_name(manifest.name)
+        with _storage_errors():
+            storage.make_directory(directory)
+            staging = self._new_staging(directory)
+            try:
+                with storage.locked(staging):
+                    _stage(staging, files)
+                    check(staging)
+                    with storage.locked(directory):
+                        version = self._finish_publish(manifest, files, staging, finish)
+                        self._bump_generation()
+            except Exception:
+                with suppress(OSError):
+                    storage.remove_tree(staging)
+                raise
+        return version
+
+    def _new_staging(self, directory: Path) -> Path:
+        """An empty staging directory; what publishers that died left behind is swept on the way."""
+        with storage.locked(directory):
+            for leftover in directory.glob(".staging-*"):
+                if not storage.is_locked(leftover):
+                    storage.remove_tree(leftover)
+            staging = directory / f".staging-{secrets.token_hex(8)}"
+            storage.make_directory(staging)
+        return staging
+
+    def _finish_publish(
+        self,
+        manifest: Manifest,
+        files: dict[str, bytes],
+        staging: Path,
+        finish: Callable[[int], dict[str, bytes]] | None,
+    ) -> ModelVersion:
+        name = manifest.name
+        number = self._highest_number(name) + 1
+        late = finish(number) if finish is not None else {}
+        for path, data in late.items():
+            storage.write_file(staging / path, data)
+        entries = {path: _entry(data) for path, data in sorted({**files, **late}.items())}
+        manifest = manifest.model_copy(update={"number": number, "files": entries})
+        storage.write_file(staging / MANIFEST, manifest.model_dump_json(indent=1).encode())
+        storage.sync_directory(staging)
+        target = self.root / name / str(number)
+        storage.rename(staging, target)
+        storage.sync_directory(target.parent)
+        return ModelVersion(name=name, number=number, directory=target, manifest=manifest)
+
+    def set_alias(self, reference: Reference, alias: str) -> ModelVersion:
+        """Points an alias at a version, atomically.
+
+        Raises:
+            ModelNotFound, VersionNotFound: there is no such version.
+            StorageFailed: the disk is full or read-only; the alias is as it was.
+        """
+        check_alias(alias)
+        self.resolve(Reference(name=reference.name))
+        directory = self.root / reference.name
+        with _storage_errors(), storage.locked(directory):
+            version = self.resolve(reference)
+            deployment = self.deployment(reference.name).with_alias(alias, version.number)
+            storage.replace_file(directory / "deployment.json", deployment.model_dump_json().encode())
+            self._bump_generation()
+        return version
+
+    def delete(self, reference: Reference) -> ModelVersion:
+        """Removes one version; its number is never given out again.
+
+        Raises:
+            ModelNotFound, VersionNotFound: there is no such version.
+            VersionInUse: an alias points to it.
+        """
+        self.resolve(Reference(name=reference.name))
+        directory = self.root / reference.name
+        with _storage_errors(), storage.locked(directory):
+            version = self.resolve(reference)
+            aliases = [a for a, n in self.deployment(version.name).aliases.items() if n == version.number]
+            if aliases:
+                raise VersionInUse(f"{version} is '{aliases[0]}'; point that alias elsewhere first")
+            storage.replace_file(directory / ".highest", str(self._highest_number(version.name)).encode())
+            # Out of sight in one step; a kill after it leaves only something to sweep.
+            dying = directory / f".staging-{secrets.token_hex(8)}"
+            storage.rename(version.directory, dying)
+            storage.sync_directory(directory)
+            self._bump_generation()
+            storage.remove_tree(dying)
+        return version
+
+    def _highest_number(self, name: str) -> int:
+        file = self.root / name / ".highest"
+        ever = int(file.read_text()) if file.is_file() else 0
+        return max([ever, *self.numbers(name)])
+
+    def _bump_generation(self) -> None:
+        storage.replace_file(self.root / ".generation", secrets.token_hex(8).encode())
+
+
+def _stage(staging: Path, files: dict[str, bytes]) -> None:
+    for folder in sorted({str(Path(path).parent) for path in files}):
+        storage.make_directory(staging / folder)
+    for path, data in files.items():
+        storage.write_file(staging / path, data)
+    for folder in sorted({str(Path(path).parent) for path in files}):
+        storage.sync_directory(staging / folder)
+
+
+def _entry(data: bytes) -> FileEntry:
+    return FileEntry(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailed(f"the model repository cannot be written: {error.strerror or error}") from error
+
+
+def _newer_schema(file: Path) -> int | None:
+    try:
+        found = json.loads(file.read_bytes())["schema_version"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, int) and found > SCHEMA_VERSION else None
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers)) if len(numbers) <= 8 else f"{numbers[0]} to {numbers[-1]}"
