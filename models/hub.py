@@ -38,7 +38,7 @@ def hub_directory(name: str, repository: str) -> Path:
     patterns = ["*.json", "model*.safetensors", "1_Pooling/config.json"]
 
     def download(repo_id: str, **options: Any) -> str:
-        return snapshot_download(repo_id, allow_patterns=patterns, **options)
+        return str(snapshot_download(repo_id, allow_patterns=patterns, **options))
 
     return Path(_from_hub(name, download, repository))
 

@@ -1,0 +1,288 @@
+"""The README.md of a published version: Hugging Face model card metadata, then what a reader wants to know.
+
+Metadata: the `Hub's model card specification`_. Labels, file names and findings come from the user's data and may hold
+anything, so the metadata goes through a YAML emitter and everything in the body through `escape`.
+
+.. _Hub's model card specification: https://github.com/huggingface/hub-docs/blob/main/modelcard.md
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from models.backbone import Modality
+
+MOST_CLASSES_LISTED = 30
+MOST_CLASSES_IN_TABLE = 20
+FEW_ROWS = 10
+
+_PIPELINE = {Modality.IMAGE: "image-classification", Modality.TEXT: "text-classification"}
+_CALL = {
+    Modality.IMAGE: """\
+curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' \\
+  http://localhost:8000/v1/models/{name}/versions/{version}:predict
+graftwork predict {name}:{version} photo.jpg""",
+    Modality.TEXT: """\
+curl -d '{{"instances": ["a text"]}}' -H 'Content-Type: application/json' \\
+  http://localhost:8000/v1/models/{name}/versions/{version}:predict
+graftwork predict {name}:{version} 'a text'""",
+}
+_MEANING = {
+    "accuracy": ("Accuracy", "share of rows that are right"),
+    "macro_f1": ("Macro F1", "mean F1 over the classes that occur, each counted alike"),
+    "balanced_accuracy": ("Balanced accuracy", "mean recall over the classes, each counted alike"),
+    "ece": ("Expected calibration error", "mean distance of confidence from accuracy, 15 bins; 0 is perfect"),
+    "log_loss": ("Log loss", "nats; 0 is perfect"),
+    "majority_accuracy": ("Accuracy of chance", "of always answering the most frequent class"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardFacts:
+    """What a card is written from; what is None or empty is left out.
+
+    Attributes:
+        name: the model's name, as `models.version.check_name` allows it.
+        version: the version's number.
+        backbone: as the user named it, such as ``timm:resnet50``.
+        classes: labels in the order of the head's rows.
+        created: date, such as ``2026-03-01``.
+        libraries: library to version.
+        base_model: the backbone's id on the Hugging Face Hub, if it has one.
+        license: a licence id of the Hub, such as ``apache-2.0``.
+        dataset: what the user calls the data; no path of their machine.
+        rows: number of rows by split, in the order of the table.
+        fingerprint: sha256 of the data.
+        strategy: how the weights were found, such as ``frozen features``.
+        regularisation_c: inverse strength of the L2 penalty of the head.
+        temperature: what logits are divided by before the softmax.
+        folds: number of cross-validation folds that chose the two.
+        seed: of the run.
+        evaluation: of the test split, as `Evaluation.to_dict` gives it; None for an imported classifier.
+        without_duplicates: the same for the test rows that have no duplicate in the training data.
+        findings: severity and message of each finding of the data check.
+    """
+
+    name: str
+    version: int
+    modality: Modality
+    backbone: str
+    classes: Sequence[str]
+    created: str
+    libraries: Mapping[str, str]
+    base_model: str | None = None
+    license: str | None = None
+    dataset: str | None = None
+    rows: Mapping[str, int] = field(default_factory=dict)
+    fingerprint: str | None = None
+    strategy: str | None = None
+    regularisation_c: float | None = None
+    temperature: float | None = None
+    folds: int | None = None
+    seed: int | None = None
+    evaluation: Mapping[str, Any] | None = None
+    without_duplicates: Mapping[str, Any] | None = None
+    findings: Sequence[tuple[str, str]] = ()
+
+
+def model_card(facts: CardFacts) -> str:
+    """The card as Markdown (GitHub's dialect); equal facts give equal text."""
+    blocks = [
+        f"---\n{_front_matter(facts)}---",
+        f"# {escape(facts.name)}:{facts.version}",
+        _purpose(facts),
+        *_data(facts),
+        *_training(facts),
+        *_results(facts),
+        *_calls(facts),
+        *_limitations(facts),
+        "## Made with",
+        ", ".join(f"{escape(library)} {escape(number)}" for library, number in facts.libraries.items())
+        + f"; {escape(facts.created)}.",
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def escape(text: str) -> str:
+    """One line of text that Markdown shows as it is, also inside a table cell.
+
+    Control characters, line breaks, lone surrogates and marks that turn the direction of writing become spaces.
+    """
+    line = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+", " ", text)
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # An underscore within a word has no meaning, and escaping it would spoil many labels for readers of the source.
+    return re.sub(r"[\\`*\[\]|~$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", line)
+
+
+def _front_matter(facts: CardFacts) -> str:
+    import yaml  # type: ignore[import-untyped]
+
+    pipeline = _PIPELINE[facts.modality]
+    metadata: dict[str, Any] = {
+        "license": facts.license,
+        "library_name": "graftwork",
+        "pipeline_tag": pipeline,
+        "base_model": facts.base_model,
+        "tags": ["graftwork", "transfer-learning"],
+    }
+    if facts.evaluation is not None:
+        data = facts.dataset or "unnamed"
+        dataset = {"type": data, "name": data, "split": "test", "revision": facts.fingerprint}
+        metadata["metrics"] = ["accuracy", "f1"]
+        result = {
+            "task": {"type": pipeline},
+            "dataset": _without_none(dataset),
+            "metrics": [
+                {"type": kind, "name": _MEANING[key][0], "value": facts.evaluation[key]}
+                for kind, key in (("accuracy", "accuracy"), ("f1", "macro_f1"), ("expected_calibration_error", "ece"))
+            ],
+        }
+        metadata["model-index"] = [{"name": facts.name, "results": [result]}]
+    # Non-ASCII characters are escaped: raw, PyYAML's own reader takes some of them (U+0085) for line breaks.
+    text: str = yaml.safe_dump(_without_none(metadata), sort_keys=False, width=10_000)
+    return text
+
+
+def _purpose(facts: CardFacts) -> str:
+    what = "an image" if facts.modality is Modality.IMAGE else "a text"
+    listed = ", ".join(escape(label) for label in facts.classes[:MOST_CLASSES_LISTED])
+    rest = len(facts.classes) - MOST_CLASSES_LISTED
+    return (
+        f"Puts {what} into one of {len(facts.classes):,} classes and says how sure it is: "
+        f"a linear head on the pretrained backbone {escape(facts.backbone)}.\n\n"
+        f"Classes: {listed}" + (f" and {rest:,} more." if rest > 0 else ".")
+    )
+
+
+def _data(facts: CardFacts) -> list[str]:
+    blocks = []
+    if facts.rows:
+        blocks.append(_table(("split", "rows"), ((escape(split), f"{rows:,}") for split, rows in facts.rows.items())))
+    if facts.fingerprint is not None:
+        blocks.append(f"Fingerprint of contents, labels and splits: sha256 `{facts.fingerprint}`.")
+    if facts.findings:
+        blocks.append("What the data check found:")
+        blocks.append("\n".join(f"- **{escape(severity)}**: {escape(message)}" for severity, message in facts.findings))
+    elif facts.rows:
+        blocks.append("The data check found nothing to report.")
+    heading = "## Data" if facts.dataset is None else f"## Data: {escape(facts.dataset)}"
+    return [heading, *blocks] if blocks else []
+
+
+def _training(facts: CardFacts) -> list[str]:
+    lines = []
+    if facts.strategy is not None:
+        lines.append(f"Strategy: {escape(facts.strategy)}.")
+    if facts.regularisation_c is not None:
+        lines.append(f"Regularisation: L2 with C = {facts.regularisation_c:g} (inverse strength: smaller is stronger).")
+    if facts.temperature is not None:
+        lines.append(f"Calibration: logits are divided by the temperature {facts.temperature:.4g} before the softmax.")
+    if facts.folds is not None:
+        lines.append(
+            f"Chosen by {facts.folds}-fold cross-validation on all but the test split, on which the head was then fitted again."
+        )
+    if facts.seed is not None:
+        lines.append(f"Seed: {facts.seed}.")
+    return ["## Training", "\n".join(f"- {line}" for line in lines)] if lines else []
+
+
+def _results(facts: CardFacts) -> list[str]:
+    if facts.evaluation is None:
+        return [
+            "## Results",
+            "Not evaluated here: the classifier was imported, not trained on data of this repository.",
+        ]
+    blocks = [
+        "## Results",
+        f"On {facts.evaluation['rows']:,} rows of the test split, which took no part in any choice. "
+        "Intervals cover 95 %: Wilson's for accuracy, bootstrap over rows for the others.",
+        _scores_table(facts.evaluation),
+    ]
+    if not facts.evaluation["beats_majority"]:
+        blocks.append(
+            "**Accuracy gives no evidence that anything was learned**: its interval does not lie above that of always "
+            f"answering '{escape(facts.evaluation['majority_class'])}'. Check the labels or give more data; where one "
+            "class is far more frequent than the others, judge by balanced accuracy and macro F1."
+        )
+    if facts.without_duplicates is not None:
+        blocks.append(
+            f"Some test rows also occur in the training data. On the {facts.without_duplicates['rows']:,} that do not:"
+        )
+        blocks.append(_scores_table(facts.without_duplicates))
+    return [
+        *blocks,
+        *_per_class(facts.evaluation["per_class"]),
+        "![Confusion matrix](report/confusion_matrix.png)",
+        "![Reliability diagram](report/reliability.png)",
+    ]
+
+
+def _scores_table(evaluation: Mapping[str, Any]) -> str:
+    rows = []
+    for key, (name, meaning) in _MEANING.items():
+        low_high = evaluation.get(f"{key}_ci")
+        interval = "" if low_high is None else f"{low_high[0]:.3f} to {low_high[1]:.3f}"
+        rows.append((name, f"{evaluation[key]:.3f}", interval, meaning))
+    return _table(("score", "value", "95 % interval", "meaning"), rows)
+
+
+def _per_class(per_class: Sequence[Mapping[str, Any]]) -> list[str]:
+    def table(scores: Iterable[tuple[int, Mapping[str, Any]]]) -> str:
+        return _table(
+            ("no.", "class", "precision", "recall", "F1", "test rows"),
+            (
+                (
+                    str(number),
+                    escape(one["label"]),
+                    *(f"{one[key]:.3f}" for key in ("precision", "recall", "f1")),
+                    f"{one['support']:,}",
+                )
+                for number, one in scores
+            ),
+        )
+
+    numbered = list(enumerate(per_class))
+    if len(numbered) <= MOST_CLASSES_IN_TABLE:
+        return ["By class:", table(numbered)]
+    # A class without test rows has an F1 of 0 that says nothing: it goes last.
+    numbered.sort(key=lambda pair: (pair[1]["support"] == 0, pair[1]["f1"]))
+    return [
+        f"The {MOST_CLASSES_IN_TABLE} classes with the lowest F1:",
+        table(numbered[:MOST_CLASSES_IN_TABLE]),
+        f"<details><summary>The other {len(numbered) - MOST_CLASSES_IN_TABLE:,} classes</summary>",
+        table(numbered[MOST_CLASSES_IN_TABLE:]),
+        "</details>",
+    ]
+
+
+def _calls(facts: CardFacts) -> list[str]:
+    call = _CALL[facts.modality].format(name=facts.name, version=facts.version)
+    return ["## How to call it", f"```sh\n{call}\n```"]
+
+
+def _limitations(facts: CardFacts) -> list[str]:
+    lines = [
+        "It always answers with one of its classes, also for an input that belongs to none of them.",
+        "It inherits the biases of the backbone's pretraining data.",
+    ]
+    if facts.evaluation is None:
+        lines.append("Nothing is known about its accuracy on your data: evaluate it before you rely on it.")
+    else:
+        lines.append("Scores and confidences hold for inputs like the test split; other sources may give worse ones.")
+        few = sum(one["support"] < FEW_ROWS for one in facts.evaluation["per_class"])
+        if few:
+            lines.append(f"Scores of {few:,} of its classes rest on fewer than {FEW_ROWS} test rows each.")
+    return ["## Limitations", "\n".join(f"- {line}" for line in lines)]
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; cells are escaped by the caller."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _without_none(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in mapping.items() if value is not None}

@@ -1,0 +1,214 @@
+"""The two figures of a report, as PNG bytes.
+
+matplotlib's object interface is used, never pyplot: nothing global is kept, and no display is needed. Equal evaluations
+give equal bytes: the style is matplotlib's default whatever the user configured, its own font is used, and the PNG holds
+no date and no version.
+
+Shapes: C classes, of which K are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from finetune.evaluation import Evaluation
+from finetune.intervals import wilson
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_CLASSES = 40
+MOST_CLASSES_WHEN_CHOSEN = 30
+MOST_CLASSES_WITH_PERCENT = 12
+MOST_LETTERS = 24
+
+# Okabe and Ito 2008, "Color universal design": told apart with every kind of colour vision.
+SKY, VERMILLION = "#56B4E9", "#D55E00"
+INK, GREY, PALE = "#222222", "#8A8A8A", "#E6E6E6"
+
+_STYLE = {
+    "figure.dpi": 120,
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GREY,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def confusion_matrix_png(evaluation: Evaluation) -> bytes:
+    """True classes against predicted classes; colour is the share of the true class, numbers are rows.
+
+    The colour scale is a square root, so that rare confusions can be seen beside a strong diagonal.
+
+    Above 40 classes only the 30 that take part in most errors are shown, and what was predicted as any other class is
+    summed in a last column. A label that matplotlib's font cannot draw is shown as its place in the list of classes,
+    from 0.
+    """
+    from matplotlib.colors import PowerNorm
+
+    confusion_CC = evaluation.confusion_CC
+    class_count = len(evaluation.classes)
+    chosen = class_count > MOST_CLASSES
+    shown_K = most_confused(confusion_CC, MOST_CLASSES_WHEN_CHOSEN) if chosen else np.arange(class_count)
+    counts = confusion_CC[np.ix_(shown_K, shown_K)]
+    rows_K = confusion_CC[shown_K].sum(axis=1)
+    if chosen:
+        counts = np.column_stack([counts, rows_K - counts.sum(axis=1)])
+    percent = 100 * counts / np.maximum(rows_K, 1)[:, None]
+    size = len(shown_K)
+    cell = 0.6 if size <= MOST_CLASSES_WITH_PERCENT else 0.3
+
+    with _figure(width=cell * size + 3.2, height=cell * size + 2.2) as (figure, png):
+        labels = _drawable(evaluation.classes)
+        names = [labels[index] for index in shown_K]
+        axes = figure.add_subplot()
+        image = axes.imshow(percent, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=100))
+        _annotate(axes, counts, percent)
+        upright = size <= MOST_CLASSES_WITH_PERCENT and max(map(len, names)) <= 7
+        axes.set_xticks(
+            range(counts.shape[1]),
+            [*names, "any other class"] if chosen else names,
+            rotation=0 if upright else 45,
+            ha="center" if upright else "right",
+            rotation_mode="anchor",
+            parse_math=False,
+        )
+        axes.set_yticks(range(size), names, parse_math=False)
+        axes.set_xticks(np.arange(counts.shape[1] + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color=PALE, linewidth=0.5)
+        axes.tick_params(which="both", length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_xlabel("predicted class")
+        axes.set_ylabel("true class")
+        bar = figure.colorbar(image, ax=axes, shrink=0.8, aspect=30, pad=0.02, ticks=[0, 1, 5, 10, 25, 50, 75, 100])
+        bar.set_label("share of the true class (%)")
+        bar.outline.set_visible(False)
+        what = f"the {size} most confused of {class_count:,} classes" if chosen else f"{class_count} classes"
+        _title(
+            figure,
+            f"Confusion matrix: {what}",
+            f"accuracy {100 * evaluation.accuracy:.1f} % on {evaluation.rows:,} rows",
+        )
+        return png()
+
+
+def reliability_png(evaluation: Evaluation) -> bytes:
+    """Accuracy by confidence, with the histogram of confidences below.
+
+    The bars of a calibrated classifier end on the diagonal; whiskers are 95 % Wilson intervals of each bin's accuracy.
+    """
+    bins = evaluation.reliability
+    lows = np.array([bin_.low for bin_ in bins])
+    widths = np.array([bin_.high - bin_.low for bin_ in bins])
+    accuracies = np.array([bin_.accuracy for bin_ in bins])
+    confidences = np.array([bin_.confidence for bin_ in bins])
+    shares = np.array([100 * bin_.count / evaluation.rows for bin_ in bins])
+    intervals = [wilson(round(bin_.accuracy * bin_.count), bin_.count) for bin_ in bins]
+    whiskers = np.abs(np.array(intervals).T - accuracies)
+
+    with _figure(width=5.6, height=6.4) as (figure, png):
+        upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
+        upper.bar(lows, accuracies, widths, align="edge", color=SKY, edgecolor="white", label="accuracy")
+        upper.bar(
+            lows,
+            confidences - accuracies,
+            widths,
+            bottom=accuracies,
+            align="edge",
+            facecolor="none",
+            edgecolor=VERMILLION,
+            hatch="////",
+            label="gap to confidence",
+        )
+        upper.errorbar(
+            confidences, accuracies, whiskers, fmt="none", ecolor=INK, elinewidth=1, capsize=2, label="95 % interval"
+        )
+        upper.plot([0, 1], [0, 1], color=INK, linestyle=(0, (4, 3)), linewidth=1, label="perfectly calibrated")
+        upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy (share of rows that are right)")
+        upper.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0)
+        lower.bar(lows, shares, widths, align="edge", color=GREY, edgecolor="white")
+        lower.set(ylim=(0, max(shares) * 1.08), xlabel="confidence (score of the predicted class)", ylabel="rows (%)")
+        for axes in (upper, lower):
+            axes.grid(axis="y", color=PALE)
+            axes.set_axisbelow(True)
+        low, high = evaluation.ece_ci
+        error = f"expected calibration error {evaluation.ece:.3f} (95 % interval {low:.3f} to {high:.3f})"
+        _title(figure, "Reliability", f"{error}, {evaluation.rows:,} rows")
+        return png()
+
+
+@contextmanager
+def _figure(*, width: float, height: float) -> Iterator[tuple[Figure, Callable[[], bytes]]]:
+    """A figure of a size in inches, and the function that renders it; both are for use inside the context only."""
+    import matplotlib.style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.style.context(["default", _STYLE]):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+
+        def png() -> bytes:
+            buffer = BytesIO()
+            canvas.print_png(buffer, metadata={"Software": None})  # type: ignore[no-untyped-call]
+            return buffer.getvalue()
+
+        yield figure, png
+
+
+def _title(figure: Figure, title: str, subtitle: str) -> None:
+    figure.suptitle(f"{title}\n{subtitle}", x=0.02, ha="left", fontsize=10)
+
+
+def most_confused(confusion_CC: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.intp]:
+    """The classes that take part in most errors, on either side, in the order of classes: at most ``most`` indices (K,)."""
+    errors_CC = confusion_CC * ~np.eye(len(confusion_CC), dtype=np.bool_)
+    errors_C = errors_CC.sum(axis=0) + errors_CC.sum(axis=1)
+    return np.sort(np.argsort(-errors_C, kind="stable")[:most])
+
+
+def _annotate(axes: Axes, counts: npt.NDArray[np.int64], percent: npt.NDArray[np.float64]) -> None:
+    """Writes the number of rows into each cell that has some, and the percentage where there is space."""
+    spacious = len(counts) <= MOST_CLASSES_WITH_PERCENT
+    for row, column in np.argwhere(counts):
+        count, share = counts[row, column], percent[row, column]
+        axes.text(
+            column,
+            row,
+            f"{count:,}\n{share:.0f} %" if spacious else f"{count}",
+            ha="center",
+            va="center",
+            fontsize=8 if spacious else 6,
+            color="white" if share > 30 else INK,
+        )
+
+
+def _drawable(labels: tuple[str, ...]) -> list[str]:
+    """Labels without their middle where they are long, and by number where the font lacks a character (matplotlib would warn and draw boxes)."""
+    import matplotlib
+    from matplotlib.font_manager import get_font
+
+    font = get_font(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"))
+    known = {chr(code) for code in font.get_charmap()}
+    return [
+        (label if len(label) <= MOST_LETTERS else f"{label[:13]}…{label[-10:]}")
+        if label.strip() and known.issuperset(label)
+        else f"class {number}"
+        for number, label in enumerate(labels)
+    ]

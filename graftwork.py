@@ -1,0 +1,42 @@
+"""The command line: composes the sub-commands of the packages, and stands above them all."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from finetune.cli import app as finetune_app
+from finetune.cli import import_command
+from models.cli import app as repository_app
+from models.cli import models_app
+from models.errors import GraftworkError
+from models.options import example
+from service.cli import app as service_app
+
+app = typer.Typer(
+    name="graftwork",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Graft a head onto a pretrained backbone with your own data, and serve it.",
+)
+models_app.command("import", epilog=example("graftwork models import timm:tf_efficientnet_lite0 --name imagenet"))(
+    import_command
+)
+for part in (finetune_app, service_app, repository_app):
+    app.add_typer(part)
+
+
+def main() -> None:
+    """Runs a command; an error that was raised on purpose is one line on stderr and exit code 1."""
+    try:
+        app()
+    except GraftworkError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

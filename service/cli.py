@@ -1,0 +1,119 @@
+"""``graftwork serve`` and ``graftwork predict``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from models.errors import InvalidParameter
+from models.options import DEFAULT_REPOSITORY, JsonOption, RepositoryOption, example
+
+app = typer.Typer()
+
+LOOPBACK = ("127.0.0.1", "localhost")
+
+# Read by the C libraries of the workers when they are spawned, before any of our code runs there.
+_WORKER_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",  # idle OpenMP threads that spin starve the decoders beside them
+    "MALLOC_TRIM_THRESHOLD_": "-1",  # keep what a batch allocated for the next one: page faults cost more than memory
+    "MALLOC_MMAP_MAX_": "0",
+    "HF_HUB_OFFLINE": "1",  # a server never downloads
+    "TRANSFORMERS_OFFLINE": "1",
+}
+
+
+@app.command(epilog=example("graftwork serve", "graftwork serve --port 9000 --workers 2 --repository /models"))
+def serve(
+    host: Annotated[str, typer.Option(help="Address to bind: 127.0.0.1, 0.0.0.0 or ::.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1024, max=65535)] = 8000,
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: every GPU, else the CPU.")] = "auto",
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Engine workers per device.")] = 1,
+    max_batch_rows: Annotated[int, typer.Option(min=1, max=4096, help="The largest batch on the device.")] = 32,
+    request_timeout: Annotated[float, typer.Option(min=0.001, help="Seconds until a request gets 504.")] = 30.0,
+    allow_unauthenticated: Annotated[
+        bool, typer.Option("--allow-unauthenticated", help="Bind an address that other machines reach, without keys.")
+    ] = False,
+) -> None:
+    """Serve every version in the repository; new ones are picked up while it runs."""
+    host = "127.0.0.1" if host == "localhost" else host
+    if host not in ("127.0.0.1", "0.0.0.0", "::"):
+        raise typer.BadParameter(f"{host}: the address must be 127.0.0.1, 0.0.0.0 or ::", param_hint="--host")
+    if host not in LOOPBACK and not allow_unauthenticated:
+        raise typer.BadParameter(
+            f"{host} can be reached from other machines and there are no keys; add --allow-unauthenticated",
+            param_hint="--host",
+        )
+    from importlib.metadata import version
+
+    from service.settings import ServerSettings
+    from service.substrate import GraftworkServer
+    from service.telemetry import configure_logging
+
+    settings = ServerSettings(
+        repository=repository,
+        host=host,
+        port=port,
+        device=device,
+        workers=workers,
+        max_batch_rows=max_batch_rows,
+        request_timeout_seconds=request_timeout,
+    )
+    for name, value in _WORKER_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    configure_logging()
+    sys.exit(GraftworkServer(settings, version("graftwork")).serve())
+
+
+@app.command(
+    epilog=example(
+        "graftwork predict flowers photo.jpg",
+        "graftwork predict intents@champion 'where is my card?' --top-k 3",
+        "graftwork predict flowers:2 *.jpg --json",
+    )
+)
+def predict(
+    reference: Annotated[str, typer.Argument(metavar="NAME[:N|@ALIAS]", help="Which model answers.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Image files or texts; - reads one text a line.")
+    ],
+    url: Annotated[str, typer.Option(envvar="GRAFTWORK_URL", help="The server.")] = "http://127.0.0.1:8000",
+    top_k: Annotated[int, typer.Option(min=1, help="How many scores to show.")] = 3,
+    truncate: Annotated[bool, typer.Option("--truncate", help="Cut texts that are too long.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a running server."""
+    from models.version import Reference
+    from service.client import Client
+
+    parsed = Reference.parse(reference)
+    items: list[str | Path] = []
+    for text in inputs:
+        items.extend(line.rstrip("\n") for line in sys.stdin) if text == "-" else items.append(_item(text))
+    if not items:
+        raise InvalidParameter("there is nothing to predict; name image files or texts")
+    answers = Client(url).predict(parsed, items, top_k=top_k, truncate=truncate)
+    if as_json:
+        import json
+
+        print(json.dumps(answers))
+        return
+    predictions = answers["predictions"]
+    width = max(len(str(item)) for item in items)
+    for item, prediction in zip(items, predictions, strict=True):
+        scores = "   ".join(f"{label} {score:.3f}" for label, score in prediction["scores"].items())
+        print(f"{item!s:<{min(width, 60)}.60}  {scores}")
+    print(f"answered by {answers['model']}:{answers['version']}")
+
+
+def _item(text: str) -> str | Path:
+    """A file where there is one of that name, else a text."""
+    try:
+        path = Path(text)
+        return path if path.is_file() else text
+    except (OSError, ValueError):
+        return text

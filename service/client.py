@@ -1,0 +1,82 @@
+"""A small HTTP client for ``graftwork predict`` and the demo."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlencode
+from urllib.request import Request, urlopen
+
+from models.errors import NotReady, from_code
+from models.version import Reference
+
+CHUNK = 16  # instances a request: well under the server's limits
+
+
+class Client:
+    """Talks to one server.
+
+    Args:
+        url: such as ``http://127.0.0.1:8000``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+
+    def predict(
+        self, reference: Reference, items: Sequence[str | Path], *, top_k: int | None = None, truncate: bool = False
+    ) -> dict[str, Any]:
+        """Predictions for texts or image files, in their order.
+
+        Args:
+            items: texts as ``str``, image files as ``Path``.
+
+        Returns:
+            ``predictions``, ``model`` and ``version``.
+
+        Raises:
+            GraftworkError: what the server said, or that it cannot be reached.
+        """
+        path = f"/v1/models/{quote(reference.name)}"
+        if reference.number is not None:
+            path += f"/versions/{reference.number}"
+        elif reference.alias is not None:
+            path += f"/labels/{quote(reference.alias)}"
+        options = {"truncate": str(truncate).lower(), **({} if top_k is None else {"top_k": top_k})}
+        answer: dict[str, Any] = {}
+        predictions: list[Any] = []
+        for start in range(0, len(items), CHUNK):
+            instances = [_instance(item) for item in items[start : start + CHUNK]]
+            answer = self.post(f"{path}:predict?{urlencode(options)}", {"instances": instances})
+            predictions.extend(answer["predictions"])
+        return {"predictions": predictions, "model": answer["model"], "version": answer["version"]}
+
+    def post(self, path: str, document: object) -> Any:
+        """Sends a JSON document and reads the JSON answer."""
+        body = json.dumps(document).encode()
+        return json.loads(self._open(Request(self._url + path, body, {"Content-Type": "application/json"})))
+
+    def get(self, path: str) -> bytes:
+        """Reads a resource."""
+        return self._open(Request(self._url + path))
+
+    def _open(self, request: Request) -> bytes:
+        try:
+            with urlopen(request, timeout=60) as response:
+                body: bytes = response.read()
+                return body
+        except HTTPError as error:
+            document = json.loads(error.read() or b"{}")
+            raise from_code(document.get("code", "internal"), document.get("detail", str(error))) from None
+        except (URLError, ConnectionError, TimeoutError):
+            raise NotReady(f"there is no server at {self._url}; start one: graftwork serve") from None
+
+
+def _instance(item: str | Path) -> object:
+    if isinstance(item, Path):
+        return {"b64": base64.b64encode(item.read_bytes()).decode()}
+    return item

@@ -1,0 +1,39 @@
+"""What a server is told when it starts; read once, at the edge, and passed on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ServerSettings(BaseModel):
+    """The server's settings.
+
+    Attributes:
+        device: ``auto`` takes every GPU that is there, else the CPU.
+        workers: engine workers per device.
+        request_timeout_seconds: a request that takes longer gets 504.
+        drain_seconds: how long a stopping server waits for the answers that it owes.
+        max_json_bytes: the largest JSON body for text models. Images in JSON count against ``max_image_bytes``.
+        max_image_bytes: the largest body for image models.
+        max_instances: rows in one request.
+        max_rows_in_flight: rows accepted and not yet answered; above it requests get 503.
+        max_batch_rows: rows in one batch on the device.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    repository: Path
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1024, le=65535)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int = Field(default=1, ge=1, le=64)
+    request_timeout_seconds: float = Field(default=30.0, gt=0)
+    drain_seconds: int = Field(default=30, ge=0)
+    max_json_bytes: int = 2 << 20
+    max_image_bytes: int = 16 << 20
+    max_instances: int = 64
+    max_rows_in_flight: int = 1024
+    max_batch_rows: int = 32

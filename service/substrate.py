@@ -1,0 +1,272 @@
+"""LitServe as the substrate: it picks devices, spawns a worker on each, binds the port and forks the HTTP server.
+
+Its own request path is replaced through its public hooks: a `LitAPI` without routes, a `LitLoop` that is the whole worker,
+and our routes on ``server.app``. Where no hook reaches, `GraftworkServer` overrides one method, and says why.
+
+This module has no ``from __future__ import annotations``: LitServe reads the annotations of a LitAPI's methods at run time.
+"""
+
+import ctypes
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, suppress
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from litserve import LitAPI, LitServer
+from litserve.connector import check_cuda_with_nvidia_smi
+from litserve.loops.base import LitLoop
+from litserve.specs.base import LitSpec
+from starlette.middleware.gzip import GZipMiddleware
+
+from service.application import Application
+from service.settings import ServerSettings
+from service.telemetry import configure_logging
+
+logger = logging.getLogger(__name__)
+
+_PATH = "/engine"  # LitServe's key for our workers; no route has it
+_PR_SET_PDEATHSIG = 1
+
+
+class NoRoutes(LitSpec):
+    """A spec without endpoints, so that the LitAPI gets no ``/predict`` of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.api_path = _PATH
+
+    def setup(self, server: Any) -> None:
+        pass
+
+    def decode_request(self, request: Any, context_kwargs: Any = None) -> Any:
+        raise AssertionError("requests do not pass through LitServe")
+
+    def encode_response(self, output: Any, context_kwargs: Any = None) -> Any:
+        raise AssertionError("requests do not pass through LitServe")
+
+
+class EngineAPI(LitAPI):
+    """What LitServe hands to each worker: where to connect, what to serve."""
+
+    def __init__(self, settings: ServerSettings, socket_path: str) -> None:
+        super().__init__(api_path=_PATH, loop=EngineLoop(), spec=NoRoutes())
+        self.settings = settings
+        self.socket_path = socket_path
+
+    def setup(self, device: Any) -> None:
+        """Returns at once: models are loaded in the loop, so that the port opens and readiness says so."""
+
+    def predict(self, x: Any, **kwargs: Any) -> Any:
+        raise AssertionError("requests do not pass through LitServe")
+
+
+class EngineLoop(LitLoop):
+    """The whole life of a worker process."""
+
+    def __call__(self, lit_api: Any, device: Any, worker_id: int, *_args: Any, **_kwargs: Any) -> None:
+        from models.repository import ModelRepository
+        from service.registry import Registry
+        from service.worker import serve_socket
+
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end of the socket is what ends a worker
+        die_with_parent(signal.SIGKILL)
+        configure_logging()
+        settings: ServerSettings = lit_api.settings
+        device = device[0] if isinstance(device, list) else device
+        with suppress(ConnectionError):
+            serve_socket(
+                lit_api.socket_path,
+                worker_id,
+                device,
+                lambda: Registry(ModelRepository(settings.repository), device),
+                max_batch_rows=settings.max_batch_rows,
+            )
+
+
+class GraftworkServer(LitServer):
+    """The parent process: owns the lives of the API process and the workers.
+
+    Args:
+        settings: the server's settings.
+        version: of Graftwork.
+    """
+
+    def __init__(self, settings: ServerSettings, version: str) -> None:
+        self.settings = settings
+        self.exit_code = 0
+        self._runtime_dir = Path(tempfile.mkdtemp(prefix="graftwork-"))
+        socket_path = str(self._runtime_dir / "workers.sock")
+        # Listening before anything is spawned: a worker may connect at once, the API process inherits the socket.
+        worker_socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        worker_socket.bind(socket_path)
+        worker_socket.listen(64)
+        self._application = Application(settings, version, worker_socket)
+        super().__init__(
+            EngineAPI(settings, socket_path),
+            accelerator=_accelerator(settings.device),
+            workers_per_device=settings.workers,
+            disable_openapi_url=True,
+            restart_workers=True,
+        )
+        # It breaks tritonclient.http.aio on JSON answers over 1000 bytes (triton-inference-server/server#6887).
+        self.app.user_middleware = [m for m in self.app.user_middleware if m.cls is not GZipMiddleware]
+        self._application.mount(self.app)
+        self.uvicorn_graceful_timeout = settings.drain_seconds
+
+    def serve(self) -> int:
+        """Runs until a signal or the death of the API process.
+
+        Returns:
+            The exit code: 0 after a signal and a clean end.
+        """
+        self._wake_reader, self._wake_writer = multiprocessing.Pipe(duplex=False)
+        self._parent_pid = os.getpid()
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        try:
+            self.run(
+                host=self.settings.host,
+                port=self.settings.port,
+                num_api_servers=1,
+                generate_client_file=False,
+                log_level="warning",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                loop="uvloop",
+                http="httptools",
+            )
+        finally:
+            shutil.rmtree(self._runtime_dir, ignore_errors=True)
+        return self.exit_code
+
+    def _on_signal(self, *_args: Any) -> None:
+        if os.getpid() == self._parent_pid:  # the forked API process inherits this handler until uvicorn sets its own
+            self._wake_writer.send_bytes(b"stop")
+
+    # Overrides
+
+    def _register_internal_endpoints(self) -> None:
+        """None of ``/``, ``/health`` and ``/info``: ours have other meanings (and theirs ask for the API key)."""
+
+    def lifespan(self, app: FastAPI) -> AbstractAsyncContextManager[None]:
+        """Ours; theirs moves responses from a queue of a Manager process, which we do not have."""
+        return _lifespan(self._application)
+
+    def _init_manager(self, num_api_servers: int) -> Any:
+        """No Manager process: nothing of ours goes through its queues (1.6 ms a hop), and it would outlive a kill."""
+        self.workers_setup_status: dict[str, Any] = {}
+        self.litapi_request_queues = {_PATH: None}
+        self._transport = None
+        self._shutdown_event = _Never()
+        return None
+
+    def verify_worker_status(self) -> None:
+        """The port opens at once; readiness is ours."""
+
+    def _start_worker_monitoring(self, manager: Any, uvicorn_workers: dict[int, Any]) -> None:
+        """Supervises in the main thread; theirs polls every 2 s and never looks at the API process."""
+        (api_process,) = uvicorn_workers.values()
+        restarts = {index: Restart() for index in range(len(self.inference_workers))}
+        while True:
+            alive = {p.sentinel: i for i, p in enumerate(self.inference_workers) if not restarts[i].pending}
+            pause = min((r.seconds_left() for r in restarts.values() if r.pending), default=None)
+            awaited: list[Any] = [self._wake_reader, api_process.sentinel, *alive]
+            ended = multiprocessing.connection.wait(awaited, pause)
+            if self._wake_reader in ended:
+                return
+            if api_process.sentinel in ended:
+                logger.error("the API process died; the server stops")
+                self.exit_code = 1
+                return
+            for sentinel in ended:
+                index = alive[sentinel]
+                restarts[index].died()
+                logger.error("worker %d died; it is replaced", index)
+            for index, restart in restarts.items():
+                if restart.pending and restart.seconds_left() == 0:
+                    restart.started()
+                    self.inference_workers[index] = self.launch_single_inference_worker(self.lit_api, index)
+
+    def _perform_graceful_shutdown(self, manager: Any, uvicorn_workers: dict[int, Any], *_args: Any) -> None:
+        """Lets the API process answer what it accepted, then lets the workers end; theirs needs the Manager."""
+        for process in uvicorn_workers.values():
+            process.terminate()
+        for process in (*uvicorn_workers.values(), *self.inference_workers):
+            # The API process waits for its requests; a worker ends when the API process closes its socket.
+            process.join(self.settings.drain_seconds + 2)
+            if process.is_alive():
+                logger.error("%s (pid %d) did not end in time and is killed", process.name, process.pid)
+                process.kill()
+                process.join()
+
+
+class Restart:
+    """When a dead worker may start again: soon the first time, later if it keeps dying young."""
+
+    FIRST_SECONDS = 0.1
+    MOST_SECONDS = 10.0
+    OLD_SECONDS = 30.0
+
+    def __init__(self) -> None:
+        self.pending = False
+        self._delay = self.FIRST_SECONDS
+        self._started_at = time.monotonic()
+        self._due_at = 0.0
+
+    def died(self) -> None:
+        now = time.monotonic()
+        if now - self._started_at > self.OLD_SECONDS:
+            self._delay = self.FIRST_SECONDS
+        self._due_at = now + self._delay
+        self._delay = min(self._delay * 2, self.MOST_SECONDS)
+        self.pending = True
+
+    def started(self) -> None:
+        self.pending = False
+        self._started_at = time.monotonic()
+
+    def seconds_left(self) -> float:
+        return max(0.0, self._due_at - time.monotonic())
+
+
+class _Never:
+    """LitServe waits for this event once supervision has ended: there is nothing left to wait for."""
+
+    def wait(self) -> None:
+        pass
+
+
+async def _run_application(application: Application) -> AsyncIterator[None]:
+    die_with_parent(signal.SIGTERM)
+    async with application.running():
+        yield
+
+
+def _lifespan(application: Application) -> AbstractAsyncContextManager[None]:
+    from contextlib import asynccontextmanager
+
+    return asynccontextmanager(_run_application)(application)
+
+
+def _accelerator(device: str) -> str:
+    """LitServe's name for a device, found without importing torch, which must not be in the process that forks."""
+    if device == "auto":
+        return "cuda" if check_cuda_with_nvidia_smi() > 0 else "cpu"
+    return device
+
+
+def die_with_parent(with_signal: signal.Signals) -> None:
+    """Asks the kernel to signal this process when its parent dies, however it dies (Linux only)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(with_signal))

@@ -1,0 +1,142 @@
+"""What surrounds every request: its id, its one log line, its one count, and a fixed answer for what nobody foresaw."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from models.errors import GraftworkError
+from service.metrics import UNKNOWN, Metrics
+from service.problems import problem
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger("graftwork.access")
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(kw_only=True)
+class RequestRecord:
+    """What becomes known of a request on its way; kept in the ASGI scope under ``graftwork``.
+
+    Attributes:
+        model: set once the name is known to exist.
+        counted: a prediction request, which the metrics count.
+        error: why it was not answered with a prediction.
+    """
+
+    request_id: str
+    model: str = UNKNOWN
+    version: str = UNKNOWN
+    counted: bool = False
+    error: GraftworkError | None = None
+
+
+class Telemetry:
+    """ASGI middleware, the outermost one."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        record = RequestRecord(request_id=_request_id(scope))
+        scope["graftwork"] = record
+        started = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", record.request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            record.error = record.error or GraftworkError("cancelled")
+            raise
+        except Exception:
+            logger.exception("request %s failed", record.request_id)
+            record.error = GraftworkError("the server failed on this request; its log has the request id")
+            if status == 0:
+                await problem(record.error, record.request_id)(scope, receive, send_with_id)
+        finally:
+            self._end(scope, record, status, time.perf_counter() - started)
+
+    def _end(self, scope: Scope, record: RequestRecord, status: int, seconds: float) -> None:
+        if record.counted:
+            reason = None if record.error is None else record.error.code
+            self._metrics.observe_end(record.model, record.version, _outcome(status), reason, seconds)
+        if logger.isEnabledFor(logging.INFO):
+            logger.info(
+                "request",
+                extra={
+                    "fields": {
+                        "request_id": record.request_id,
+                        "method": scope["method"][:16],
+                        "path": scope["path"][:256],
+                        "status": status,
+                        "model": record.model,
+                        "version": record.version,
+                        "code": None if record.error is None else record.error.code,
+                        "ms": round(seconds * 1000, 2),
+                    }
+                },
+            )
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's ``X-Request-Id`` where it is harmless, else one of ours."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return str(value.decode())
+    return uuid4().hex
+
+
+def _outcome(status: int) -> str:
+    if 200 <= status < 300:
+        return "ok"
+    if status == 503:
+        return "shed"
+    if status == 504:
+        return "timeout"
+    return "client_error" if 400 <= status < 500 else "failed"
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line, so that nothing a caller sends can forge a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, object] = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        entry.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+
+def configure_logging() -> None:
+    """JSON lines on stderr for the whole process."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("litserve").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from finetune.example import Reading
+from finetune.table import find_tables, read_tables
+from models.errors import DatasetInvalid
+
+
+def read(folder: Path, content: str, name: str = "data.csv") -> Reading:
+    (folder / name).write_text(content)
+    return read_tables(folder, {None: name})
+
+
+def refusal(folder: Path, content: str, name: str = "data.csv") -> DatasetInvalid:
+    with pytest.raises(DatasetInvalid) as caught:
+        read(folder, content, name)
+    return caught.value
+
+
+def test_a_table_without_rows_is_refused(tmp_path: Path) -> None:
+    assert "holds no rows" in refusal(tmp_path, "text,label\n").message
+
+
+def test_labels_and_texts_are_kept_verbatim(tmp_path: Path) -> None:
+    reading = read(tmp_path, 'text,label\n" a ",1\nb,01\nc, 1\nd,nan\ne,=cmd()\n')
+    assert [example.label for example in reading.splits["train"]] == ["1", "01", " 1", "nan", "=cmd()"]
+    assert reading.splits["train"][0].text == " a "
+    assert reading.findings == ()
+
+
+def test_json_labels_become_text_and_mixed_types_are_said(tmp_path: Path) -> None:
+    labels = ['"1"', '"x"', '"y"', "1", "true", "2.5"]
+    lines = [f'{{"text": "t{index}", "label": {label}}}' for index, label in enumerate(labels)]
+    reading = read(tmp_path, "\n".join(lines), name="data.jsonl")
+    assert [example.label for example in reading.splits["train"]] == ["1", "x", "y", "1", "true", "2.5"]
+    (finding,) = reading.findings
+    assert (finding.code, finding.count) == ("mixed_label_types", 3)
+    assert finding.examples == ("data.jsonl:4", "data.jsonl:5", "data.jsonl:6")
+
+
+def test_json_labels_of_one_type_are_nothing_to_report(tmp_path: Path) -> None:
+    assert read(tmp_path, '{"text": "a", "label": 1}\n{"text": "b", "label": 0}\n', name="data.jsonl").findings == ()
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ('{"text": "a"}', "the label 'label' is empty"),
+        ('{"text": "a", "label": null}', "the label 'label' is empty"),
+        ('{"text": "a", "label": " "}', "the label 'label' is empty"),
+        ('{"text": "a", "label": ["x", "y"]}', "give each row one label"),
+        ('{"text": "a", "label": 1e999}', "give each row one label"),
+        ('{"label": "x"}', "'text' is missing"),
+        ('{"text": 5, "label": "x"}', "'text' is not a string"),
+        (r'{"text": "\ud800", "label": "x"}', "half of a surrogate pair"),
+        (r'{"text": "a", "label": "\ud800"}', "half of a surrogate pair"),
+    ],
+)
+def test_an_unusable_row_is_refused_with_its_line(tmp_path: Path, row: str, words: str) -> None:
+    error = refusal(tmp_path, '{"text": "a", "label": "x"}\n' + row + "\n", name="data.jsonl")
+    assert (error.file, error.line) == ("data.jsonl", 2)
+    assert words in error.message
+
+
+def test_a_null_text_is_an_empty_one(tmp_path: Path) -> None:
+    assert read(tmp_path, '{"text": null, "label": "x"}\n', name="data.jsonl").splits["train"][0].text == ""
+
+
+def test_a_split_column_is_honoured(tmp_path: Path) -> None:
+    reading = read(tmp_path, "text,label,split\na,x,train\nb,x,Validation\nc,x,test\n")
+    assert reading.given_splits
+    assert {split: [example.text for example in examples] for split, examples in reading.splits.items()} == {
+        "train": ["a"],
+        "val": ["b"],
+        "test": ["c"],
+    }
+
+
+def test_an_unknown_split_is_refused_with_its_line(tmp_path: Path) -> None:
+    error = refusal(tmp_path, "text,label,split\na,x,train\nb,x,fold 3\n")
+    assert error.line == 3
+    assert 'must be train, val or test, not "fold 3"' in error.message
+
+
+def test_one_table_for_each_split(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na,x\n")
+    (tmp_path / "dev.jsonl").write_text('{"text": "b", "label": "x"}\n')
+    (tmp_path / "test.tsv").write_text("sentence\tclass\nc\tx\n")
+    (tmp_path / "SOURCE.md").write_text("from afar")
+    files = find_tables(tmp_path)
+    assert files == {"train": "train.csv", "val": "dev.jsonl", "test": "test.tsv"}
+    reading = read_tables(tmp_path, files)
+    assert reading.given_splits
+    assert [reading.splits[split][0].text for split in ("train", "val", "test")] == ["a", "b", "c"]
+    assert reading.splits["val"][0].source == "dev.jsonl:1"
+
+
+def test_two_tables_for_one_split_are_refused(tmp_path: Path) -> None:
+    for name in ("train.csv", "train.tsv"):
+        (tmp_path / name).touch()
+    with pytest.raises(DatasetInvalid, match=r"'train.csv' and 'train.tsv' both mean the train split"):
+        find_tables(tmp_path)
+
+
+def test_tables_without_one_for_training_are_none(tmp_path: Path) -> None:
+    (tmp_path / "test.csv").touch()
+    assert find_tables(tmp_path) == {}
+
+
+def test_tables_of_two_modalities_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na,x\n")
+    (tmp_path / "test.csv").write_text("image,label\na.jpg,x\n")
+    with pytest.raises(DatasetInvalid, match=r"'train.csv' holds texts and 'test.csv' images"):
+        read_tables(tmp_path, find_tables(tmp_path))
+
+
+def test_images_are_found_from_the_tables_folder(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "1.jpg").write_bytes(b"one")
+    reading = read(tmp_path, "image_path,label\nimages/1.jpg,x\n")
+    assert reading.modality == "image"
+    (example,) = reading.splits["train"]
+    assert (example.source, example.read(), example.text) == ("data.csv:2", b"one", None)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("", "path is empty"),
+        ("/etc/passwd", "leaves the table's folder"),
+        ("../secret.jpg", "leaves the table's folder"),
+        ("images/../../secret.jpg", "leaves the table's folder"),
+        ("C:\\images\\1.jpg", "leaves the table's folder"),
+        ("https://example.com/1.jpg", "is a URL"),
+        ("file:///etc/passwd", "is a URL"),
+        ("data:image/png;base64", "is a URL"),
+        ("absent.jpg", "'absent.jpg' does not exist"),
+        ("link.jpg", "'link.jpg' goes through a symbolic link"),
+        (".", "not inside"),
+    ],
+)
+def test_an_image_path_that_leads_astray_is_refused_with_its_line(tmp_path: Path, path: str, words: str) -> None:
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "1.jpg").write_bytes(b"one")
+    (folder / "link.jpg").symlink_to("../secret.jpg")
+    error = refusal(folder, f"image,label\n1.jpg,x\n{path},x\n")
+    assert (error.file, error.line) == ("data.csv", 3)
+    assert words in error.message
+
+
+def test_a_linked_table_in_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "real.csv").write_text("text,label\na,x\n")
+    (tmp_path / "train.csv").symlink_to("real.csv")
+    with pytest.raises(DatasetInvalid, match="symbolic link"):
+        read_tables(tmp_path, find_tables(tmp_path))
