@@ -118,7 +118,7 @@ def escape(text: str) -> str:
 
 
 def _front_matter(facts: CardFacts) -> str:
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     pipeline = _PIPELINE[facts.modality]
     metadata: dict[str, Any] = {

@@ -3,13 +3,186 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+import os
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
-from models.options import DEFAULT_REPOSITORY, JsonOption, RepositoryOption
+from models.options import DEFAULT_REPOSITORY, CacheDirOption, JsonOption, RepositoryOption, default_cache_dir, example
 
 app = typer.Typer()
+samples_app = typer.Typer(
+    no_args_is_help=True, help="Sample data to try things with, from packages that are installed."
+)
+app.add_typer(samples_app, name="samples")
+
+DataArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA", help="A folder of class folders (also under train/, val/, test/), or a CSV, TSV or JSONL file."
+    ),
+]
+TextColumn = Annotated[str | None, typer.Option(help="Column with the text; guessed from the header without.")]
+ImageColumn = Annotated[str | None, typer.Option(help="Column with the image's path.")]
+LabelColumn = Annotated[str | None, typer.Option(help="Column with the label.")]
+Encoding = Annotated[str | None, typer.Option(help="Of tables and text files; UTF-8 without.")]
+OnUnreadable = Annotated[Literal["skip", "fail"], typer.Option(help="Images that do not decode, texts that are empty.")]
+MaxUnreadable = Annotated[float, typer.Option(min=0, max=1, help="The share of examples that may be skipped.")]
+DropSmall = Annotated[bool, typer.Option("--drop-small-classes", help="Leave out classes with too few examples.")]
+StrictData = Annotated[bool, typer.Option("--strict-data", help="Refuse content that occurs in two splits.")]
+
+
+@app.command(
+    epilog=example(
+        "graftwork finetune photos/ --name flowers",
+        "graftwork finetune intents.csv --name intents --label-column intent",
+        "graftwork finetune photos/ --name flowers --backbone timm:resnet50 --json",
+    )
+)
+def finetune(
+    data: DataArgument,
+    name: Annotated[str, typer.Option(help="The model's name.")],
+    strategy: Annotated[Literal["probe"], typer.Option(help="probe: a linear head on frozen features.")] = "probe",
+    backbone: Annotated[
+        str | None, typer.Option(help="timm:MODEL, hf:REPOSITORY or dir:PATH; one that fits the data without.")
+    ] = None,
+    text_column: TextColumn = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    encoding: Encoding = None,
+    test_share: Annotated[float, typer.Option(min=0.01, max=0.9, help="Where the data has no test split.")] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
+    on_unreadable: OnUnreadable = "skip",
+    max_unreadable_ratio: MaxUnreadable = 0.01,
+    drop_small_classes: DropSmall = False,
+    strict_data: StrictData = False,
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    cache_dir: CacheDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn a head from labelled data and publish it as the next version of NAME."""
+    from rich.console import Console
+
+    from finetune.checks import Policy
+    from finetune.columns import ColumnNames
+    from finetune.job import JobSettings, run_job
+    from models.repository import ModelRepository
+
+    settings = JobSettings(
+        data=data,
+        name=name,
+        cache_dir=cache_dir or default_cache_dir(os.environ),
+        backbone=backbone,
+        device=_device(device),
+        seed=seed,
+        test_share=test_share,
+        columns=ColumnNames(text=text_column, image=image_column, label=label_column),
+        encoding=encoding,
+        policy=Policy(
+            on_unreadable=on_unreadable,
+            max_unreadable_ratio=max_unreadable_ratio,
+            drop_small_classes=drop_small_classes,
+            strict=strict_data,
+        ),
+    )
+    result = run_job(settings, ModelRepository(repository), Console(stderr=True))
+    if as_json:
+        print(json.dumps(result.to_dict()))
+        return
+    e, low_high = result.evaluation, "{:.3f} to {:.3f}"
+    print(f"{result.version} is published after {result.seconds:.1f} s: {result.version.directory}")
+    print(f"  accuracy  {e.accuracy:.3f}  (95 %: {low_high.format(*e.accuracy_ci)}; {e.rows} test examples)")
+    if result.deduplicated is not result.evaluation:
+        d = result.deduplicated
+        print(f"            {d.accuracy:.3f}  (without the {e.rows - d.rows} that are in the training data too)")
+    print(f"  macro F1  {e.macro_f1:.3f}  (95 %: {low_high.format(*e.macro_f1_ci)})")
+    print(f"  ECE       {e.ece:.3f}  (95 %: {low_high.format(*e.ece_ci)})")
+    if not e.beats_majority:
+        print(
+            f"  no better than always answering '{e.majority_class}' ({e.majority_accuracy:.3f}): nothing was learned"
+        )
+    print(f"serve it: graftwork serve    read about it: {result.version.directory / 'README.md'}")
+
+
+@app.command(epilog=example("graftwork doctor photos/", "graftwork doctor intents.csv --strict-data --json"))
+def doctor(
+    data: DataArgument,
+    text_column: TextColumn = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    encoding: Encoding = None,
+    on_unreadable: OnUnreadable = "skip",
+    max_unreadable_ratio: MaxUnreadable = 0.01,
+    drop_small_classes: DropSmall = False,
+    strict_data: StrictData = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check labelled data, and do nothing else; exit code 1 if it cannot be trained on."""
+    from rich.console import Console
+
+    from finetune.checks import Policy
+    from finetune.columns import ColumnNames
+    from finetune.doctor import examine, print_examination
+    from finetune.progress import progress_bar
+    from models.image import decode_image
+
+    with progress_bar(Console(stderr=True), "checking the data") as progress:
+        examination = examine(
+            data,
+            columns=ColumnNames(text=text_column, image=image_column, label=label_column),
+            encoding=encoding,
+            decode=decode_image,
+            policy=Policy(
+                on_unreadable=on_unreadable,
+                max_unreadable_ratio=max_unreadable_ratio,
+                drop_small_classes=drop_small_classes,
+                strict=strict_data,
+            ),
+            progress=progress,
+        )
+    if as_json:
+        print(json.dumps(examination.to_dict()))
+    else:
+        print_examination(examination, Console())
+    if not examination.healthy:
+        raise typer.Exit(1)
+
+
+@samples_app.command("list", epilog=example("graftwork samples list"))
+def list_samples(as_json: JsonOption = False) -> None:
+    """List the sample data sets."""
+    from finetune.samples import SAMPLES
+
+    rows = [
+        {"name": s.name, "modality": s.modality, "classes": s.classes, "rows": s.count, "description": s.description}
+        for s in SAMPLES.values()
+    ]
+    if as_json:
+        print(json.dumps({"samples": rows}))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "reads", "classes", "rows", "what it is", box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console().print(table)
+
+
+@samples_app.command("write", epilog=example("graftwork samples write digits digits/"))
+def write_samples(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="One of `graftwork samples list`.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")],
+    per_class: Annotated[int | None, typer.Option(min=1, help="Examples of each class.")] = None,
+) -> None:
+    """Write a sample data set to a folder."""
+    from finetune.samples import write_sample
+
+    path = write_sample(name, directory, per_class=per_class)
+    print(f"written: {path}")
 
 
 def import_command(
@@ -31,3 +204,11 @@ def import_command(
         "path": str(version.directory),
     }
     print(json.dumps(document) if as_json else f"{version} is published: {len(version.manifest.labels)} classes")
+
+
+def _device(device: str) -> str:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise typer.BadParameter("there is no CUDA device here", param_hint="--device")
+    return "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -13,9 +14,20 @@ RepositoryOption: TypeAlias = Annotated[
 ]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
+CacheDirOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--cache-dir", envvar="GRAFTWORK_CACHE_DIR", help="For features; ~/.cache/graftwork without."),
+]
+
 DEFAULT_REPOSITORY = Path("model-repository")
 
 
 def example(*commands: str) -> str:
     """The epilogue of a command's help: commands that can be typed as they are."""
     return "**Examples**\n\n" + "\n\n".join(f"`{command}`" for command in commands)
+
+
+def default_cache_dir(environment: Mapping[str, str]) -> Path:
+    """Where caches go by the XDG convention."""
+    base = environment.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "graftwork"

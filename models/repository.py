@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -22,18 +22,12 @@ from pydantic import ValidationError
 from models import storage
 from models.backbone_store import BackboneStore
 from models.deployment import CHAMPION, Deployment
-from models.errors import (
-    ModelNotFound,
-    StorageFailed,
-    VersionCorrupt,
-    VersionInUse,
-    VersionNotFound,
-    did_you_mean,
-)
+from models.errors import ModelNotFound, VersionCorrupt, VersionInUse, VersionNotFound, did_you_mean
 from models.manifest import SCHEMA_VERSION, FileEntry, Manifest
-from models.version import ModelVersion, Reference, check_alias, check_name
+from models.version import NUMBER, ModelVersion, Reference, check_alias, check_name
 
 MANIFEST = "manifest.json"
+CANNOT_WRITE = "the model repository cannot be written"
 
 
 class ModelRepository:
@@ -60,14 +54,14 @@ class ModelRepository:
         """Models with at least one version, in order."""
         if not self.root.is_dir():
             return []
-        return sorted(p.name for p in self.root.iterdir() if not p.name.startswith(".") and self.numbers(p.name))
+        return sorted(p.name for p in self.root.iterdir() if is_name(p.name) and self.numbers(p.name))
 
     def numbers(self, name: str) -> Sequence[int]:
         """The version numbers of a model on disk, ascending; none for an unknown model."""
-        directory = self.root / name
+        directory = self._directory(name)
         if not directory.is_dir():
             return []
-        return sorted(int(p.name) for p in directory.iterdir() if p.name.isascii() and p.name.isdecimal())
+        return sorted(int(p.name) for p in directory.iterdir() if NUMBER.fullmatch(p.name) and p.is_dir())
 
     def deployment(self, name: str) -> Deployment:
         """The aliases of a model.

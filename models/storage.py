@@ -1,26 +1,45 @@
 """Every step that changes the file system, so that a test can fail or stop each of them.
 
-Each function is one step of a publish, an alias change or a delete. `trace`, when set, is called with the step's name
-before it runs; a test makes it raise at the k-th step for every k.
+Each function is one step of a publish, an alias change or a delete, or made of such steps. `trace`, when set, is called
+with the step's name before it runs; a test makes it raise at the k-th step for every k.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from models.errors import StorageFailed
+
 trace: Callable[[str], None] | None = None
+
+_STAGING = ".staging-"  # begins the name of everything that is unfinished, and of what is being removed
 
 
 def _step(name: str) -> None:
     if trace is not None:
         trace(name)
+
+
+@contextmanager
+def reporting(failure: str) -> Iterator[None]:
+    """Turns an `OSError` into `StorageFailed`.
+
+    Args:
+        failure: what the error says before the operating system's reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailed(f"{failure}: {error.strerror or error}") from error
 
 
 def make_directory(path: Path) -> None:
@@ -57,32 +76,65 @@ def rename(source: Path, target: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Replaces a file atomically: a reader sees the old bytes or the new ones."""
-    staged = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    """Replaces a file atomically: a reader sees the old bytes or the new ones. The caller holds the file's directory."""
+    staged = unfinished(path.parent)
     try:
         write_file(staged, data)
         _step("replace")
         os.replace(staged, path)
     except Exception:
-        staged.unlink(missing_ok=True)
+        with suppress(OSError):
+            staged.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
 
 
-def remove_tree(path: Path) -> None:
-    """Removes a directory and all in it; one that is gone is fine."""
+def remove(path: Path) -> None:
+    """Removes a file, or a directory and all in it; one that is gone is fine."""
     _step("remove")
-    shutil.rmtree(path, ignore_errors=False, onerror=_gone_is_fine)
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
-def _gone_is_fine(_function: object, _path: object, error: tuple[type, BaseException, object]) -> None:
-    if not isinstance(error[1], FileNotFoundError):
-        raise error[1]
+def unfinished(directory: Path) -> Path:
+    """A new name in a directory that nobody reads, and that `sweep` removes."""
+    return directory / f"{_STAGING}{secrets.token_hex(8)}"
+
+
+def sweep(directory: Path) -> None:
+    """Removes what processes that died left in a directory, as far as it can. The caller holds the directory."""
+    for leftover in directory.glob(f"{_STAGING}*"):
+        with suppress(OSError):
+            if not (leftover.is_dir() and _is_locked(leftover)):
+                remove(leftover)
+
+
+@contextmanager
+def staging(directory: Path) -> Iterator[Path]:
+    """A new, empty directory inside another one, held until the block ends; removed unless it was renamed.
+
+    What processes that died left in ``directory`` is swept first.
+    """
+    path = unfinished(directory)
+    with ExitStack() as held:
+        try:
+            with locked(directory):
+                sweep(directory)
+                make_directory(path)
+                held.enter_context(locked(path))  # before anyone else can sweep
+            yield path
+        finally:
+            with suppress(OSError):
+                remove(path)
 
 
 def sha256_file(path: Path) -> str:
-    """The sha256 of a file's bytes, in hex."""
-    with open(path, "rb") as file:
+    """The sha256 of a regular file's bytes, in hex; `OSError` for a link, a pipe or a device."""
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -98,12 +150,8 @@ def locked(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def is_locked(directory: Path) -> bool:
-    """Whether some process holds a directory now."""
-    try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
-        return False
+def _is_locked(directory: Path) -> bool:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -24,7 +24,7 @@ class Metrics:
     """
 
     def __init__(self, version: str) -> None:
-        disable_created_metrics()  # a second series a metric that nobody asks for
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series a metric that nobody asks for
         self.registry = CollectorRegistry()
         by_version = ["model", "version"]
 

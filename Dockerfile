@@ -1,0 +1,19 @@
+# A server image: docker build -t graftwork . && docker run -p 127.0.0.1:8000:8000 -v ./model-repository:/models:ro graftwork
+FROM python:3.11-slim
+
+RUN useradd --uid 10001 --create-home graftwork
+WORKDIR /app
+COPY requirements.txt pyproject.toml README.md LICENSE graftwork.py ./
+COPY models models
+COPY finetune finetune
+COPY service service
+RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements.txt \
+    && pip install --no-cache-dir --no-deps --no-build-isolation .
+
+USER graftwork
+ENV GRAFTWORK_REPOSITORY=/models PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=90s \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
+# The container's own port mapping decides who can reach it; keep it behind a proxy or on a private network.
+CMD ["graftwork", "serve", "--host", "0.0.0.0", "--allow-unauthenticated"]

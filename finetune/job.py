@@ -1,0 +1,327 @@
+"""One fine-tuning job: from the user's data to a published version.
+
+data -> checks -> split -> features, cached -> head -> evaluated once on the test split -> published
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from finetune.checks import Policy
+from finetune.columns import ColumnNames
+from finetune.dataset import Dataset
+from finetune.doctor import Examination, examine, print_examination
+from finetune.duplicates import duplicated_in_training
+from finetune.example import Example
+from finetune.findings import Finding
+from finetune.progress import progress_bar
+from finetune.split import split_dataset
+from models.backbone import Modality
+from models.errors import DatasetInvalid, InvalidParameter
+from models.repository import ModelRepository
+from models.version import ModelVersion, check_name
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from finetune.evaluation import Evaluation
+    from finetune.probe import Probe
+    from models.backbone_store import StoredBackbone
+    from models.checkpoint import Checkpoint
+    from models.engine import Engine
+
+DEFAULT_BACKBONES = {Modality.IMAGE: "timm:tf_efficientnet_lite0", Modality.TEXT: "hf:all-MiniLM-L6-v2"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSettings:
+    """What a user asks for.
+
+    Attributes:
+        backbone: by name; the default for the data's modality without.
+        device: ``cpu`` or ``cuda``.
+        cache_dir: for features.
+        seed: of the cross-validation's folds and the bootstrap.
+        test_share: of each class, where the data brings no test split.
+    """
+
+    data: Path
+    name: str
+    cache_dir: Path
+    backbone: str | None = None
+    device: str = "cpu"
+    seed: int = 0
+    test_share: float = 0.2
+    columns: ColumnNames | None = None
+    encoding: str | None = None
+    policy: Policy = Policy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResult:
+    """What came of it."""
+
+    version: ModelVersion
+    evaluation: Evaluation
+    deduplicated: Evaluation
+    train_size: int
+    test_size: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        evaluation = self.evaluation
+        return {
+            "model": self.version.name,
+            "version": self.version.number,
+            "task": str(self.version.manifest.task),
+            "accuracy": evaluation.accuracy,
+            "accuracy_ci": list(evaluation.accuracy_ci),
+            "accuracy_deduplicated": self.deduplicated.accuracy,
+            "accuracy_deduplicated_ci": list(self.deduplicated.accuracy_ci),
+            "macro_f1": evaluation.macro_f1,
+            "macro_f1_ci": list(evaluation.macro_f1_ci),
+            "ece": evaluation.ece,
+            "ece_ci": list(evaluation.ece_ci),
+            "classes": len(self.version.manifest.labels),
+            "train_size": self.train_size,
+            "test_size": self.test_size,
+            "seconds": round(self.seconds, 2),
+            "path": str(self.version.directory),
+        }
+
+
+def examine_data(settings: JobSettings, console: Console) -> Examination:
+    """Checks the user's data, with a progress bar."""
+    from models.image import decode_image
+
+    with progress_bar(console, "checking the data") as progress:
+        return examine(
+            settings.data,
+            columns=settings.columns,
+            encoding=settings.encoding,
+            decode=decode_image,
+            policy=settings.policy,
+            progress=progress,
+        )
+
+
+def run_job(settings: JobSettings, repository: ModelRepository, console: Console) -> JobResult:
+    """Runs a job to its end.
+
+    Args:
+        settings: what the user asks for.
+        repository: where the version is published.
+        console: for findings and progress.
+
+    Raises:
+        DatasetInvalid: the data cannot be used; nothing was published.
+        BackboneNotFound: there is no such backbone.
+        StorageFailed: the repository cannot be written.
+    """
+    from finetune.evaluation import evaluate
+    from finetune.probe import fit_probe
+
+    started = time.monotonic()
+    check_name(settings.name)
+    examination = examine_data(settings, console)
+    print_examination(examination, console)
+    dataset = split_dataset(examination.require(), test_share=settings.test_share)
+
+    checkpoint = _checkpoint(settings, Modality(dataset.modality))
+    stored = repository.backbones.add(checkpoint)
+    engine = _engine(stored, settings.device)
+    train, test = dataset.pool, dataset.split("test")
+    features_ND, truncated = _features([*train, *test], stored, checkpoint, engine, settings, console)
+    classes = dataset.classes
+    targets_N = _targets([*train, *test], classes)
+    count = len(train)
+
+    with progress_bar(console, "fitting the head") as progress:
+        probe = fit_probe(
+            features_ND[:count],
+            targets_N[:count],
+            class_count=len(classes),
+            seed=settings.seed,
+            progress=progress,
+        )
+    probabilities_NC = _probabilities(probe, features_ND[count:])
+    evaluation = evaluate(probabilities_NC, targets_N[count:], classes=classes, seed=settings.seed)
+    fresh = _not_duplicated(dataset, test)
+    deduplicated = (
+        evaluate(probabilities_NC[fresh], targets_N[count:][fresh], classes=classes, seed=settings.seed)
+        if len(fresh) < len(test)
+        else evaluation
+    )
+
+    findings = examination.findings + _truncation_finding(truncated, checkpoint)
+    version = _publish(
+        settings, repository, dataset, findings, stored, checkpoint, engine, probe, evaluation, deduplicated
+    )
+    return JobResult(
+        version=version,
+        evaluation=evaluation,
+        deduplicated=deduplicated,
+        train_size=count,
+        test_size=len(test),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _checkpoint(settings: JobSettings, modality: Modality) -> Checkpoint:
+    from models.checkpoint import fetch_checkpoint
+
+    name = settings.backbone or DEFAULT_BACKBONES[modality]
+    checkpoint = fetch_checkpoint(name)
+    if checkpoint.config.modality is not modality:
+        raise InvalidParameter(
+            f"'{name}' reads {checkpoint.config.modality}s and the data holds {modality}s; "
+            f"try --backbone {DEFAULT_BACKBONES[modality]}"
+        )
+    return checkpoint
+
+
+def _engine(stored: StoredBackbone, device: str) -> Engine:
+    import torch
+
+    from models.backbone import load_backbone
+    from models.engine import TorchEngine
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    return TorchEngine(load_backbone(stored.directory), device)
+
+
+def _features(
+    examples: Sequence[Example],
+    stored: StoredBackbone,
+    checkpoint: Checkpoint,
+    engine: Engine,
+    settings: JobSettings,
+    console: Console,
+) -> tuple[np.ndarray[Any, np.dtype[np.float32]], int]:
+    from finetune.extraction import extract_features
+    from finetune.feature_cache import FeatureCache
+    from models.preprocessor import build_preprocessor
+
+    with progress_bar(console, "extracting features") as progress:
+        extraction = extract_features(
+            examples,
+            preprocessor=build_preprocessor(checkpoint.preprocessor, stored.directory),
+            engine=engine,
+            identity=f"{stored.digest}\n{engine.identity}\n{checkpoint.preprocessor.model_dump_json()}",
+            cache=FeatureCache(settings.cache_dir),
+            threads=len(os.sched_getaffinity(0)),
+            progress=progress,
+        )
+    return extraction.features_ND, extraction.truncated
+
+
+def _targets(examples: Sequence[Example], classes: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    import numpy as np
+
+    index = {label: i for i, label in enumerate(classes)}
+    return np.array([index[example.label] for example in examples], dtype=np.int64)
+
+
+def _probabilities(probe: Probe, features_ND: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Through the kernel that serves."""
+    import torch
+
+    from models.head import logits_by_head, probabilities
+
+    logits = logits_by_head(torch.from_numpy(features_ND), [probe.head] * len(features_ND))
+    scores: np.ndarray[Any, Any] = probabilities(torch.stack(logits), probe.temperature).numpy()
+    return scores
+
+
+def _not_duplicated(dataset: Dataset, test: Sequence[Example]) -> list[int]:
+    duplicated = duplicated_in_training(dataset)
+    fresh = [index for index, example in enumerate(test) if example.digest not in duplicated]
+    if not fresh:
+        raise DatasetInvalid("every test example is in the training data too; a test split must be new to the model")
+    return fresh
+
+
+def _truncation_finding(truncated: int, checkpoint: Checkpoint) -> tuple[Finding, ...]:
+    if not truncated:
+        return ()
+    limit = getattr(checkpoint.preprocessor, "max_tokens", None)
+    message = f"texts are longer than the {limit} tokens that the backbone reads; what follows was cut off"
+    return (Finding(severity="info", code="long_text", message=message, count=truncated),)
+
+
+def _publish(
+    settings: JobSettings,
+    repository: ModelRepository,
+    dataset: Dataset,
+    findings: Sequence[Finding],
+    stored: StoredBackbone,
+    checkpoint: Checkpoint,
+    engine: Engine,
+    probe: Probe,
+    evaluation: Evaluation,
+    deduplicated: Evaluation,
+) -> ModelVersion:
+    from finetune.figures import confusion_matrix_png, reliability_png
+    from finetune.publishing import GOLDEN_ITEMS, Graft, publish, spread
+    from models.manifest import Data, Training
+
+    golden = spread([*dataset.pool, *dataset.split("test")], GOLDEN_ITEMS, key=lambda example: example.digest)
+    has_duplicates = deduplicated is not evaluation
+    graft = Graft(
+        name=settings.name,
+        backbone=stored,
+        engine=engine,
+        preprocessor=checkpoint.preprocessor,
+        head=probe.head,
+        labels=dataset.classes,
+        temperature=probe.temperature,
+        golden_items=[example.read() for example in golden],
+        training=Training(
+            strategy="probe",
+            seed=settings.seed,
+            regularisation_c=probe.regularisation_c,
+            feature_scaling=probe.feature_scaling,
+            folds=probe.folds,
+            cross_validated_accuracy=probe.cross_validated_accuracy,
+            cross_validated_log_loss=probe.cross_validated_log_loss,
+        ),
+        data=Data(
+            source=dataset.name,
+            fingerprint=dataset.fingerprint,
+            train_size=len(dataset.pool),
+            test_size=len(dataset.split("test")),
+            findings=tuple(finding.to_dict() for finding in findings),
+        ),
+        metrics={
+            **evaluation.summary(),
+            "accuracy_deduplicated": deduplicated.accuracy,
+            "accuracy_deduplicated_ci": list(deduplicated.accuracy_ci),
+        },
+        report={
+            "report/evaluation.json": json.dumps(evaluation.to_dict(), indent=1).encode(),
+            "report/confusion_matrix.png": confusion_matrix_png(evaluation),
+            "report/reliability.png": reliability_png(evaluation),
+        },
+        card={
+            "dataset": dataset.name,
+            "rows": {split: len(examples) for split, examples in dataset.splits.items()},
+            "fingerprint": dataset.fingerprint,
+            "strategy": "a linear head on frozen features (probe)",
+            "regularisation_c": probe.regularisation_c,
+            "folds": probe.folds,
+            "seed": settings.seed,
+            "evaluation": evaluation.to_dict(),
+            "without_duplicates": deduplicated.to_dict() if has_duplicates else None,
+            "findings": [(finding.severity, finding.message) for finding in findings],
+        },
+    )
+    return publish(repository, graft)
