@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
 
 from models import storage
 from models.backbone import BackboneConfig, backbone_digest
@@ -14,6 +17,8 @@ from models.errors import BackboneNotFound, VersionCorrupt
 
 if TYPE_CHECKING:
     from models.checkpoint import Checkpoint
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +45,10 @@ class BackboneStore:
         self.root = root
 
     def add(self, checkpoint: Checkpoint) -> StoredBackbone:
-        """Stores a checkpoint's backbone, unless it is there already.
+        """Stores a checkpoint's backbone, unless it is there already and intact.
 
         Raises:
-            OSError: when the disk is full or read-only; nothing half-written is ever visible.
+            StorageFailed: the disk is full or read-only; nothing half-written is ever visible.
         """
         from safetensors.torch import save
 
@@ -52,37 +57,40 @@ class BackboneStore:
         if checkpoint.tokenizer_json is not None:
             files["tokenizer.json"] = checkpoint.tokenizer_json
         digest = backbone_digest(files)
-        target = self.root / digest
-        if not target.is_dir():
-            self._publish(files, target)
-        return StoredBackbone(digest=digest, directory=target, config=checkpoint.config)
+        if not self._is_intact(digest):
+            with storage.reporting("the model repository cannot be written"):
+                self._publish(digest, files)
+        return StoredBackbone(digest=digest, directory=self.root / digest, config=checkpoint.config)
 
-    def _publish(self, files: dict[str, bytes], target: Path) -> None:
-        staging = self.root / f".staging-{secrets.token_hex(8)}"
-        storage.make_directory(staging)
-        try:
+    def _publish(self, digest: str, files: dict[str, bytes]) -> None:
+        target = self.root / digest
+        storage.make_directory(self.root)
+        with storage.staging(self.root) as staging:
             for name, data in files.items():
                 storage.write_file(staging / name, data)
             storage.sync_directory(staging)
-            try:
+            with storage.locked(self.root):
+                if self._is_intact(digest):  # another process was quicker
+                    return
+                if target.exists():  # damaged: out of the way, to be swept
+                    storage.rename(target, storage.unfinished(self.root))
                 storage.rename(staging, target)
-            except OSError:
-                if not target.is_dir():  # else another process stored the same bytes first
-                    raise
-            storage.sync_directory(self.root)
-        finally:
-            storage.remove_tree(staging)
+                storage.sync_directory(self.root)
 
     def get(self, digest: str) -> StoredBackbone:
         """The backbone of a digest.
 
         Raises:
             BackboneNotFound: it is not in this repository.
+            VersionCorrupt: its configuration cannot be read.
         """
         directory = self.root / digest
-        if not directory.is_dir():
+        if not _DIGEST.fullmatch(digest) or not directory.is_dir():
             raise BackboneNotFound(f"backbone {digest[:12]} is not in this repository; publish its models again")
-        config = BackboneConfig.model_validate_json((directory / "config.json").read_bytes())
+        try:
+            config = BackboneConfig.model_validate_json((directory / "config.json").read_bytes())
+        except (OSError, ValidationError):
+            raise _damaged(digest) from None
         return StoredBackbone(digest=digest, directory=directory, config=config)
 
     def verify(self, digest: str) -> StoredBackbone:
@@ -92,14 +100,29 @@ class BackboneStore:
             VersionCorrupt: the files are not those that the digest names.
         """
         stored = self.get(digest)
-        names = [p.name for p in stored.directory.iterdir()]
-        if backbone_digest({name: storage.sha256_file(stored.directory / name) for name in names}) != digest:
-            raise VersionCorrupt(f"backbone {digest[:12]} is damaged on disk; publish its models again")
+        try:
+            found = backbone_digest({p.name: storage.sha256_file(p) for p in stored.directory.iterdir()})
+        except OSError:
+            raise _damaged(digest) from None
+        if found != digest:
+            raise _damaged(digest)
         return stored
 
+    def _is_intact(self, digest: str) -> bool:
+        try:
+            self.verify(digest)
+        except (BackboneNotFound, VersionCorrupt):
+            return False
+        return True
+
     def list(self) -> Sequence[StoredBackbone]:
-        """All backbones, by source name."""
-        if not self.root.is_dir():
-            return []
-        digests = [p.name for p in self.root.iterdir() if p.is_dir() and not p.name.startswith(".")]
-        return sorted((self.get(digest) for digest in digests), key=lambda b: (b.config.source, b.digest))
+        """All backbones, by source name; damaged ones are left out."""
+        found = []
+        for directory in self.root.iterdir() if self.root.is_dir() else ():
+            with suppress(BackboneNotFound, VersionCorrupt):
+                found.append(self.get(directory.name))
+        return sorted(found, key=lambda stored: (stored.config.source, stored.digest))
+
+
+def _damaged(digest: str) -> VersionCorrupt:
+    return VersionCorrupt(f"backbone {digest[:12]} is damaged on disk; publish its models again")

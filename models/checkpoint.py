@@ -10,7 +10,7 @@ No code that comes with a checkpoint is ever run, and weights are read from safe
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +68,7 @@ def fetch_checkpoint(name: str) -> Checkpoint:
         return _timm_checkpoint(name, rest, state, overrides={})
     if rest.removeprefix("sentence-transformers/") == "all-MiniLM-L6-v2" and scheme == "hf":
         directory = embedded.require_embedded_directory("hf:all-MiniLM-L6-v2") / "model"
-        embedded.check_sha256(directory / "model.safetensors", embedded.MINILM_SHA256)
+        embedded.read_pinned(directory / "model.safetensors", embedded.MINILM_SHA256)
         return _transformers_checkpoint("hf:all-MiniLM-L6-v2", directory)
     if scheme == "timm" and rest:
         return _timm_by_name(name, rest)
@@ -91,7 +91,6 @@ def _hint(name: str) -> str:
 
 def _timm_by_name(name: str, architecture: str) -> Checkpoint:
     import timm
-    from safetensors.torch import load_file
 
     if not timm.is_model(architecture):
         known = [f"timm:{model}" for model in timm.list_models()]
@@ -103,7 +102,7 @@ def _timm_by_name(name: str, architecture: str) -> Checkpoint:
     if not repository.rpartition("/")[2]:
         repository += architecture
     file = hub_file(name, repository, "model.safetensors")
-    return _timm_checkpoint(name, architecture, load_file(file), overrides={})
+    return _timm_checkpoint(name, architecture, _read_safetensors(name, file), overrides={})
 
 
 def _timm_checkpoint(
@@ -114,22 +113,20 @@ def _timm_checkpoint(
     Args:
         overrides: ``model_args``, ``pretrained_cfg`` and ``label_names`` of a directory's ``config.json``.
     """
-    import timm
     from timm.data import ImageNetInfo, resolve_data_config
 
-    model_args = overrides.get("model_args", {})
-    model: Any = timm.create_model(
-        architecture,
-        pretrained=False,
-        num_classes=0,
-        pretrained_cfg_overlay=overrides.get("pretrained_cfg"),
-        **model_args,
-    )
+    from models.timm_backbone import build_timm_model
+
+    model_args = overrides.get("model_args") or {}
+    try:
+        model = build_timm_model(architecture, model_args, overrides.get("pretrained_cfg"))
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise BackboneNotFound(f"'{name}' cannot be built: {error}") from None
     data = resolve_data_config({}, model=model)
+    if data["input_size"][0] != 3:
+        raise BackboneNotFound(f"'{name}' reads {data['input_size'][0]} channels; only RGB backbones are supported")
     own = model.state_dict()
-    missing = [key for key in own if key not in state]
-    if missing:
-        raise BackboneNotFound(f"the weights of '{name}' do not fit {architecture}: {missing[0]} is missing")
+    _check_fit(name, own, state)
     rest = {key: value for key, value in state.items() if key not in own}
     config = BackboneConfig(
         source=name,
@@ -173,6 +170,10 @@ def _distinct(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def _transformers_checkpoint(name: str, directory: Path) -> Checkpoint:
+    import torch
+
+    from models.transformers_backbone import build_encoder
+
     options = _read_json(name, directory / "config.json")
     if "auto_map" in options:
         raise BackboneNotFound(f"'{name}' needs code that comes with it (auto_map), which is never run; use another")
@@ -182,27 +183,69 @@ def _transformers_checkpoint(name: str, directory: Path) -> Checkpoint:
     if not tokenizer.is_file():
         raise BackboneNotFound(f"'{name}' has no tokenizer.json; save its fast tokenizer beside the weights")
     pooling, normalize, max_tokens = _sentence_settings(name, directory, options)
-    prefix = f"{options['model_type']}."
+    try:
+        with torch.device("meta"):  # names and shapes, without the memory for values
+            encoder = build_encoder(options)
+        feature_dim = int(encoder.config.hidden_size)
+    except Exception:  # transformers raises nearly anything
+        raise BackboneNotFound(
+            f"'{name}': transformers cannot build a '{options['model_type']}' from its config.json"
+        ) from None
+    if encoder.config.is_encoder_decoder:
+        raise BackboneNotFound(f"'{name}' is an encoder with a decoder; use an encoder")
+    # A model with a task's head keeps its encoder under the family's name: `bert.`, `roberta.`, ...
+    prefix = f"{encoder.base_model_prefix}."
     state = {key.removeprefix(prefix): value for key, value in _read_weights(name, directory).items()}
+    own = encoder.state_dict()
+    _check_fit(name, own, state)
+    tokenizer_json = tokenizer.read_bytes()
+    _check_tokenizer(name, tokenizer_json, encoder.get_input_embeddings().num_embeddings)
     config = BackboneConfig(
         source=name,
         library="transformers",
         architecture=str(options["model_type"]),
         modality=Modality.TEXT,
-        feature_dim=int(options["hidden_size"]),
+        feature_dim=feature_dim,
         options={key: value for key, value in options.items() if not key.startswith("_")},
         pooling=pooling,
         normalize=normalize,
     )
-    state = _encoder_only(name, config, state)
-    preprocessor = TextPreprocessorConfig(max_tokens=max_tokens, pad_id=int(options.get("pad_token_id") or 0))
-    return Checkpoint(config=config, state=state, preprocessor=preprocessor, tokenizer_json=tokenizer.read_bytes())
+    return Checkpoint(
+        config=config,
+        state={key: state[key].float() for key in own},
+        preprocessor=TextPreprocessorConfig(max_tokens=max_tokens, pad_id=int(encoder.config.pad_token_id or 0)),
+        tokenizer_json=tokenizer_json,
+    )
+
+
+def _check_fit(name: str, wanted: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> None:
+    for key, tensor in wanted.items():
+        if key not in state:
+            raise BackboneNotFound(f"the weights of '{name}' do not fit its architecture: {key} is missing")
+        if state[key].shape != tensor.shape:
+            raise BackboneNotFound(
+                f"the weights of '{name}' do not fit its architecture: {key} is {tuple(state[key].shape)}, not "
+                f"{tuple(tensor.shape)}"
+            )
+
+
+def _check_tokenizer(name: str, tokenizer_json: bytes, embeddings: int) -> None:
+    """A token without an embedding would fail a whole batch, long after the checkpoint was read."""
+    from tokenizers import Tokenizer
+
+    try:
+        highest = max(Tokenizer.from_buffer(tokenizer_json).get_vocab().values())
+    except Exception:  # tokenizers raises bare Exceptions
+        raise BackboneNotFound(f"'{name}' has no readable tokenizer.json") from None
+    if highest >= embeddings:
+        raise BackboneNotFound(f"the tokenizer of '{name}' knows {highest + 1} tokens, its weights {embeddings}")
 
 
 def _sentence_settings(name: str, directory: Path, options: dict[str, Any]) -> tuple[Any, bool, int]:
     """Pooling, normalisation and token limit, as sentence-transformers stores them; mean pooling without."""
     pooling, normalize = "mean", False
-    max_tokens = min(int(options.get("max_position_embeddings", 512)), 512)
+    positions = int(options.get("max_position_embeddings", 512))
+    max_tokens = min(positions, 512)
     if (directory / "modules.json").is_file():
         modules = _read_json(name, directory / "modules.json")
         normalize = any(module["type"].endswith(".Normalize") for module in modules)
@@ -213,46 +256,39 @@ def _sentence_settings(name: str, directory: Path, options: dict[str, Any]) -> t
         elif settings.get("pooling_mode_lasttoken"):
             pooling = "last"
     if (directory / "sentence_bert_config.json").is_file():
-        max_tokens = int(_read_json(name, directory / "sentence_bert_config.json")["max_seq_length"])
+        own = _read_json(name, directory / "sentence_bert_config.json").get("max_seq_length")
+        max_tokens = min(positions, int(own or max_tokens))
     return pooling, normalize, max_tokens
 
 
-def _encoder_only(name: str, config: BackboneConfig, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Drops heads and poolers, and shows at once whether the rest fits."""
-    from models.transformers_backbone import encoder_parameter_names
-
-    wanted = encoder_parameter_names(config)
-    missing = [key for key in wanted if key not in state]
-    if missing:
-        raise BackboneNotFound(f"the weights of '{name}' do not fit {config.architecture}: {missing[0]} is missing")
-    return {key: state[key].float() for key in wanted}
-
-
 def _from_directory(name: str, directory: Path) -> Checkpoint:
-    from safetensors.torch import load_file
-
     if not directory.is_dir():
         raise BackboneNotFound(f"'{name}': there is no such directory")
     options = _read_json(name, directory / "config.json")
     if "architecture" not in options:
         return _transformers_checkpoint(name, directory)
-    weights = directory / "model.safetensors"
-    if not weights.is_file():
-        raise BackboneNotFound(f"'{name}' has no model.safetensors; other weight formats are not read")
-    return _timm_checkpoint(name, options["architecture"], load_file(weights), overrides=options)
+    state = _read_safetensors(name, directory / "model.safetensors")
+    return _timm_checkpoint(name, str(options["architecture"]), state, overrides=options)
 
 
 def _read_weights(name: str, directory: Path) -> dict[str, torch.Tensor]:
+    index = directory / "model.safetensors.index.json"
+    if not index.is_file():
+        return _read_safetensors(name, directory / "model.safetensors")
+    shards = sorted(set(_read_json(name, index)["weight_map"].values()))
+    return {k: v for shard in shards for k, v in _read_safetensors(name, directory / Path(shard).name).items()}
+
+
+def _read_safetensors(name: str, file: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    index = directory / "model.safetensors.index.json"
-    if index.is_file():
-        shards = sorted(set(_read_json(name, index)["weight_map"].values()))
-        return {key: value for shard in shards for key, value in load_file(directory / Path(shard).name).items()}
-    weights = directory / "model.safetensors"
-    if not weights.is_file():
-        raise BackboneNotFound(f"'{name}' has no model.safetensors; other weight formats are not read")
-    return load_file(weights)
+    if not file.is_file():
+        raise BackboneNotFound(f"'{name}' has no {file.name}; other weight formats are not read")
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise BackboneNotFound(f"the {file.name} of '{name}' is damaged: {error}") from None
 
 
 def _read_json(name: str, file: Path) -> Any:

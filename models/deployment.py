@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.manifest import SCHEMA_VERSION
 
 CHAMPION = "champion"  # the alias that unaddressed requests go to, where it is set
 
@@ -16,7 +18,7 @@ class Deployment(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: int = 1
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
     aliases: dict[str, int] = {}
 
     def with_alias(self, alias: str, number: int) -> Deployment:

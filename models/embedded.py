@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,19 +53,23 @@ def read_lite0(package: Path) -> dict[str, torch.Tensor]:
     """EfficientNet-Lite0's tensors under timm's names for ``tf_efficientnet_lite0``, classifier included."""
     import torch
 
-    file = package / "models" / "efficientnet-lite0-57934424.pth"
-    check_sha256(file, LITE0_SHA256)
-    original: dict[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    data = read_pinned(package / "models" / "efficientnet-lite0-57934424.pth", LITE0_SHA256)
+    original: dict[str, torch.Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     return _lite0_to_timm(original)
 
 
-def check_sha256(file: Path, expected: str) -> None:
-    """Raises `BackboneNotFound` unless a file has the expected sha256."""
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
-    if found != expected:
+def read_pinned(file: Path, sha256: str) -> bytes:
+    """A file's bytes; raises `BackboneNotFound` unless they have the pinned sha256."""
+    try:
+        data = file.read_bytes()
+    except OSError:
+        raise BackboneNotFound(f"{file.name} is missing from its package; reinstall it") from None
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
         raise BackboneNotFound(
             f"{file.name} is not the file that is pinned (sha256 {found[:12]}); reinstall its package"
         )
+    return data
 
 
 def _lite0_to_timm(original: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

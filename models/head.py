@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 
@@ -30,9 +31,12 @@ class Head:
         """Reads ``head.safetensors``.
 
         Raises:
-            ValueError: wrong names, types or shapes, or values that are not finite.
+            ValueError: no safetensors, wrong names, types or shapes, or values that are not finite.
         """
-        tensors = load(data)
+        try:
+            tensors = load(data)
+        except SafetensorError as error:
+            raise ValueError(f"a head is stored as safetensors: {error}") from None
         if set(tensors) != {"weight", "bias"}:
             raise ValueError(f"a head has 'weight' and 'bias', not {sorted(tensors)}")
         weight_CD, bias_C = tensors["weight"], tensors["bias"]

@@ -34,7 +34,7 @@ class EngineReference(_Part):
 class Calibration(_Part):
     """Logits are divided by ``temperature`` before the softmax."""
 
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
 
 class Training(_Part):
@@ -76,7 +76,7 @@ class Manifest(_Part):
         files: every file of the version but this one, by relative path.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
     name: str
     number: int = Field(ge=1)
     task: Task

@@ -57,7 +57,9 @@ def read_head(directory: Path, manifest: Manifest) -> Head:
     version = f"{manifest.name}:{manifest.number}"
     try:
         head = Head.from_bytes((directory / "head.safetensors").read_bytes())
-    except Exception as error:  # safetensors raises its own, json's and ValueError
+    except OSError:
+        raise VersionCorrupt(f"the head of {version} cannot be read; publish the model again") from None
+    except ValueError as error:
         raise VersionCorrupt(f"the head of {version} is damaged: {error}") from None
     wanted = (len(manifest.labels), manifest.backbone.feature_dim)
     if tuple(head.weight_CD.shape) != wanted:

@@ -24,7 +24,7 @@ from models.backbone_store import BackboneStore
 from models.deployment import CHAMPION, Deployment
 from models.errors import ModelNotFound, VersionCorrupt, VersionInUse, VersionNotFound, did_you_mean
 from models.manifest import SCHEMA_VERSION, FileEntry, Manifest
-from models.version import NUMBER, ModelVersion, Reference, check_alias, check_name
+from models.version import NUMBER, ModelVersion, Reference, check_alias, check_name, is_name
 
 MANIFEST = "manifest.json"
 CANNOT_WRITE = "the model repository cannot be written"
@@ -67,14 +67,15 @@ class ModelRepository:
         """The aliases of a model.
 
         Raises:
-            VersionCorrupt: the file is damaged.
+            VersionCorrupt: the file is damaged, or was written by a newer Graftwork.
         """
-        file = self.root / name / "deployment.json"
+        file = self._directory(name) / "deployment.json"
         try:
             return Deployment.model_validate_json(file.read_bytes())
         except FileNotFoundError:
             return Deployment()
         except ValidationError:
+            _refuse_newer_schema(file, f"the aliases of '{name}'")
             raise VersionCorrupt(f"the aliases of '{name}' are damaged; delete its deployment.json") from None
 
     def resolve(self, reference: Reference) -> ModelVersion:
@@ -85,6 +86,9 @@ class ModelRepository:
             VersionNotFound: no such number or alias.
             VersionCorrupt: its manifest cannot be read.
         """
+        return self.read(reference.name, self._number(reference))
+
+    def _number(self, reference: Reference) -> int:
         numbers = self.numbers(reference.name)
         if not numbers:
             raise ModelNotFound(f"there is no model '{reference.name}'{did_you_mean(reference.name, self.names())}")
@@ -97,7 +101,10 @@ class ModelRepository:
             number = aliases.get(reference.alias or CHAMPION, numbers[-1])
         if number not in numbers:
             raise VersionNotFound(f"there is no version {number} of '{reference.name}'; it has {_ranges(numbers)}")
-        return self.read(reference.name, number)
+        return number
+
+    def _directory(self, name: str) -> Path:
+        return self.root / check_name(name)
 
     def read(self, name: str, number: int) -> ModelVersion:
         """A version with its manifest, unverified.
@@ -106,17 +113,15 @@ class ModelRepository:
             VersionNotFound: it is not on disk.
             VersionCorrupt: its manifest cannot be read, or was written by a newer Graftwork.
         """
-        directory = self.root / name / str(number)
+        directory = self._directory(name) / str(number)
         try:
             manifest = Manifest.model_validate_json((directory / MANIFEST).read_bytes())
-        except FileNotFoundError:
-            raise VersionNotFound(f"there is no version {number} of '{name}'") from None
+        except OSError:
+            if not directory.is_dir():
+                raise VersionNotFound(f"there is no version {number} of '{name}'") from None
+            raise VersionCorrupt(f"{name}:{number} has no readable manifest; publish the model again") from None
         except ValidationError as error:
-            newer = _newer_schema(directory / MANIFEST)
-            if newer is not None:
-                raise VersionCorrupt(
-                    f"{name}:{number} was written in schema {newer}, this is {SCHEMA_VERSION}; upgrade graftwork"
-                ) from None
+            _refuse_newer_schema(directory / MANIFEST, f"{name}:{number}")
             fields = ", ".join(".".join(str(part) for part in e["loc"]) or "syntax" for e in error.errors()[:3])
             raise VersionCorrupt(f"the manifest of {name}:{number} is damaged ({fields})") from None
         if (manifest.name, manifest.number) != (name, number):
@@ -139,15 +144,20 @@ class ModelRepository:
         Raises:
             VersionCorrupt: a file is missing, damaged or extra.
         """
-        found = {str(p.relative_to(version.directory)) for p in version.directory.rglob("*") if not p.is_dir()}
+        found = {
+            str(p.relative_to(version.directory))
+            for p in version.directory.rglob("*")
+            if p.is_symlink() or not p.is_dir()
+        }
         wanted = set(version.manifest.files) | {MANIFEST}
         for kind, names in (("missing", wanted - found), ("not in the manifest", found - wanted)):
             if names:
                 raise VersionCorrupt(f"{version}: {min(names)} is {kind}; publish the model again")
         for name, entry in version.manifest.files.items():
-            file = version.directory / name
-            if file.is_symlink() or storage.sha256_file(file) != entry.sha256:
-                raise VersionCorrupt(f"{version}: {name} is damaged; publish the model again")
+            with suppress(OSError):  # unreadable, a link, or deleted meanwhile
+                if storage.sha256_file(version.directory / name) == entry.sha256:
+                    continue
+            raise VersionCorrupt(f"{version}: {name} is damaged; publish the model again")
 
     # Writing
 
@@ -168,34 +178,21 @@ class ModelRepository:
             finish: gives further files that name the version's number, such as the model card.
 
         Raises:
-            StorageFailed: the disk is full or read-only. The repository holds the whole version or nothing of it.
+            StorageFailed: the disk is full or read-only. The repository holds the whole version or nothing of it, and
+                the message says so where it is the whole version that no server was told of.
         """
-        directory = self.root / check_name(manifest.name)
-        with _storage_errors():
+        directory = self._directory(manifest.name)
+        with storage.reporting(CANNOT_WRITE):
             storage.make_directory(directory)
-            staging = self._new_staging(directory)
-            try:
-                with storage.locked(staging):
-                    _stage(staging, files)
-                    check(staging)
-                    with storage.locked(directory):
-                        version = self._finish_publish(manifest, files, staging, finish)
+            with storage.staging(directory) as staging:
+                _stage(staging, files)
+                check(staging)
+                with storage.locked(directory):
+                    version = self._finish_publish(manifest, files, staging, finish)
+                    with storage.reporting(f"{version} is published, but running servers may not know of it yet"):
+                        storage.sync_directory(directory)
                         self._bump_generation()
-            except Exception:
-                with suppress(OSError):
-                    storage.remove_tree(staging)
-                raise
         return version
-
-    def _new_staging(self, directory: Path) -> Path:
-        """An empty staging directory; what publishers that died left behind is swept on the way."""
-        with storage.locked(directory):
-            for leftover in directory.glob(".staging-*"):
-                if not storage.is_locked(leftover):
-                    storage.remove_tree(leftover)
-            staging = directory / f".staging-{secrets.token_hex(8)}"
-            storage.make_directory(staging)
-        return staging
 
     def _finish_publish(
         self,
@@ -215,7 +212,6 @@ class ModelRepository:
         storage.sync_directory(staging)
         target = self.root / name / str(number)
         storage.rename(staging, target)
-        storage.sync_directory(target.parent)
         return ModelVersion(name=name, number=number, directory=target, manifest=manifest)
 
     def set_alias(self, reference: Reference, alias: str) -> ModelVersion:
@@ -226,45 +222,55 @@ class ModelRepository:
             StorageFailed: the disk is full or read-only; the alias is as it was.
         """
         check_alias(alias)
-        self.resolve(Reference(name=reference.name))
-        directory = self.root / reference.name
-        with _storage_errors(), storage.locked(directory):
+        self._number(Reference(name=reference.name))
+        directory = self._directory(reference.name)
+        with storage.reporting(CANNOT_WRITE), storage.locked(directory):
             version = self.resolve(reference)
             deployment = self.deployment(reference.name).with_alias(alias, version.number)
             storage.replace_file(directory / "deployment.json", deployment.model_dump_json().encode())
-            self._bump_generation()
+            with storage.reporting(f"{version.name}@{alias} is {version}, but running servers may not know of it yet"):
+                self._bump_generation()
         return version
 
-    def delete(self, reference: Reference) -> ModelVersion:
-        """Removes one version; its number is never given out again.
+    def delete(self, reference: Reference) -> Reference:
+        """Removes one version, be it damaged; its number is never given out again.
+
+        Returns:
+            The version that is gone, by number.
 
         Raises:
             ModelNotFound, VersionNotFound: there is no such version.
             VersionInUse: an alias points to it.
+            StorageFailed: the disk is full or read-only.
         """
-        self.resolve(Reference(name=reference.name))
-        directory = self.root / reference.name
-        with _storage_errors(), storage.locked(directory):
-            version = self.resolve(reference)
-            aliases = [a for a, n in self.deployment(version.name).aliases.items() if n == version.number]
+        self._number(Reference(name=reference.name))
+        directory = self._directory(reference.name)
+        with storage.reporting(CANNOT_WRITE), storage.locked(directory):
+            number = self._number(reference)
+            version = Reference(name=reference.name, number=number)
+            aliases = [a for a, n in self.deployment(version.name).aliases.items() if n == number]
             if aliases:
                 raise VersionInUse(f"{version} is '{aliases[0]}'; point that alias elsewhere first")
             storage.replace_file(directory / ".highest", str(self._highest_number(version.name)).encode())
-            # Out of sight in one step; a kill after it leaves only something to sweep.
-            dying = directory / f".staging-{secrets.token_hex(8)}"
-            storage.rename(version.directory, dying)
-            storage.sync_directory(directory)
-            self._bump_generation()
-            storage.remove_tree(dying)
+            # Out of sight in one step; what an error or a kill leaves after it is swept by the next publish.
+            dying = storage.unfinished(directory)
+            storage.rename(directory / str(number), dying)
+            with storage.reporting(f"{version} is deleted, but running servers may not know of it yet"):
+                storage.sync_directory(directory)
+                self._bump_generation()
+            with suppress(OSError):
+                storage.remove(dying)
         return version
 
     def _highest_number(self, name: str) -> int:
-        file = self.root / name / ".highest"
+        file = self._directory(name) / ".highest"
         ever = int(file.read_text()) if file.is_file() else 0
         return max([ever, *self.numbers(name)])
 
     def _bump_generation(self) -> None:
-        storage.replace_file(self.root / ".generation", secrets.token_hex(8).encode())
+        with storage.locked(self.root):
+            storage.sweep(self.root)
+            storage.replace_file(self.root / ".generation", secrets.token_hex(8).encode())
 
 
 def _stage(staging: Path, files: dict[str, bytes]) -> None:
@@ -280,20 +286,11 @@ def _entry(data: bytes) -> FileEntry:
     return FileEntry(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
 
 
-@contextmanager
-def _storage_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageFailed(f"the model repository cannot be written: {error.strerror or error}") from error
-
-
-def _newer_schema(file: Path) -> int | None:
-    try:
+def _refuse_newer_schema(file: Path, what: str) -> None:
+    with suppress(OSError, ValueError, KeyError, TypeError):
         found = json.loads(file.read_bytes())["schema_version"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return found if isinstance(found, int) and found > SCHEMA_VERSION else None
+        if isinstance(found, int) and found > SCHEMA_VERSION:
+            raise VersionCorrupt(f"{what}: written in schema {found}, this is {SCHEMA_VERSION}; upgrade graftwork")
 
 
 def _ranges(numbers: Sequence[int]) -> str:

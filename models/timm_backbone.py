@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import timm
@@ -27,9 +27,7 @@ class TimmBackbone(nn.Module):
     def __init__(self, config: BackboneConfig, state: dict[str, torch.Tensor]) -> None:
         super().__init__()
         self.config = config
-        self.model: Any = timm.create_model(
-            config.architecture, pretrained=False, num_classes=0, **config.options.get("model_args", {})
-        )
+        self.model = build_timm_model(config.architecture, config.options.get("model_args", {}))
         self.model.load_state_dict(state, strict=True)
         self.eval()
         scale = 255.0
@@ -57,3 +55,31 @@ class TimmBackbone(nn.Module):
         by_group = group_parameters(self.model, self.model.group_matcher(coarse=True))
         named = dict(self.model.named_parameters())
         return [[named[name] for name in by_group[key]] for key in sorted(by_group)]
+
+
+def build_timm_model(
+    architecture: str, model_args: Mapping[str, Any], pretrained_cfg: dict[str, Any] | None = None
+) -> Any:
+    """A timm model with random weights and without its classifier.
+
+    timm's factory also follows ``hf-hub:`` and ``local-dir:`` names, and reads the file in ``checkpoint_path``, be it a
+    pickle; a configuration that came with a checkpoint gets neither.
+
+    Args:
+        architecture: timm's name for it, with or without the tag of its weights.
+        model_args: further arguments of the architecture.
+        pretrained_cfg: what replaces fields of timm's own data config.
+
+    Raises:
+        RuntimeError, TypeError, ValueError: timm has no such model, or it does not take these arguments.
+    """
+    if not timm.is_model(architecture):
+        raise ValueError(f"timm has no model '{architecture}'")
+    return timm.create_model(
+        architecture,
+        pretrained=False,
+        num_classes=0,
+        pretrained_cfg_overlay=pretrained_cfg,
+        checkpoint_path=None,  # given here, so that model_args cannot
+        **model_args,
+    )

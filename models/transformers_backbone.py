@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,9 +27,7 @@ class TransformersBackbone(nn.Module):
     def __init__(self, config: BackboneConfig, state: dict[str, torch.Tensor]) -> None:
         super().__init__()
         self.config = config
-        self.model: Any = AutoModel.from_config(_model_config(config), attn_implementation="sdpa")
-        if hasattr(self.model, "pooler"):
-            self.model.pooler = None  # no part of mean, first- or last-token pooling
+        self.model = build_encoder(config.options)
         self.model.load_state_dict(state, strict=True)
         self.takes_segments = "token_type_ids" in inspect.signature(self.model.forward).parameters
         self.eval()
@@ -69,13 +67,18 @@ class TransformersBackbone(nn.Module):
         return [group for group in layers if group]
 
 
-def encoder_parameter_names(config: BackboneConfig) -> list[str]:
-    """The names of all tensors that the encoder needs, without the memory for their values."""
-    with torch.device("meta"):
-        model = AutoModel.from_config(_model_config(config))
-    return [name for name in model.state_dict() if not name.startswith("pooler.")]
+def build_encoder(options: Mapping[str, Any]) -> Any:
+    """An encoder of transformers with random weights, fp32, without its pooler.
 
+    Args:
+        options: a checkpoint's ``config.json``; what it says of precision, kernels and code of its own is not followed.
 
-def _model_config(config: BackboneConfig) -> Any:
-    options = dict(config.options)
-    return AutoConfig.for_model(options.pop("model_type"), **options)
+    Raises:
+        Exception: transformers raises nearly anything when it has no such model.
+    """
+    ignored = {"model_type", "dtype", "torch_dtype", "attn_implementation", "auto_map"}
+    config = AutoConfig.for_model(options["model_type"], **{k: v for k, v in options.items() if k not in ignored})
+    model = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    if hasattr(model, "pooler"):
+        model.pooler = None  # no part of mean, first- or last-token pooling
+    return model

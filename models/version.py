@@ -11,6 +11,7 @@ from models.manifest import Manifest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ALIAS = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +56,14 @@ class Reference:
         return self.name if self.number is None else f"{self.name}:{self.number}"
 
 
+def is_name(name: str) -> bool:
+    """Whether a model can be named so; a name is also a folder and part of a URL."""
+    return _NAME.fullmatch(name) is not None
+
+
 def check_name(name: str) -> str:
-    """The name itself, if it can be a model's; a name is also a folder and part of a URL."""
-    if not _NAME.fullmatch(name):
+    """The name itself, if it can be a model's; raises `InvalidParameter` otherwise."""
+    if not is_name(name):
         raise InvalidParameter(
             "a model's name is 1 to 64 letters, digits, '.', '_' or '-', and starts with a letter or digit"
         )
@@ -65,14 +71,14 @@ def check_name(name: str) -> str:
 
 
 def check_alias(alias: str) -> str:
-    """The alias itself, if it can be one."""
+    """The alias itself, if it can be one; raises `InvalidParameter` otherwise."""
     if not _ALIAS.fullmatch(alias):
-        raise InvalidParameter("an alias is 1 to 64 letters, digits, '_' or '-', and starts with a letter")
+        raise InvalidParameter("an alias is 1 to 64 letters, digits, '_' or '-', and starts with a letter or '_'")
     return alias
 
 
 def parse_number(text: str) -> int:
     """A version's number: decimal digits without a leading zero, below 10^9."""
-    if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
+    if not NUMBER.fullmatch(text):
         raise InvalidParameter("a version's number is 1, 2, 3 ... without a leading zero")
     return int(text)

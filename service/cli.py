@@ -17,7 +17,7 @@ app = typer.Typer()
 LOOPBACK = ("127.0.0.1", "localhost")
 
 # Read by the C libraries of the workers when they are spawned, before any of our code runs there.
-_WORKER_ENVIRONMENT = {
+WORKER_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",  # idle OpenMP threads that spin starve the decoders beside them
     "MALLOC_TRIM_THRESHOLD_": "-1",  # keep what a batch allocated for the next one: page faults cost more than memory
     "MALLOC_MMAP_MAX_": "0",
@@ -63,7 +63,7 @@ def serve(
         max_batch_rows=max_batch_rows,
         request_timeout_seconds=request_timeout,
     )
-    for name, value in _WORKER_ENVIRONMENT.items():
+    for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     configure_logging()
     sys.exit(GraftworkServer(settings, version("graftwork")).serve())
@@ -91,7 +91,7 @@ def predict(
     from service.client import Client
 
     parsed = Reference.parse(reference)
-    items: list[str | Path] = []
+    items: list[str | bytes | Path] = []
     for text in inputs:
         items.extend(line.rstrip("\n") for line in sys.stdin) if text == "-" else items.append(_item(text))
     if not items:
@@ -117,3 +117,16 @@ def _item(text: str) -> str | Path:
         return path if path.is_file() else text
     except (OSError, ValueError):
         return text
+
+
+@app.command(epilog=example("graftwork demo", "graftwork demo --keep"))
+def demo(
+    directory: Annotated[Path, typer.Option(help="For data, models and the log.")] = Path("graftwork-demo"),
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the server running until Ctrl-C.")] = False,
+) -> None:
+    """Show the main job on real data, from nothing to answered predictions."""
+    from rich.console import Console
+
+    from service.demo import Demo
+
+    Demo(directory, Console()).run(keep=keep)

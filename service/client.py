@@ -25,15 +25,20 @@ class Client:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
 
     def predict(
-        self, reference: Reference, items: Sequence[str | Path], *, top_k: int | None = None, truncate: bool = False
+        self,
+        reference: Reference,
+        items: Sequence[str | bytes | Path],
+        *,
+        top_k: int | None = None,
+        truncate: bool = False,
     ) -> dict[str, Any]:
         """Predictions for texts or image files, in their order.
 
         Args:
-            items: texts as ``str``, image files as ``Path``.
+            items: texts as ``str``, image files as ``Path`` or as their bytes.
 
         Returns:
             ``predictions``, ``model`` and ``version``.
@@ -58,11 +63,15 @@ class Client:
     def post(self, path: str, document: object) -> Any:
         """Sends a JSON document and reads the JSON answer."""
         body = json.dumps(document).encode()
-        return json.loads(self._open(Request(self._url + path, body, {"Content-Type": "application/json"})))
+        return json.loads(self._open(Request(self.url + path, body, {"Content-Type": "application/json"})))
+
+    def post_bytes(self, path: str, body: bytes) -> Any:
+        """Sends one image file as it is and reads the JSON answer."""
+        return json.loads(self._open(Request(self.url + path, body, {"Content-Type": "application/octet-stream"})))
 
     def get(self, path: str) -> bytes:
         """Reads a resource."""
-        return self._open(Request(self._url + path))
+        return self._open(Request(self.url + path))
 
     def _open(self, request: Request) -> bytes:
         try:
@@ -73,10 +82,11 @@ class Client:
             document = json.loads(error.read() or b"{}")
             raise from_code(document.get("code", "internal"), document.get("detail", str(error))) from None
         except (URLError, ConnectionError, TimeoutError):
-            raise NotReady(f"there is no server at {self._url}; start one: graftwork serve") from None
+            raise NotReady(f"there is no server at {self.url}; start one: graftwork serve") from None
 
 
-def _instance(item: str | Path) -> object:
-    if isinstance(item, Path):
-        return {"b64": base64.b64encode(item.read_bytes()).decode()}
-    return item
+def _instance(item: str | bytes | Path) -> object:
+    if isinstance(item, str):
+        return item
+    data = item if isinstance(item, bytes) else item.read_bytes()
+    return {"b64": base64.b64encode(data).decode()}
