@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from graftwork import app
+
+COMMANDS = [
+    (),
+    ("finetune",),
+    ("doctor",),
+    ("serve",),
+    ("predict",),
+    ("demo",),
+    ("models",),
+    ("models", "list"),
+    ("models", "show"),
+    ("models", "verify"),
+    ("models", "promote"),
+    ("models", "delete"),
+    ("models", "import"),
+    ("backbones", "list"),
+    ("samples", "list"),
+    ("samples", "write"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help(command: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, [*command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+    if len(command) > 1 or command in (("finetune",), ("doctor",), ("serve",), ("predict",)):
+        assert "Examples" in result.output
+
+
+def test_help_is_quick_because_it_imports_no_heavy_library() -> None:
+    code = (
+        "import sys, graftwork\n"
+        "from typer.testing import CliRunner\n"
+        "assert CliRunner().invoke(graftwork.app, ['--help']).exit_code == 0\n"
+        "heavy = {'torch', 'timm', 'transformers', 'sklearn', 'matplotlib', 'litserve', 'fastapi', 'numpy'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def run(*arguments: str, repository: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "GRAFTWORK_REPOSITORY": str(repository)}
+    return subprocess.run(
+        [sys.executable, "-m", "graftwork", *arguments], capture_output=True, text=True, env=environment
+    )
+
+
+def test_an_error_is_one_line_that_names_the_cure(tmp_path: Path) -> None:
+    done = run("models", "show", "flowers", repository=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == "error: there is no model 'flowers'\n"
+
+
+def test_the_life_of_an_imported_classifier(tmp_path: Path, tiny_vision: str) -> None:
+    imported = run("models", "import", tiny_vision, "--name", "colours", "--json", repository=tmp_path)
+    document = json.loads(imported.stdout)
+    assert (document["model"], document["version"], document["classes"]) == ("colours", 1, 3)
+    assert run("models", "import", tiny_vision, "--name", "colours", repository=tmp_path).returncode == 0
+
+    promoted = run("models", "promote", "colours:1", repository=tmp_path)
+    assert promoted.stdout == "colours@champion is now colours:1\n"
+    listed = json.loads(run("models", "list", "--json", repository=tmp_path).stdout)["models"]
+    assert [(row["model"], row["version"], row["aliases"]) for row in listed] == [
+        ("colours", 1, ["champion"]),
+        ("colours", 2, []),
+    ]
+    shown = json.loads(run("models", "show", "colours", "--json", repository=tmp_path).stdout)
+    assert shown["number"] == 1
+    assert shown["labels"] == ["red", "green", "blue"]
+    verified = json.loads(run("models", "verify", "colours:2", "--json", repository=tmp_path).stdout)
+    assert verified["intact"] is True
+
+    refused = run("models", "delete", "colours:1", repository=tmp_path)
+    assert refused.returncode == 1
+    assert "champion" in refused.stderr
+    assert run("models", "delete", "colours:2", repository=tmp_path).stdout == "colours:2 is deleted\n"
+    backbones = json.loads(run("backbones", "list", "--json", repository=tmp_path).stdout)
+    assert [row["used_by"] for row in backbones["stored"]] == [["colours:1"]]
+
+
+def test_an_unknown_backbone_is_one_line_with_near_matches(tmp_path: Path) -> None:
+    done = run("models", "import", "timm:resnet5", "--name", "x", repository=tmp_path)
+    assert done.returncode == 1
+    assert "did you mean 'timm:resnet50'" in done.stderr
+    assert done.stderr.count("\n") == 1

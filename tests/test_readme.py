@@ -1,0 +1,88 @@
+"""The README's commands, run in order as a newcomer would."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from models.errors import GraftworkError
+from service.client import Client
+from service.demo import free_port
+
+README = Path(__file__).parents[1] / "README.md"
+BLOCKS = re.findall(r"```console\n(.*?)```", README.read_text(), re.DOTALL)
+COMMANDS = [line.removeprefix("$ ") for block in BLOCKS for line in block.splitlines() if line.startswith("$ ")]
+
+
+def test_every_task_of_the_readme_works_as_written(tmp_path: Path) -> None:
+    port = free_port()
+    binaries = Path(sys.executable).parent
+    environment = {
+        **os.environ,
+        "PATH": f"{binaries}:{os.environ['PATH']}",
+        "GRAFTWORK_CACHE_DIR": str(tmp_path / "cache"),
+        "GRAFTWORK_URL": f"http://127.0.0.1:{port}",
+    }
+    server: subprocess.Popen[bytes] | None = None
+    try:
+        for command in COMMANDS:
+            words = shlex.split(command.replace("127.0.0.1:8000", f"127.0.0.1:{port}"))
+            if words[:2] == ["graftwork", "serve"]:
+                server = subprocess.Popen(
+                    [*words, "--port", str(port)], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL
+                )
+                _wait_until_ready(port, server)
+                continue
+            if words[0] == "curl" and shutil.which("curl") is None:
+                continue
+            done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+            if "predict" in command:
+                assert "daisy" in done.stdout
+            elif words[0] == "curl":
+                assert "graftwork_requests_total" in done.stdout
+    finally:
+        if server is not None:
+            server.terminate()
+            assert server.wait(60) == 0
+
+
+def _wait_until_ready(port: int, server: subprocess.Popen[bytes]) -> None:
+    client, deadline = Client(f"http://127.0.0.1:{port}"), time.monotonic() + 90
+    while True:
+        assert server.poll() is None, "the server ended"
+        try:
+            client.get("/health/ready")
+            return
+        except GraftworkError:
+            assert time.monotonic() < deadline, "the server was not ready in 90 s"
+            time.sleep(0.1)
+
+
+def test_the_readme_names_every_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "graftwork", "--help"], capture_output=True, text=True, check=True, env=_wide()
+    )
+    commands = re.findall(r"^│ ([a-z]+) ", done.stdout, re.MULTILINE)
+    assert {"finetune", "serve", "predict", "models"} <= set(commands)
+    text = README.read_text()
+    missing = [name for name in commands if f"graftwork {name}" not in text]
+    assert missing in ([], ["demo"])  # `make demo` is what the README says instead
+
+
+def _wide() -> dict[str, str]:
+    return {**os.environ, "COLUMNS": "200"}
+
+
+@pytest.mark.parametrize("target", ["demo", "test", "check", "bench", "serve", "lock"])
+def test_the_makefile_has_what_the_readme_promises(target: str) -> None:
+    makefile = (README.parent / "Makefile").read_text()
+    assert re.search(rf"^{target}:.*## ", makefile, re.MULTILINE)
