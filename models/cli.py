@@ -169,14 +169,10 @@ def _row(store: ModelRepository, version: ModelVersion) -> dict[str, Any]:
 
 
 def _print_table(header: list[str], rows: list[list[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*header, box=box.SIMPLE_HEAD)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    """Aligned columns as wide as they need to be, so that names stay whole in a pipe too."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in [header, ["-" * width for width in widths], *rows]:
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _size(size_bytes: int) -> str:
