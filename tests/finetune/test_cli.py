@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from graftwork import app
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    rows = [
+        f"{'vowels' if n % 2 else 'digits'},{('ae io ' if n % 2 else '12 45 ') * (n % 5 + 1)}{n}" for n in range(40)
+    ]
+    file = tmp_path / "kinds.csv"
+    file.write_text("label,text\n" + "\n".join(rows) + "\n")
+    return file
+
+
+def invoke(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_finetune_with_json_prints_one_object_and_nothing_else(table: Path, tmp_path: Path, tiny_text: str) -> None:
+    code, stdout, _ = invoke(
+        "finetune", str(table), "--name", "kinds", "--backbone", tiny_text, "--json",
+        "--repository", str(tmp_path / "models"), "--cache-dir", str(tmp_path / "cache"),
+    )  # fmt: skip
+    assert code == 0
+    document = json.loads(stdout)
+    assert (document["model"], document["version"], document["classes"]) == ("kinds", 1, 2)
+    assert Path(document["path"], "manifest.json").is_file()
+
+
+def test_finetune_for_people_names_the_version_and_its_figures(table: Path, tmp_path: Path, tiny_text: str) -> None:
+    code, stdout, stderr = invoke(
+        "finetune", str(table), "--name", "kinds", "--backbone", tiny_text,
+        "--repository", str(tmp_path / "models"), "--cache-dir", str(tmp_path / "cache"),
+    )  # fmt: skip
+    assert code == 0
+    assert stdout.startswith("kinds:1 is published")
+    assert "accuracy" in stdout
+    assert "vowels" in stderr  # the table of classes
+
+
+def test_doctor_ends_with_1_where_training_would_refuse(table: Path, tmp_path: Path) -> None:
+    assert invoke("doctor", str(table))[0] == 0
+    document = json.loads(invoke("doctor", str(table), "--json")[1])
+    assert document["healthy"] is True
+    assert document["classes"]["vowels"] == {"train": 20}
+
+    lonely = tmp_path / "lonely.csv"
+    lonely.write_text("label,text\na,one\na,two\n")
+    code, stdout, _ = invoke("doctor", str(lonely), "--json")
+    assert code == 1
+    assert json.loads(stdout)["healthy"] is False
+
+
+def test_samples_are_listed_and_written(tmp_path: Path) -> None:
+    names = [row["name"] for row in json.loads(invoke("samples", "list", "--json")[1])["samples"]]
+    assert names == ["digits", "photos", "docs"]
+    assert invoke("samples", "write", "digits", str(tmp_path / "digits"), "--per-class", "2")[0] == 0
+    assert len(list((tmp_path / "digits").rglob("*.png"))) == 20
