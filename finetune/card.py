@@ -237,7 +237,7 @@ def _per_class(per_class: Sequence[Mapping[str, Any]]) -> list[str]:
                 (
                     str(number),
                     escape(one["label"]),
-                    *(f"{one[key]:.3f}" for key in ("precision", "recall", "f1")),
+                    *(_with_interval(one[key], one.get(f"{key}_ci")) for key in ("precision", "recall", "f1")),
                     f"{one['support']:,}",
                 )
                 for number, one in scores
@@ -246,7 +246,7 @@ def _per_class(per_class: Sequence[Mapping[str, Any]]) -> list[str]:
 
     numbered = list(enumerate(per_class))
     if len(numbered) <= MOST_CLASSES_IN_TABLE:
-        return ["By class:", table(numbered)]
+        return ["By class, with 95 % intervals:", table(numbered)]
     # A class without test rows has an F1 of 0 that says nothing: it goes last.
     numbered.sort(key=lambda pair: (pair[1]["support"] == 0, pair[1]["f1"]))
     return [
@@ -256,6 +256,10 @@ def _per_class(per_class: Sequence[Mapping[str, Any]]) -> list[str]:
         table(numbered[MOST_CLASSES_IN_TABLE:]),
         "</details>",
     ]
+
+
+def _with_interval(value: float, low_high: Sequence[float] | None) -> str:
+    return f"{value:.3f}" if low_high is None else f"{value:.3f} ({low_high[0]:.2f} to {low_high[1]:.2f})"
 
 
 def _calls(facts: CardFacts) -> list[str]:

@@ -24,16 +24,20 @@ _SUM_TOLERANCE = 1e-2
 
 @dataclass(frozen=True, kw_only=True)
 class ClassScores:
-    """One class's scores; a ratio without any row to count is 0.
+    """One class's scores; a ratio without any row to count is 0, and its interval everything: (0, 1).
 
     Attributes:
+        precision_ci: Wilson, as for ``recall_ci``; ``f1_ci`` is bootstrapped.
         support: number of rows whose true class this is.
     """
 
     label: str
     precision: float
+    precision_ci: Interval
     recall: float
+    recall_ci: Interval
     f1: float
+    f1_ci: Interval
     support: int
 
 
@@ -128,7 +132,10 @@ class Evaluation:
         )
         return {
             **self.summary(),
-            "per_class": [asdict(scores) for scores in self.per_class],
+            "per_class": [
+                {key: list(value) if isinstance(value, Interval) else value for key, value in asdict(scores).items()}
+                for scores in self.per_class
+            ],
             "reliability": [asdict(bin_) for bin_ in self.reliability],
             "confusion": [[self.classes[true], self.classes[predicted], count] for true, predicted, count in pairs],
         }
@@ -167,17 +174,20 @@ def evaluate(
     gap_N = confidence_N - correct_N
 
     def scores(rows_RN: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-        f1_R = _macro_f1(targets_N[rows_RN], predictions_N[rows_RN], class_count)
+        macro_R, f1_RC = _f1(targets_N[rows_RN], predictions_N[rows_RN], class_count)
         gap_RB = _count(bin_N[rows_RN], RELIABILITY_BINS, gap_N[rows_RN])
-        return np.stack([f1_R, np.abs(gap_RB).sum(axis=1) / row_count, loss_N[rows_RN].mean(axis=1)], axis=1)
+        figures = [macro_R, np.abs(gap_RB).sum(axis=1) / row_count, loss_N[rows_RN].mean(axis=1)]
+        return np.column_stack([*figures, f1_RC])
 
-    macro_f1, ece, log_loss = scores(rows_N[None])[0].tolist()
-    resampled_R3 = bootstrap(scores, row_count, seed=seed, resamples=RESAMPLES)
+    macro_f1, ece, log_loss = scores(rows_N[None])[0, :3].tolist()
+    resampled_RK = bootstrap(scores, row_count, seed=seed, resamples=RESAMPLES)
 
     labels_C = np.arange(class_count)
     precision_C, recall_C, f1_C, support_C = precision_recall_fscore_support(
         targets_N, predictions_N, labels=labels_C, zero_division=0.0
     )
+    predicted_C = np.bincount(predictions_N, minlength=class_count)
+    hits_C = np.bincount(targets_N[correct_N], minlength=class_count)
     confusion_CC = np.zeros((class_count, class_count), dtype=np.int64)
     np.add.at(confusion_CC, (targets_N, predictions_N), 1)
     confusion_CC.setflags(write=False)
@@ -189,19 +199,26 @@ def evaluate(
         accuracy=right / row_count,
         accuracy_ci=wilson(right, row_count, CONFIDENCE),
         macro_f1=macro_f1,
-        macro_f1_ci=percentile(macro_f1, resampled_R3[:, 0], CONFIDENCE),
+        macro_f1_ci=percentile(macro_f1, resampled_RK[:, 0], CONFIDENCE),
         ece=ece,
-        ece_ci=percentile(ece, resampled_R3[:, 1], CONFIDENCE),
+        ece_ci=percentile(ece, resampled_RK[:, 1], CONFIDENCE),
         log_loss=log_loss,
-        log_loss_ci=percentile(log_loss, resampled_R3[:, 2], CONFIDENCE),
+        log_loss_ci=percentile(log_loss, resampled_RK[:, 2], CONFIDENCE),
         balanced_accuracy=float(recall_C[support_C > 0].mean()),
         majority_class=classes[majority],
         majority_accuracy=int(support_C[majority]) / row_count,
         per_class=tuple(
-            ClassScores(label=label, precision=precision, recall=recall, f1=f1, support=support)
-            for label, precision, recall, f1, support in zip(
-                classes, precision_C.tolist(), recall_C.tolist(), f1_C.tolist(), support_C.tolist(), strict=True
+            ClassScores(
+                label=label,
+                precision=float(precision_C[c]),
+                precision_ci=_share(hits_C[c], predicted_C[c]),
+                recall=float(recall_C[c]),
+                recall_ci=_share(hits_C[c], support_C[c]),
+                f1=float(f1_C[c]),
+                f1_ci=percentile(float(f1_C[c]), resampled_RK[:, 3 + c], CONFIDENCE),
+                support=int(support_C[c]),
             )
+            for c, label in enumerate(classes)
         ),
         reliability=_reliability(bin_N, confidence_N, correct_N),
         confusion_CC=confusion_CC,
@@ -239,15 +256,18 @@ def _count(
     return counts.reshape(resamples, size)
 
 
-def _macro_f1(
+def _share(hits: np.integer[Any], rows: np.integer[Any]) -> Interval:
+    return wilson(int(hits), int(rows), CONFIDENCE) if rows else Interval(0.0, 1.0)
+
+
+def _f1(
     targets_RN: npt.NDArray[np.integer[Any]], predictions_RN: npt.NDArray[np.integer[Any]], class_count: int
-) -> npt.NDArray[np.float64]:
-    """Each resample's mean F1 over the classes that occur in it: (R,)."""
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Each resample's mean F1 over the classes that occur in it (R,), and its F1 for each class (R, C)."""
     hits_RC = _count(targets_RN, class_count, (targets_RN == predictions_RN).astype(np.float64))
     seen_RC = _count(targets_RN, class_count) + _count(predictions_RN, class_count)
     f1_RC = 2 * hits_RC / np.maximum(seen_RC, 1)
-    mean_R: npt.NDArray[np.float64] = f1_RC.sum(axis=1) / np.count_nonzero(seen_RC, axis=1)
-    return mean_R
+    return f1_RC.sum(axis=1) / np.count_nonzero(seen_RC, axis=1), f1_RC
 
 
 def _reliability(

@@ -158,8 +158,19 @@ def test_equal_seeds_give_equal_evaluations() -> None:
     first, again, other = (evaluate(probabilities_NC, targets_N, classes=ABC, seed=seed) for seed in (3, 3, 2**70))
     assert first == again
     assert first != other
-    same = {name: getattr(first, name) for name in ("macro_f1_ci", "ece_ci", "log_loss_ci")}
+    same = {name: getattr(first, name) for name in ("macro_f1_ci", "ece_ci", "log_loss_ci", "per_class")}
     assert replace(other, **same) == first
+
+
+def test_every_class_score_lies_in_its_interval() -> None:
+    evaluation = evaluated(50, 3, skill=1)
+    for scores in evaluation.per_class:
+        for name in ("precision", "recall", "f1"):
+            low, high = getattr(scores, f"{name}_ci")
+            assert 0 <= low <= getattr(scores, name) <= high <= 1
+            assert high - low < 0.9
+    never = evaluate(GOOD[:1], np.array([0]), classes=["a", "b"], seed=0).per_class[1]
+    assert (never.precision_ci, never.recall_ci) == ((0, 1), (0, 1))
 
 
 GOOD = np.array([[0.5, 0.5], [0.5, 0.5]])
