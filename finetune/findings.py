@@ -75,7 +75,7 @@ def print_findings(findings: Sequence[Finding], console: Console) -> None:
     for finding in sorted(findings, key=lambda finding: order.index(finding.severity)):
         table.add_row(
             Text(finding.severity, style=_STYLES[finding.severity]),
-            str(finding.count),
+            str(finding.count or ""),
             Text.assemble((finding.code, "bold"), "\n", printable(finding.message)),
             Text("\n".join(map(printable, finding.examples))),
         )

@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from finetune.dataset import Dataset
 from finetune.doctor import Examination, examine, print_examination
 from finetune.duplicates import duplicated_in_training
 from finetune.example import Example
-from finetune.findings import Finding
+from finetune.findings import Finding, print_findings
 from finetune.progress import progress_bar
 from finetune.split import split_dataset
 from models.backbone import Modality
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from finetune.evaluation import Evaluation
+    from finetune.extraction import Extraction
     from finetune.probe import Probe
     from models.backbone_store import StoredBackbone
     from models.checkpoint import Checkpoint
@@ -62,7 +63,7 @@ class JobSettings:
     test_share: float = 0.2
     columns: ColumnNames | None = None
     encoding: str | None = None
-    policy: Policy = Policy()
+    policy: Policy = field(default_factory=Policy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +141,8 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
     stored = repository.backbones.add(checkpoint)
     engine = _engine(stored, settings.device)
     train, test = dataset.pool, dataset.split("test")
-    features_ND, truncated = _features([*train, *test], stored, checkpoint, engine, settings, console)
+    extraction = _extract([*train, *test], stored, checkpoint, engine, settings, console)
+    features_ND = extraction.features_ND
     classes = dataset.classes
     targets_N = _targets([*train, *test], classes)
     count = len(train)
@@ -162,7 +164,10 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
         else evaluation
     )
 
-    findings = examination.findings + _truncation_finding(truncated, checkpoint)
+    noticed = _own_findings(extraction, probe, checkpoint)
+    if noticed:
+        print_findings(noticed, console)
+    findings = examination.findings + noticed
     version = _publish(
         settings, repository, dataset, findings, stored, checkpoint, engine, probe, evaluation, deduplicated
     )
@@ -199,20 +204,20 @@ def _engine(stored: StoredBackbone, device: str) -> Engine:
     return TorchEngine(load_backbone(stored.directory), device)
 
 
-def _features(
+def _extract(
     examples: Sequence[Example],
     stored: StoredBackbone,
     checkpoint: Checkpoint,
     engine: Engine,
     settings: JobSettings,
     console: Console,
-) -> tuple[np.ndarray[Any, np.dtype[np.float32]], int]:
+) -> Extraction:
     from finetune.extraction import extract_features
     from finetune.feature_cache import FeatureCache
     from models.preprocessor import build_preprocessor
 
     with progress_bar(console, "extracting features") as progress:
-        extraction = extract_features(
+        return extract_features(
             examples,
             preprocessor=build_preprocessor(checkpoint.preprocessor, stored.directory),
             engine=engine,
@@ -221,7 +226,6 @@ def _features(
             threads=len(os.sched_getaffinity(0)),
             progress=progress,
         )
-    return extraction.features_ND, extraction.truncated
 
 
 def _targets(examples: Sequence[Example], classes: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -250,12 +254,20 @@ def _not_duplicated(dataset: Dataset, test: Sequence[Example]) -> list[int]:
     return fresh
 
 
-def _truncation_finding(truncated: int, checkpoint: Checkpoint) -> tuple[Finding, ...]:
-    if not truncated:
-        return ()
-    limit = getattr(checkpoint.preprocessor, "max_tokens", None)
-    message = f"texts are longer than the {limit} tokens that the backbone reads; what follows was cut off"
-    return (Finding(severity="info", code="long_text", message=message, count=truncated),)
+def _own_findings(extraction: Extraction, probe: Probe, checkpoint: Checkpoint) -> tuple[Finding, ...]:
+    """What the job noticed after the data check."""
+    findings = []
+    if extraction.truncated:
+        limit = getattr(checkpoint.preprocessor, "max_tokens", None)
+        message = f"texts are longer than the {limit} tokens that the backbone reads; what follows was cut off"
+        findings.append(Finding(severity="info", code="long_text", message=message, count=extraction.truncated))
+    if extraction.cache_error is not None:
+        message = f"features could not be kept for the next run: {extraction.cache_error}; choose another --cache-dir"
+        findings.append(Finding(severity="warning", code="cache_failed", message=message, count=1))
+    if not probe.converged:
+        message = "the head's optimiser was stopped at its limit of iterations; it may do better on cleaner data"
+        findings.append(Finding(severity="warning", code="not_converged", message=message, count=1))
+    return tuple(findings)
 
 
 def _publish(

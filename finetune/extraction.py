@@ -1,0 +1,201 @@
+"""Frozen features of a data set, through the engine that will serve them, bit for bit the same on every run.
+
+What an engine computes for a row depends, in its last bits, on the batch around it. So batches are cut by content: the
+digests of a data set, sorted, are cut into chunks at digests that end in a zero. A chunk is one batch and one cache
+entry. Another order of the files changes no chunk, one more photo changes one (or the few up to the next such digest),
+and a feature from the cache has the bits of a fresh one.
+
+Shapes: N items, B rows of a chunk, D feature dimensions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from finetune.feature_cache import FeatureCache
+from models.batch import Row, TextRow, shape_bucket
+from models.engine import Engine
+from models.errors import DatasetInvalid, GraftworkError, InputError
+from models.features import FeatureKind
+from models.preprocessor import Preprocessor
+
+CHUNKS_AHEAD = 4  # decoded while the engine is busy; bounds what waits in memory
+
+
+class Item(Protocol):
+    """What extraction needs of an example: the sha256 (hex) of its content, its name for messages, its content."""
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    def read(self) -> bytes | str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extraction:
+    """Features and how they came about.
+
+    Attributes:
+        features_ND: in the order of the items.
+        truncated: how many items are texts that were cut to what the backbone reads.
+        computed: how many distinct contents went through the engine; the others were cached.
+        cache_error: why features could not be stored, in the words of the operating system; None when all were.
+    """
+
+    features_ND: npt.NDArray[np.float32]
+    truncated: int
+    computed: int
+    cache_error: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """A batch of fixed composition: contents in order of their digests."""
+
+    digests: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha256("\n".join(self.digests).encode()).hexdigest()
+
+
+def cut_chunks(digests: Iterable[str], batch_size: int) -> list[Chunk]:
+    """Cuts digests into chunks by their own content.
+
+    Args:
+        digests: distinct, in any order.
+        batch_size: rows of a chunk at most; about one digest in 16 ends a chunk earlier.
+    """
+    chunks: list[Chunk] = []
+    waiting: list[str] = []
+    for digest in sorted(digests):
+        waiting.append(digest)
+        if digest.endswith("0") or len(waiting) == batch_size:
+            chunks.append(Chunk(digests=tuple(waiting)))
+            waiting = []
+    if waiting:
+        chunks.append(Chunk(digests=tuple(waiting)))
+    return chunks
+
+
+def extract_features(
+    items: Sequence[Item],
+    *,
+    preprocessor: Preprocessor,
+    engine: Engine,
+    identity: str,
+    cache: FeatureCache | None,
+    batch_size: int = 32,
+    threads: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Extraction:
+    """Pooled features of every item.
+
+    Items of equal digest are computed once. Images whose chunk is cached are not even opened; texts are always
+    tokenised, because only texts of similar length share a batch.
+
+    Args:
+        items: at least one; all texts or all images.
+        preprocessor: the one that will serve; texts that are too long are cut at the end.
+        engine: the one that will serve; it runs on the calling thread.
+        identity: what else a feature depends on: digest of the backbone, identity of the engine, configuration of the
+            preprocessor.
+        cache: None computes everything.
+        batch_size: rows at most that the engine sees at once; part of what makes runs bit-equal.
+        threads: that read and decode beside the engine.
+        progress: called with how many distinct contents are done, and how many there are.
+
+    Raises:
+        DatasetInvalid: an item cannot be read or decoded; the message names it.
+        GraftworkError: the backbone gives numbers that are not finite.
+    """
+    # A CPU's vector width and torch's split of the work also decide the last bits.
+    work = f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    identity = "\n".join([identity, FeatureKind.POOLED, work])
+    contents: dict[str, Item] = {}
+    for item in items:
+        contents.setdefault(item.digest, item)
+
+    def prepare(item: Item) -> Row:
+        try:
+            return preprocessor.prepare(item.read(), truncate=True)
+        except InputError as error:
+            raise DatasetInvalid(error.message, file=item.source) from error
+
+    vectors: dict[str, npt.NDArray[np.float32]] = {}
+
+    def finish(chunk: Chunk, features_BD: npt.NDArray[np.float32]) -> None:
+        vectors.update(zip(chunk.digests, features_BD, strict=True))
+        if progress is not None:
+            progress(len(vectors), len(contents))
+
+    pool = ThreadPoolExecutor(max_workers=threads)
+    try:
+        texts: dict[str, Row] = {}
+        if isinstance(items[0].read(), str):
+            texts.update(zip(contents, pool.map(prepare, contents.values()), strict=True))
+        missing: list[Chunk] = []
+        for chunk in _chunks(contents, texts, batch_size):
+            stored_BD = None if cache is None else cache.read(identity, chunk.key, rows=len(chunk.digests))
+            if stored_BD is None:
+                missing.append(chunk)
+            else:
+                finish(chunk, stored_BD)
+        cache_error: str | None = None
+        for chunk, rows in _rows_ahead(missing, lambda d: texts[d] if d in texts else prepare(contents[d]), pool):
+            features_BD = engine.features(preprocessor.collate(rows), FeatureKind.POOLED).values.numpy()
+            if not np.isfinite(features_BD).all():
+                source = contents[chunk.digests[int(np.isfinite(features_BD).all(axis=1).argmin())]].source
+                raise GraftworkError(f"the backbone gives features that are not finite for {source}; use another one")
+            if cache is not None and cache_error is None:
+                cache_error = _store(cache, identity, chunk, features_BD)
+            finish(chunk, features_BD)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    cut = {digest for digest, row in texts.items() if isinstance(row, TextRow) and row.truncated}
+    return Extraction(
+        features_ND=np.stack([vectors[item.digest] for item in items]),
+        truncated=sum(item.digest in cut for item in items),
+        computed=sum(len(chunk.digests) for chunk in missing),
+        cache_error=cache_error,
+    )
+
+
+def _chunks(contents: Iterable[str], texts: Mapping[str, Row], batch_size: int) -> list[Chunk]:
+    """Chunks of rows that can share a batch; images of one preprocessor all can."""
+    buckets: dict[tuple[int, ...], list[str]] = {}
+    for digest in contents:
+        buckets.setdefault(shape_bucket(texts[digest]) if digest in texts else (), []).append(digest)
+    return [chunk for bucket in sorted(buckets) for chunk in cut_chunks(buckets[bucket], batch_size)]
+
+
+def _rows_ahead(
+    chunks: Iterable[Chunk], row_of: Callable[[str], Row], pool: ThreadPoolExecutor
+) -> Iterator[tuple[Chunk, list[Row]]]:
+    """The rows of each chunk, while the pool is at work on those of the next ones."""
+    waiting: deque[tuple[Chunk, list[Future[Row]]]] = deque()
+    for chunk in chunks:
+        waiting.append((chunk, [pool.submit(row_of, digest) for digest in chunk.digests]))
+        if len(waiting) > CHUNKS_AHEAD:
+            first, rows = waiting.popleft()
+            yield first, [row.result() for row in rows]
+    for first, rows in waiting:
+        yield first, [row.result() for row in rows]
+
+
+def _store(cache: FeatureCache, identity: str, chunk: Chunk, features_BD: npt.NDArray[np.float32]) -> str | None:
+    try:
+        cache.write(identity, chunk.key, features_BD)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None

@@ -1,0 +1,124 @@
+"""The main job on the embedded backbones: the demo as a newcomer runs it, then what it left behind, through HTTP."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models.backbone import load_backbone
+from models.embedded import EMBEDDED, embedded_directory
+from models.engine import TorchEngine
+from models.errors import GraftworkError
+from models.predictor import Predictor, read_head
+from models.preprocessor import RawItem, build_preprocessor
+from models.repository import ModelRepository
+from models.version import Reference
+from service.client import Client
+from service.demo import free_port
+
+pytestmark = pytest.mark.skipif(
+    any(embedded_directory(name) is None for name in EMBEDDED), reason="needs the extra: graftwork[embedded]"
+)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="module")
+def output(directory: Path) -> str:
+    """What the demo printed; it ends by itself and leaves its models in ``directory``."""
+    done = subprocess.run(
+        [sys.executable, "-m", "graftwork", "demo", "--directory", str(directory)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "COLUMNS": "300", "GRAFTWORK_CACHE_DIR": str(directory / "cache")},
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_the_imagenet_classifier_knows_a_daisy_and_a_palace(output: str) -> None:
+    assert re.search(r"flower\.jpg +daisy 0\.3", output)
+    assert re.search(r"china\.jpg +palace 0\.[23]", output)
+
+
+def test_digits_are_learned_and_every_request_is_answered(output: str) -> None:
+    accuracy = float(re.search(r"digits:1 is published.*?accuracy +([\d.]+)", output, re.DOTALL).group(1))  # type: ignore[union-attr]
+    assert accuracy > 0.85
+    assert "160 answered" in output
+    assert "failed" not in output
+
+
+def test_the_second_version_takes_over_without_a_failed_request(output: str) -> None:
+    answers = re.search(r"Asked the whole time: (.*)", output)
+    assert answers is not None
+    assert re.fullmatch(r"\d+ answers by version 1, \d+ answers by version 2", answers.group(1).strip())
+    assert "ends with exit code 0" in output
+
+
+@pytest.fixture(scope="module")
+def client(output: str, directory: Path) -> Iterator[Client]:
+    port = free_port()
+    command = [sys.executable, "-m", "graftwork", "serve", "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, "--repository", str(directory / "model-repository")], stderr=subprocess.DEVNULL
+    )
+    client, deadline = Client(f"http://127.0.0.1:{port}"), time.monotonic() + 90
+    try:
+        while True:
+            try:
+                client.get("/health/ready")
+                break
+            except GraftworkError:
+                assert process.poll() is None, "the server ended"
+                assert time.monotonic() < deadline, "the server was not ready in 90 s"
+                time.sleep(0.1)
+        yield client
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+def in_process(repository: ModelRepository, name: str) -> Predictor:
+    version = repository.resolve(Reference(name=name))
+    stored = repository.backbones.get(version.manifest.backbone.digest)
+    return Predictor(
+        preprocessor=build_preprocessor(version.manifest.preprocessor, stored.directory),
+        engine=TorchEngine(load_backbone(stored.directory)),
+        head=read_head(version.directory, version.manifest),
+        labels=version.manifest.labels,
+        temperature=version.manifest.calibration.temperature,
+    )
+
+
+@pytest.mark.parametrize("name", ["imagenet", "digits", "docs"])
+def test_http_gives_what_the_process_gives(client: Client, directory: Path, name: str) -> None:
+    items: list[str | bytes | Path]
+    raw: list[RawItem]
+    if name == "docs":
+        with (directory / "data" / "docs" / "docs.csv").open(newline="", encoding="utf-8") as file:
+            items = [row["text"] for row in csv.DictReader(file)][::40]
+        raw = [str(item) for item in items]
+    else:
+        folder = directory / "data" / ("photos" if name == "imagenet" else "digits")
+        items = sorted(path for path in folder.rglob("*") if path.suffix in (".jpg", ".png"))[:12]
+        raw = [Path(str(item)).read_bytes() for item in items]
+    predictor = in_process(ModelRepository(directory / "model-repository"), name)
+    expected_NC = predictor.predict(raw)
+    predictions = client.predict(Reference(name=name), items)["predictions"]
+    assert len(predictions) == len(items) > 1
+    for prediction, expected_C in zip(predictions, expected_NC.tolist(), strict=True):
+        wanted = dict(zip(predictor.labels, expected_C, strict=True))
+        assert prediction["scores"].keys() == wanted.keys()
+        assert max(abs(prediction["scores"][label] - wanted[label]) for label in wanted) < 1e-5
