@@ -95,7 +95,11 @@ def _timm_by_name(name: str, architecture: str) -> Checkpoint:
     if not timm.is_model(architecture):
         known = [f"timm:{model}" for model in timm.list_models()]
         raise BackboneNotFound(f"unknown backbone '{name}'{did_you_mean(name.split('.')[0], known)}")
-    cfg = timm.get_pretrained_cfg(architecture, allow_unregistered=False)
+    try:
+        cfg = timm.get_pretrained_cfg(architecture)
+    except RuntimeError:  # a tag that the architecture does not have
+        known = [f"timm:{model}" for model in timm.list_models(f"{architecture.partition('.')[0]}.*", pretrained=True)]
+        raise BackboneNotFound(f"unknown weights '{name}'{did_you_mean(name, known)}") from None
     if cfg is None or not cfg.hf_hub_id:
         raise BackboneNotFound(f"timm has no pretrained weights for '{architecture}'; use dir:/path with your own")
     repository = cfg.hf_hub_id.rstrip("/")

@@ -45,26 +45,36 @@ def hub_directory(name: str, repository: str) -> Path:
 
 def _from_hub(name: str, download: Callable[..., Any], *arguments: str) -> str:
     """The local cache first, then the network."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
-    from huggingface_hub.utils import HFValidationError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
+    hint = did_you_mean(name, embedded.EMBEDDED)
+    unreachable = BackboneNotFound(f"'{name}' is not in the local cache and the hub cannot be reached{hint}")
     try:
         return str(download(*arguments, local_files_only=True))
     except HFValidationError:
-        raise BackboneNotFound(f"'{name}' is no valid repository name{did_you_mean(name, embedded.EMBEDDED)}") from None
+        raise BackboneNotFound(f"'{name}' is no valid repository name{hint}") from None
     except LocalEntryNotFoundError:
         pass
-    unreachable = (
-        f"'{name}' is not in the local cache and the hub cannot be reached{did_you_mean(name, embedded.EMBEDDED)}"
-    )
     if not _hub_answers():
-        raise BackboneNotFound(unreachable)
+        raise unreachable
     try:
         return str(download(*arguments))
-    except Exception as error:  # the hub client raises its own errors, the HTTP library's and OSError
-        if type(error).__name__ in ("RepositoryNotFoundError", "EntryNotFoundError", "RemoteEntryNotFoundError"):
-            raise BackboneNotFound(f"the hub has no '{name}'{did_you_mean(name, embedded.EMBEDDED)}") from None
-        raise BackboneNotFound(unreachable) from None
+    except LocalEntryNotFoundError:  # the connection broke off
+        raise unreachable from None
+    except GatedRepoError:
+        raise BackboneNotFound(
+            f"'{name}' must be asked for on the hub: accept its terms, then: hf auth login"
+        ) from None
+    except (RepositoryNotFoundError, EntryNotFoundError):
+        raise BackboneNotFound(f"the hub has no '{name}'{hint}") from None
+    except Exception:  # the hub client raises its own errors, the HTTP library's and OSError
+        raise unreachable from None
 
 
 def _hub_answers() -> bool:

@@ -1,8 +1,9 @@
 """The parts of an image file, read before any decoder is: what the picture needs is kept, metadata is left out.
 
 Pillow reads each comment, profile and EXIF entry before the first pixel, and libjpeg as many scans as a file has: 2 MB
-of colour profiles in a PNG take it 4 s, 16 MB of empty JPEG segments 3 s and 600 MB, and 16 MB of empty scans an hour
-(Pillow 13.0, one core). So the decoder only ever sees a file with a bounded number of parts, all of them for pixels.
+of colour profiles in a PNG take 4 s, 16 MB of empty JPEG segments 3 s and 600 MB, and each 10 bytes of an empty scan
+2 ms at 40 megapixels (Pillow 13.0, one core). So the decoder only ever sees a file with a bounded number of parts, all
+of them for pixels.
 
 JPEG: ITU-T T.81, annex B. PNG: https://www.w3.org/TR/png-3/. WebP: RFC 9649. EXIF's orientation: TIFF 6.0, tag 274.
 """

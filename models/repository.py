@@ -88,10 +88,14 @@ class ModelRepository:
         """
         return self.read(reference.name, self._number(reference))
 
-    def _number(self, reference: Reference) -> int:
-        numbers = self.numbers(reference.name)
+    def _known_numbers(self, name: str) -> Sequence[int]:
+        numbers = self.numbers(name)
         if not numbers:
-            raise ModelNotFound(f"there is no model '{reference.name}'{did_you_mean(reference.name, self.names())}")
+            raise ModelNotFound(f"there is no model '{name}'{did_you_mean(name, self.names())}")
+        return numbers
+
+    def _number(self, reference: Reference) -> int:
+        numbers = self._known_numbers(reference.name)
         number = reference.number
         if number is None:
             aliases = self.deployment(reference.name).aliases
@@ -204,8 +208,7 @@ class ModelRepository:
         name = manifest.name
         number = self._highest_number(name) + 1
         late = finish(number) if finish is not None else {}
-        for path, data in late.items():
-            storage.write_file(staging / path, data)
+        _stage(staging, late)
         entries = {path: _entry(data) for path, data in sorted({**files, **late}.items())}
         manifest = manifest.model_copy(update={"number": number, "files": entries})
         storage.write_file(staging / MANIFEST, manifest.model_dump_json(indent=1).encode())
@@ -219,10 +222,10 @@ class ModelRepository:
 
         Raises:
             ModelNotFound, VersionNotFound: there is no such version.
-            StorageFailed: the disk is full or read-only; the alias is as it was.
+            StorageFailed: the disk is full or read-only; the alias points to its old version or to this one.
         """
         check_alias(alias)
-        self._number(Reference(name=reference.name))
+        self._known_numbers(reference.name)
         directory = self._directory(reference.name)
         with storage.reporting(CANNOT_WRITE), storage.locked(directory):
             version = self.resolve(reference)
@@ -243,7 +246,7 @@ class ModelRepository:
             VersionInUse: an alias points to it.
             StorageFailed: the disk is full or read-only.
         """
-        self._number(Reference(name=reference.name))
+        self._known_numbers(reference.name)
         directory = self._directory(reference.name)
         with storage.reporting(CANNOT_WRITE), storage.locked(directory):
             number = self._number(reference)
@@ -256,10 +259,10 @@ class ModelRepository:
             dying = storage.unfinished(directory)
             storage.rename(directory / str(number), dying)
             with storage.reporting(f"{version} is deleted, but running servers may not know of it yet"):
-                storage.sync_directory(directory)
+                storage.sync_directory(directory)  # before anything in it is removed, or a crash could show a part
+                with suppress(OSError):
+                    storage.remove(dying)
                 self._bump_generation()
-            with suppress(OSError):
-                storage.remove(dying)
         return version
 
     def _highest_number(self, name: str) -> int:
@@ -274,12 +277,13 @@ class ModelRepository:
 
 
 def _stage(staging: Path, files: dict[str, bytes]) -> None:
-    for folder in sorted({str(Path(path).parent) for path in files}):
-        storage.make_directory(staging / folder)
+    folders = sorted({staging / folder for path in files for folder in Path(path).parents})
+    for folder in folders:
+        storage.make_directory(folder)
     for path, data in files.items():
         storage.write_file(staging / path, data)
-    for folder in sorted({str(Path(path).parent) for path in files}):
-        storage.sync_directory(staging / folder)
+    for folder in folders:
+        storage.sync_directory(folder)
 
 
 def _entry(data: bytes) -> FileEntry:
@@ -287,7 +291,7 @@ def _entry(data: bytes) -> FileEntry:
 
 
 def _refuse_newer_schema(file: Path, what: str) -> None:
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         found = json.loads(file.read_bytes())["schema_version"]
         if isinstance(found, int) and found > SCHEMA_VERSION:
             raise VersionCorrupt(f"{what}: written in schema {found}, this is {SCHEMA_VERSION}; upgrade graftwork")

@@ -1,0 +1,50 @@
+"""The engine gives what the backbone gives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.backbone import build_backbone
+from models.batch import ImageRow, TextRow, collate
+from models.checkpoint import Checkpoint, fetch_checkpoint
+from models.engine import TorchEngine
+from models.features import FeatureKind
+
+
+@pytest.fixture(params=["vision", "text"])
+def checkpoint(request: pytest.FixtureRequest, tiny_vision: str, tiny_text: str) -> Checkpoint:
+    return fetch_checkpoint(tiny_vision if request.param == "vision" else tiny_text)
+
+
+@pytest.mark.parametrize("kind", FeatureKind)
+def test_features_are_the_backbones(checkpoint: Checkpoint, kind: FeatureKind) -> None:
+    if checkpoint.tokenizer_json is None:
+        torch.manual_seed(0)
+        batch = collate([ImageRow(pixels_CHW=torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8)) for _ in range(3)])
+    else:
+        batch = collate([TextRow(ids=[2, *range(5, 5 + n), 3], segments=[0] * (n + 2)) for n in (1, 4, 2)])
+    with torch.inference_mode():
+        wanted = build_backbone(checkpoint.config, checkpoint.state)(batch, kind)
+    found = TorchEngine(build_backbone(checkpoint.config, checkpoint.state)).features(batch, kind)
+    assert found.kind is kind
+    assert found.values.dtype == torch.float32
+    assert found.values.device.type == "cpu"
+    assert not found.values.requires_grad
+    torch.testing.assert_close(found.values, wanted.values, atol=1e-4, rtol=1e-4)
+    assert (found.mask_BT is None) == (kind is FeatureKind.POOLED)
+    if found.mask_BT is not None and wanted.mask_BT is not None:
+        assert torch.equal(found.mask_BT, wanted.mask_BT)
+
+
+def test_warm_up_is_a_real_inference(checkpoint: Checkpoint) -> None:
+    backbone = build_backbone(checkpoint.config, checkpoint.state)
+    calls = []
+    backbone.register_forward_hook(lambda *_: calls.append(1))
+    TorchEngine(backbone).warm_up()
+    assert calls == [1]
+
+
+def test_identity_names_engine_version_device_and_precision(checkpoint: Checkpoint) -> None:
+    engine = TorchEngine(build_backbone(checkpoint.config, checkpoint.state))
+    assert engine.identity == f"torch-{torch.__version__}/cpu/fp32"

@@ -1,0 +1,159 @@
+"""Each step that changes the file system."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from models import storage
+from models.errors import StorageFailed
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the steps that are made."""
+    names: list[str] = []
+    monkeypatch.setattr(storage, "trace", names.append)
+    return names
+
+
+def test_a_file_is_written_once(tmp_path: Path, steps: list[str]) -> None:
+    file = tmp_path / "file"
+    storage.write_file(file, b"abc")
+    assert file.read_bytes() == b"abc"
+    assert steps == ["open", "write", "fsync"]
+    with pytest.raises(FileExistsError):
+        storage.write_file(file, b"other")
+    assert file.read_bytes() == b"abc"
+
+
+def test_a_replaced_file_is_old_or_new_at_each_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    storage.replace_file(file, b"old")
+    seen: list[tuple[str, bytes]] = []
+    monkeypatch.setattr(storage, "trace", lambda step: seen.append((step, file.read_bytes())))
+    storage.replace_file(file, b"new")
+    assert seen == [
+        ("open", b"old"),
+        ("write", b"old"),
+        ("fsync", b"old"),
+        ("replace", b"old"),
+        ("fsync-directory", b"new"),
+    ]
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("failing", ["open", "write", "fsync", "replace"])
+def test_a_replacement_that_fails_leaves_the_old_file_alone(
+    failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"old")
+
+    def fail(step: str) -> None:
+        if step == failing:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(storage, "trace", fail)
+    with pytest.raises(OSError, match="No space"):
+        storage.replace_file(file, b"new")
+    assert file.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_real_write_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
+    """The kernel writes what fits and refuses the rest, as on a full disk."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old[1]))
+    try:
+        with (
+            pytest.raises(StorageFailed, match="cannot be written: File too large"),
+            storage.reporting("cannot be written"),
+        ):
+            storage.replace_file(tmp_path / "file", bytes(5000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert os.listdir(tmp_path) == []
+
+
+def test_failures_are_reported_without_a_path(tmp_path: Path) -> None:
+    with pytest.raises(StorageFailed) as caught, storage.reporting("it cannot be written"):
+        storage.write_file(tmp_path / "no" / "folder", b"")
+    assert caught.value.message == "it cannot be written: No such file or directory"
+
+
+def test_a_rename_never_replaces_a_directory_with_something_in_it(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        storage.make_directory(tmp_path / name)
+        storage.write_file(tmp_path / name / "file", name.encode())
+    with pytest.raises(OSError, match="not empty"):
+        storage.rename(tmp_path / "new", tmp_path / "old")
+    assert (tmp_path / "old" / "file").read_bytes() == b"old"
+
+
+def test_removing_takes_files_trees_and_nothing(tmp_path: Path) -> None:
+    (tmp_path / "tree" / "branch").mkdir(parents=True)
+    (tmp_path / "tree" / "leaf").write_bytes(b"")
+    (tmp_path / "file").write_bytes(b"")
+    for name in ("tree", "file", "gone"):
+        storage.remove(tmp_path / name)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_staging_directory_is_removed_unless_it_was_renamed(tmp_path: Path) -> None:
+    with storage.staging(tmp_path) as staging:
+        (staging / "file").write_bytes(b"")
+        storage.rename(staging, tmp_path / "final")
+    assert os.listdir(tmp_path) == ["final"]
+    with pytest.raises(FileNotFoundError), storage.staging(tmp_path) as staging:
+        storage.write_file(staging / "no folder" / "file", b"")
+    assert os.listdir(tmp_path) == ["final"]
+
+
+def test_sweeping_takes_what_is_dead_and_leaves_what_is_alive(tmp_path: Path) -> None:
+    dead = storage.unfinished(tmp_path)
+    (dead / "folder").mkdir(parents=True)
+    storage.unfinished(tmp_path).write_bytes(b"half a file")
+    (tmp_path / "1").mkdir()
+    with storage.staging(tmp_path) as alive:
+        assert sorted(os.listdir(tmp_path)) == sorted([alive.name, "1"])
+        storage.sweep(tmp_path)
+        assert alive.is_dir()
+    assert os.listdir(tmp_path) == ["1"]
+
+
+def test_what_cannot_be_swept_is_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leftover = storage.unfinished(tmp_path)
+    leftover.write_bytes(b"")
+
+    def fail(step: str) -> None:
+        if step == "remove":
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(storage, "trace", fail)
+    storage.sweep(tmp_path)
+    assert leftover.exists()
+
+
+def test_a_lock_lasts_as_long_as_its_block(tmp_path: Path) -> None:
+    """That it keeps other processes out is shown by the races in test_repository.py."""
+    with storage.locked(tmp_path):
+        assert storage._is_locked(tmp_path)
+    assert not storage._is_locked(tmp_path)
+
+
+def test_only_regular_files_have_a_checksum(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"abc")
+    assert storage.sha256_file(file) == hashlib.sha256(b"abc").hexdigest()
+    (tmp_path / "link").symlink_to(file)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("link", "pipe", "folder", "missing"):  # a pipe without a writer must not make it wait
+        with pytest.raises(OSError, match=r".+"):
+            storage.sha256_file(tmp_path / name)

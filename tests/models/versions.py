@@ -1,0 +1,41 @@
+"""A version of a few bytes, published without a backbone: enough for all that the repository does."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from models.backbone import Modality
+from models.manifest import BackboneReference, Calibration, EngineReference, Manifest
+from models.preprocessor import TextPreprocessorConfig
+from models.repository import ModelRepository
+from models.task import Task
+from models.version import ModelVersion
+
+FILES = {"head.safetensors": b"weights", "report/figure.png": b"figure", "golden/expected.json": b"{}"}
+
+
+def manifest(name: str = "flowers", **changes: Any) -> Manifest:
+    fields: dict[str, Any] = {
+        "name": name,
+        "number": 1,
+        "task": Task.SINGLE_LABEL,
+        "modality": Modality.TEXT,
+        "labels": ("no", "yes"),
+        "backbone": BackboneReference(source="dir:x", digest="0" * 64, feature_dim=16),
+        "preprocessor": TextPreprocessorConfig(max_tokens=16),
+        "engine": EngineReference(identity="torch/cpu/fp32"),
+        "calibration": Calibration(temperature=1.5),
+        "created_at": datetime(2026, 11, 22, tzinfo=UTC),
+        "libraries": {"torch": "2"},
+    }
+    return Manifest(**{**fields, **changes})
+
+
+def publish(repository: ModelRepository, name: str = "flowers", **files: bytes) -> ModelVersion:
+    return repository.publish(
+        manifest(name),
+        {**FILES, **files},
+        check=lambda directory: None,
+        finish=lambda number: {"README.md": f"# {name}:{number}".encode()},
+    )
