@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 
 import orjson
 from fastapi import FastAPI
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -50,17 +51,19 @@ class Application:
     def mount(self, app: FastAPI) -> None:
         """Adds the routes, the error responses and the telemetry to an application."""
         v1 = self._v1
+        app.router.redirect_slashes = False  # the target would be built from a Host header that anyone can send
         routes: list[tuple[str, str, Handler]] = [
             ("POST", "/v1/models/{name}:predict", v1.predict),
             ("POST", "/v1/models/{name}/versions/{number}:predict", v1.predict),
             ("POST", "/v1/models/{name}/labels/{alias}:predict", v1.predict),
             ("GET", "/v1/models", v1.list_models),
-            ("GET", "/v1/models/{name}", v1.model_status),
-            ("GET", "/v1/models/{name}/metadata", v1.model_metadata),
+            ("GET", "/v1/models/{name:model}", v1.model_status),
+            ("GET", "/v1/models/{name:model}/metadata", v1.model_metadata),
             ("GET", "/health/live", self.live),
             ("GET", "/health/ready", self.ready),
             ("GET", "/metrics", self.metrics),
         ]
+        register_url_convertor("model", _ModelName())
         for method, path, handler in routes:
             methods = ["GET", "HEAD"] if method == "GET" else [method]
             app.add_route(path, handler, methods=methods)
@@ -98,6 +101,12 @@ class Application:
         """``GET /metrics``: in the text format of Prometheus."""
         self._metrics.ready.set(self._catalog.not_ready_reason() is None)
         return Response(self._metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+class _ModelName(StringConvertor):
+    """A path segment without a verb: ``GET /v1/models/flowers:predict`` is the wrong method, not an odd name."""
+
+    regex = "[^/:]+"
 
 
 async def _on_error(request: Request, error: Exception) -> Response:

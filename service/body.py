@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import binascii
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+import re
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import orjson
-from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from python_multipart import MultipartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from models.backbone import Modality
 from models.errors import (
     BodyTooLarge,
     EmptyBody,
+    InputError,
     InvalidBase64,
     InvalidInstances,
     InvalidJson,
@@ -29,6 +32,9 @@ from models.errors import (
 )
 
 MAX_JSON_DEPTH = 100
+_EXPLAINED_BYTES = 2 << 20  # a larger body that is no JSON is refused without a second, slower look
+_TOO_DEEP = f"the JSON is nested more than {MAX_JSON_DEPTH} levels deep"
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -45,16 +51,15 @@ async def read_body(request: Request, limit: int) -> bytes:
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > limit:
         raise BodyTooLarge(f"the body has {int(length):,} bytes, over the limit of {limit:,}")
-    chunks, size = [], 0
+    body = bytearray()
     async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
+        body += chunk
+        if len(body) > limit:
             raise BodyTooLarge(f"the body has more than {limit:,} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
+    return bytes(body)
 
 
-async def read_instances(body: bytes, headers: Headers, modality: Modality, *, max_instances: int) -> Sequence[bytes]:
+def read_instances(body: bytes, headers: Headers, modality: Modality, *, max_instances: int) -> Sequence[bytes]:
     """The instances of a prediction request: image files, or texts in UTF-8.
 
     Args:
@@ -67,14 +72,14 @@ async def read_instances(body: bytes, headers: Headers, modality: Modality, *, m
     Raises:
         InputError: the body or one of its instances cannot be read.
     """
-    if not body:
-        raise EmptyBody("the body is empty; send a JSON object with 'instances'" + _or_an_image(modality))
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        instances = await _from_multipart(body, headers, modality)
-    elif (modality is Modality.IMAGE and _is_raw_image(body, media_type)) or (
-        modality is Modality.TEXT and media_type == "text/plain"
-    ):
+        instances = _from_multipart(body, headers["content-type"], max_instances)
+    elif modality is Modality.IMAGE and _is_raw_image(body, media_type):
+        if not body:
+            raise EmptyBody("the body is empty; send the bytes of one image file")
+        instances = [body]
+    elif modality is Modality.TEXT and media_type == "text/plain":
         instances = [body]
     elif media_type in ("", "application/json", "application/x-www-form-urlencoded") or media_type.endswith("+json"):
         instances = _from_json(body, modality)
@@ -99,22 +104,36 @@ def _is_raw_image(body: bytes, media_type: str) -> bool:
     return media_type in ("", "application/x-www-form-urlencoded") and body.lstrip()[:1] not in (b"{", b"[")
 
 
-async def _from_multipart(body: bytes, headers: Headers, modality: Modality) -> list[bytes]:
-    async def stream() -> AsyncIterator[bytes]:
-        yield body
+def _from_multipart(body: bytes, content_type: str, max_instances: int) -> list[bytes]:
+    """Every part is an instance, whatever its name and type."""
+    parts: list[bytearray] = []
+    ended = False
 
-    parser = MultiPartParser(headers, stream(), max_files=1000, max_fields=1000, max_part_size=len(body))  # type: ignore[arg-type]
+    def begin() -> None:
+        if len(parts) == max_instances:
+            raise TooManyInstances(f"there are more parts than the {max_instances} instances that a request may have")
+        parts.append(bytearray())
+
+    def end() -> None:
+        nonlocal ended
+        ended = True
+
+    _, options = parse_options_header(content_type)
     try:
-        form = await parser.parse()
-    except (MultiPartException, KeyError):
+        parser = MultipartParser(
+            options.get(b"boundary", b""),
+            {
+                "on_part_begin": begin,
+                "on_part_data": lambda data, start, stop: parts[-1].extend(data[start:stop]),
+                "on_end": end,
+            },
+        )
+        parser.write(body)
+    except FormParserError:
         raise InvalidInstances("the multipart body cannot be parsed") from None
-    try:
-        parts = [value for _, value in form.multi_items()]
-        if modality is Modality.IMAGE and not all(isinstance(part, UploadFile) for part in parts):
-            raise InvalidInstances("every part must be an image file: curl -F image=@photo.jpg")
-        return [await part.read() if isinstance(part, UploadFile) else part.encode() for part in parts]
-    finally:
-        await form.close()
+    if not ended:  # what there is may be part of a picture
+        raise InvalidInstances("the multipart body ends too early; send it whole")
+    return [bytes(part) for part in parts]
 
 
 def _from_json(body: bytes, modality: Modality) -> list[bytes]:
@@ -126,8 +145,6 @@ def _from_json(body: bytes, modality: Modality) -> list[bytes]:
 
 
 def _text_instance(index: int, instance: Any) -> bytes:
-    if isinstance(instance, float) and instance in (float("inf"), float("-inf")):
-        raise NonFinite(f"instance {index}: numbers must be finite")
     if not isinstance(instance, str):
         raise InvalidInstances(f"instance {index} (/instances/{index}): send a string")
     return instance.encode()
@@ -153,29 +170,38 @@ def parse_json(body: bytes) -> Any:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        _explain_json(body, str(error))
+        raise _json_error(body, str(error)) from None
     if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH and _deeper_than(document, MAX_JSON_DEPTH):
-        raise JsonTooDeep(f"the JSON is nested more than {MAX_JSON_DEPTH} levels deep")
+        raise JsonTooDeep(_TOO_DEEP)
     return document
 
 
-def _explain_json(body: bytes, reason: str) -> NoReturn:
-    """Says which error orjson's message stands for; the slow ways are only for bodies that are refused anyway."""
-    if "recursion" in reason.lower():
-        raise JsonTooDeep(f"the JSON is nested more than {MAX_JSON_DEPTH} levels deep")
-    if "surrogate" in reason.lower():
-        raise InvalidUnicode("the JSON holds a lone surrogate, which is no character")
+def _json_error(body: bytes, reason: str) -> InputError:
+    """Which error orjson's refusal stands for: told by what json refuses too, not by the words of a message."""
     try:
         text = body.decode()
     except UnicodeDecodeError:
-        raise InvalidUtf8("the body is not UTF-8") from None
+        return InvalidUtf8("the body is not UTF-8")
+    syntax = InvalidJson(f"the body is no JSON: {reason}")
+    if len(body) > _EXPLAINED_BYTES:
+        return syntax
+    try:
+        document = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        return JsonTooDeep(_TOO_DEEP)
+    except NonFinite as error:
+        return error
+    except ValueError:
+        return syntax
+    if _deeper_than(document, MAX_JSON_DEPTH):
+        return JsonTooDeep(_TOO_DEEP)
+    if _SURROGATE.search(text):
+        return InvalidUnicode("the JSON holds a lone surrogate, which is no character")
+    return NonFinite("the JSON holds a number that is too large; numbers must be finite")
 
-    def refuse(constant: str) -> NoReturn:
-        raise NonFinite(f"{constant} is no JSON; numbers must be finite")
 
-    with suppress(ValueError, RecursionError):
-        json.loads(text, parse_constant=refuse)
-    raise InvalidJson(f"the body is no JSON: {reason}")
+def _refuse_constant(name: str) -> NoReturn:
+    raise NonFinite(f"{name} is no JSON; numbers must be finite")
 
 
 def _deeper_than(document: Any, limit: int) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from models.deployment import CHAMPION, Deployment
 from models.errors import (
-    GraftworkError,
     ModelNotFound,
     NotReady,
     VersionCorrupt,
@@ -38,32 +38,51 @@ class State(StrEnum):
 
 @dataclass(kw_only=True, eq=False)
 class CatalogVersion:
-    """A version on disk.
+    """A version on disk; prints as ``flowers:3``.
 
     Attributes:
+        version: nothing where its manifest cannot be read.
         reason: why it failed.
     """
 
-    version: ModelVersion
+    name: str
+    number: int
+    version: ModelVersion | None
     state: State = State.LOADING
     reason: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.number}"
 
 
 @dataclass(kw_only=True)
 class CatalogModel:
-    """A model on disk: its versions by number, ascending, and its aliases."""
+    """A model on disk.
+
+    Attributes:
+        versions: by number, ascending.
+        deployment: which version each alias shall lead to.
+        routes: which version each alias leads to now.
+    """
 
     versions: dict[int, CatalogVersion] = field(default_factory=dict)
     deployment: Deployment = field(default_factory=Deployment)
+    routes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def default(self) -> int | None:
         """Where unaddressed requests go: to ``champion``, else to the newest version that is ready."""
-        champion = self.deployment.aliases.get(CHAMPION)
-        if champion is not None:
-            return champion
-        ready = [number for number, entry in self.versions.items() if entry.state is State.READY]
-        return max(ready, default=None)
+        return self.routes.get(CHAMPION) or max(filter(self._is_ready, self.versions), default=None)
+
+    def reroute(self, before: Mapping[str, int]) -> None:
+        """Leads each alias to its version once that is ready; until then it stays where it was."""
+        self.routes = {
+            alias: before[alias] if not self._is_ready(number) and self._is_ready(before.get(alias, 0)) else number
+            for alias, number in self.deployment.aliases.items()
+        }
+
+    def _is_ready(self, number: int) -> bool:
+        return number in self.versions and self.versions[number].state is State.READY
 
 
 class Catalog:
@@ -79,6 +98,7 @@ class Catalog:
         self._metrics = metrics
         self._models: dict[str, CatalogModel] = {}
         self._generation: bytes | None = None
+        self._has_looked = asyncio.Event()
         self._loads: set[asyncio.Task[None]] = set()
         self.connections: Sequence[WorkerConnection] = []
 
@@ -99,7 +119,11 @@ class Catalog:
         found = await asyncio.to_thread(self._read)
         new = self._merge(found)
         self._generation = generation
+        self._has_looked.set()
         for entry in new:
+            if entry.reason is not None:
+                self._fail(entry, entry.reason)
+                continue
             task = asyncio.create_task(self._load(entry, tuple(self.connections)))
             self._loads.add(task)
             task.add_done_callback(self._loads.discard)
@@ -108,26 +132,41 @@ class Catalog:
         models = {}
         for name in self._repository.names():
             model = CatalogModel()
-            try:
-                model.deployment = self._repository.deployment(name)
-            except VersionCorrupt as error:
-                logger.error("%s", error)
-            for version in self._repository.versions(name):
-                model.versions[version.number] = CatalogVersion(version=version)
+            for number in self._repository.numbers(name):
+                with suppress(VersionNotFound):  # deleted since
+                    model.versions[number] = self._read_version(name, number)
             if model.versions:
+                model.deployment = self._read_deployment(name)
                 models[name] = model
         return models
+
+    def _read_version(self, name: str, number: int) -> CatalogVersion:
+        try:
+            return CatalogVersion(name=name, number=number, version=self._repository.read(name, number))
+        except VersionCorrupt as error:
+            return CatalogVersion(name=name, number=number, version=None, reason=error.message)
+
+    def _read_deployment(self, name: str) -> Deployment:
+        try:
+            return self._repository.deployment(name)
+        except VersionCorrupt as error:
+            logger.error("%s; they stay as they were", error)
+            return self._known(name).deployment
+
+    def _known(self, name: str) -> CatalogModel:
+        return self._models.get(name) or CatalogModel()
 
     def _merge(self, found: dict[str, CatalogModel]) -> list[CatalogVersion]:
         """Keeps the state of what is known; returns what is new."""
         new = []
         for name, model in found.items():
-            known = self._models.get(name, CatalogModel())
+            known = self._known(name)
             for number, entry in model.versions.items():
                 if number in known.versions:
                     model.versions[number] = known.versions[number]
                 else:
                     new.append(entry)
+            model.reroute(known.routes)
         for name, known in self._models.items():
             for number in set(known.versions) - set(found.get(name, CatalogModel()).versions):
                 self._forget(name, number)
@@ -137,30 +176,39 @@ class Catalog:
     def _forget(self, name: str, number: int) -> None:
         for connection in self.connections:
             connection.unload(name, number)
-        self._metrics.loaded_versions.labels(name, str(number)).set(0)
+        self._metrics.forget_version(name, str(number))
+
+    def _fail(self, entry: CatalogVersion, reason: str) -> None:
+        self._metrics.load_failures.labels(entry.name).inc()
+        if entry.state is State.READY and any((entry.name, entry.number) in c.loaded for c in self.connections):
+            logger.error("a new worker does not serve %s, others still do: %s", entry, reason)
+            return
+        entry.state, entry.reason = State.FAILED, reason
+        self._forget(entry.name, entry.number)
+        logger.error("%s is not served: %s", entry, reason)
 
     async def _load(self, entry: CatalogVersion, connections: Sequence[WorkerConnection]) -> None:
         """Loads a version on some workers; it is ready once all of them have it."""
-        name, number = entry.version.name, entry.version.number
-        results = await asyncio.gather(*(c.load(name, number) for c in connections), return_exceptions=True)
-        reasons = [result for result in results if isinstance(result, str)]
+        loads = [connection.load(entry.name, entry.number) for connection in connections]
+        results = await asyncio.gather(*loads, return_exceptions=True)
+        model = self._known(entry.name)
+        if model.versions.get(entry.number) is not entry or entry.state is State.FAILED:
+            return  # deleted, or refused by another worker, meanwhile
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, WorkerLost):
                 raise result
+        reasons = [result for result in results if isinstance(result, str)]
         if reasons:
-            entry.state, entry.reason = State.FAILED, reasons[0]
-            self._forget(name, number)
-            self._metrics.load_failures.labels(name).inc()
-            logger.error("%s is not served: %s", entry.version, reasons[0])
+            self._fail(entry, reasons[0])
         elif None in results:
             entry.state = State.READY
-            self._metrics.loaded_versions.labels(name, str(number)).set(1)
-            logger.info("%s is served", entry.version)
+            self._metrics.loaded_versions.labels(entry.name, str(entry.number)).set(1)
+            logger.info("%s is served", entry)
+        model.reroute(model.routes)
 
     async def on_connect(self, connection: WorkerConnection) -> None:
         """Has a new worker load everything that is served or on its way."""
-        while self._generation is None:  # the first look at the repository is under way
-            await asyncio.sleep(0.01)
+        await self._has_looked.wait()
         entries = [e for model in self._models.values() for e in model.versions.values() if e.state is not State.FAILED]
         await asyncio.gather(*(self._load(entry, [connection]) for entry in entries))
 
@@ -205,9 +253,9 @@ class Catalog:
         model = self.model(reference.name)
         number = reference.number
         if reference.alias is not None:
-            number = model.deployment.aliases.get(reference.alias)
+            number = model.routes.get(reference.alias)
             if number is None:
-                hint = did_you_mean(reference.alias, model.deployment.aliases)
+                hint = did_you_mean(reference.alias, model.routes)
                 raise VersionNotFound(f"'{reference.name}' has no alias '{reference.alias}'{hint}")
         number = number or model.default or max(model.versions)
         entry = model.versions.get(number)
@@ -217,9 +265,8 @@ class Catalog:
 
 
 def _served(entry: CatalogVersion) -> ModelVersion:
-    if entry.state is State.READY:
-        return entry.version
-    error: GraftworkError = NotReady(f"{entry.version} is being loaded; try again")
-    if entry.state is State.FAILED:
-        error = VersionCorrupt(f"{entry.version} is not served: {entry.reason}")
-    raise error
+    if entry.state is State.LOADING:
+        raise NotReady(f"{entry} is being loaded; try again")
+    if entry.state is State.FAILED or entry.version is None:
+        raise VersionCorrupt(f"{entry} is not served: {entry.reason}")
+    return entry.version

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
-from models.errors import NotReady, from_code
+from models.errors import GraftworkError, NotReady, from_code
 from models.version import Reference
 
-CHUNK = 16  # instances a request: well under the server's limits
+# What goes into one request: well under the server's limits. An item that is larger goes alone.
+CHUNK_INSTANCES = 16
+CHUNK_BYTES = 1 << 20
 
 
 class Client:
@@ -54,8 +56,7 @@ class Client:
         options = {"truncate": str(truncate).lower(), **({} if top_k is None else {"top_k": top_k})}
         answer: dict[str, Any] = {}
         predictions: list[Any] = []
-        for start in range(0, len(items), CHUNK):
-            instances = [_instance(item) for item in items[start : start + CHUNK]]
+        for instances in _chunks(items):
             answer = self.post(f"{path}:predict?{urlencode(options)}", {"instances": instances})
             predictions.extend(answer["predictions"])
         return {"predictions": predictions, "model": answer["model"], "version": answer["version"]}
@@ -79,10 +80,31 @@ class Client:
                 body: bytes = response.read()
                 return body
         except HTTPError as error:
-            document = json.loads(error.read() or b"{}")
-            raise from_code(document.get("code", "internal"), document.get("detail", str(error))) from None
+            raise self._error(error) from None
         except (URLError, ConnectionError, TimeoutError):
             raise NotReady(f"there is no server at {self.url}; start one: graftwork serve") from None
+
+    def _error(self, error: HTTPError) -> GraftworkError:
+        try:
+            document = json.loads(error.read())
+            return from_code(document["code"], document["detail"])
+        except (ValueError, KeyError, TypeError):
+            return GraftworkError(f"{self.url} answered {error.code}, but not as a Graftwork server does")
+
+
+def _chunks(items: Sequence[str | bytes | Path]) -> Iterator[list[object]]:
+    chunk: list[object] = []
+    size = 0
+    for item in items:
+        instance = _instance(item)
+        length = len(json.dumps(instance))
+        if chunk and (len(chunk) == CHUNK_INSTANCES or size + length > CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(instance)
+        size += length
+    if chunk:
+        yield chunk
 
 
 def _instance(item: str | bytes | Path) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
@@ -107,8 +108,13 @@ class Metrics:
 
     def forget_worker(self, worker: int) -> None:
         """A worker is gone: its queue with it."""
-        if (str(worker),) in self.queue_depth._metrics:
+        with suppress(KeyError):
             self.queue_depth.remove(str(worker))
+
+    def forget_version(self, model: str, version: str) -> None:
+        """A version is no longer served."""
+        with suppress(KeyError):
+            self.loaded_versions.remove(model, version)
 
     def exposition(self) -> bytes:
         """The text format of Prometheus."""

@@ -9,14 +9,16 @@ This module has no ``from __future__ import annotations``: LitServe reads the an
 import ctypes
 import logging
 import multiprocessing
+import multiprocessing.connection
 import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from litserve.loops.base import LitLoop
 from litserve.specs.base import LitSpec
 from starlette.middleware.gzip import GZipMiddleware
 
+from models.errors import InvalidParameter
 from service.application import Application
 from service.settings import ServerSettings
 from service.telemetry import configure_logging
@@ -73,14 +76,15 @@ class EngineLoop(LitLoop):
     """The whole life of a worker process."""
 
     def __call__(self, lit_api: Any, device: Any, worker_id: int, *_args: Any, **_kwargs: Any) -> None:
-        from models.repository import ModelRepository
-        from service.registry import Registry
-        from service.worker import serve_socket
-
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end of the socket is what ends a worker
         die_with_parent(signal.SIGKILL)
         configure_logging()
+
+        from models.repository import ModelRepository
+        from service.registry import Registry
+        from service.worker import serve_socket  # with torch: seconds
+
         settings: ServerSettings = lit_api.settings
         device = device[0] if isinstance(device, list) else device
         with suppress(ConnectionError):
@@ -99,18 +103,22 @@ class GraftworkServer(LitServer):
     Args:
         settings: the server's settings.
         version: of Graftwork.
+
+    Raises:
+        InvalidParameter: another process listens on the port.
     """
 
     def __init__(self, settings: ServerSettings, version: str) -> None:
+        _check_address(settings.host, settings.port)
         self.settings = settings
         self.exit_code = 0
         self._runtime_dir = Path(tempfile.mkdtemp(prefix="graftwork-"))
         socket_path = str(self._runtime_dir / "workers.sock")
         # Listening before anything is spawned: a worker may connect at once, the API process inherits the socket.
-        worker_socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        worker_socket.bind(socket_path)
-        worker_socket.listen(64)
-        self._application = Application(settings, version, worker_socket)
+        self._worker_socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._worker_socket.bind(socket_path)
+        self._worker_socket.listen(64)
+        self._application = Application(settings, version, self._worker_socket)
         super().__init__(
             EngineAPI(settings, socket_path),
             accelerator=_accelerator(settings.device),
@@ -151,17 +159,22 @@ class GraftworkServer(LitServer):
         return self.exit_code
 
     def _on_signal(self, *_args: Any) -> None:
-        if os.getpid() == self._parent_pid:  # the forked API process inherits this handler until uvicorn sets its own
+        if os.getpid() == self._parent_pid:
             self._wake_writer.send_bytes(b"stop")
+        else:  # the forked API process has this handler before uvicorn sets its own, and after
+            sys.exit(0)
 
     # Overrides
 
     def _register_internal_endpoints(self) -> None:
         """None of ``/``, ``/health`` and ``/info``: ours have other meanings (and theirs ask for the API key)."""
 
-    def lifespan(self, app: FastAPI) -> AbstractAsyncContextManager[None]:
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """Ours; theirs moves responses from a queue of a Manager process, which we do not have."""
-        return _lifespan(self._application)
+        die_with_parent(signal.SIGTERM)
+        async with self._application.running():
+            yield
 
     def _init_manager(self, num_api_servers: int) -> Any:
         """No Manager process: nothing of ours goes through its queues (1.6 ms a hop), and it would outlive a kill."""
@@ -174,6 +187,15 @@ class GraftworkServer(LitServer):
     def verify_worker_status(self) -> None:
         """The port opens at once; readiness is ours."""
 
+    def _start_server(
+        self, port: int, num: int, log_level: str, sockets: list[socket.socket], kind: str, **kwargs: Any
+    ) -> Any:
+        """Leaves the listening sockets to the API process: while a copy is open here, who connects waits for nobody."""
+        uvicorn_workers = super()._start_server(port, num, log_level, sockets, kind, **kwargs)
+        for listening in (*sockets, self._worker_socket):
+            listening.close()
+        return uvicorn_workers
+
     def _start_worker_monitoring(self, manager: Any, uvicorn_workers: dict[int, Any]) -> None:
         """Supervises in the main thread; theirs polls every 2 s and never looks at the API process."""
         (api_process,) = uvicorn_workers.values()
@@ -184,6 +206,7 @@ class GraftworkServer(LitServer):
             awaited: list[Any] = [self._wake_reader, api_process.sentinel, *alive]
             ended = multiprocessing.connection.wait(awaited, pause)
             if self._wake_reader in ended:
+                self._wake_reader.recv_bytes()
                 return
             if api_process.sentinel in ended:
                 logger.error("the API process died; the server stops")
@@ -199,16 +222,19 @@ class GraftworkServer(LitServer):
                     self.inference_workers[index] = self.launch_single_inference_worker(self.lit_api, index)
 
     def _perform_graceful_shutdown(self, manager: Any, uvicorn_workers: dict[int, Any], *_args: Any) -> None:
-        """Lets the API process answer what it accepted, then lets the workers end; theirs needs the Manager."""
+        """Lets the API process answer what it accepted, unless a second signal comes; theirs needs the Manager."""
+        deadline = time.monotonic() + self.settings.drain_seconds + 2
         for process in uvicorn_workers.values():
-            process.terminate()
+            ended: list[Any] = []
+            while not ended and time.monotonic() < deadline:
+                process.terminate()  # again each second: a signal is lost on a process that is just being forked
+                ended = multiprocessing.connection.wait([process.sentinel, self._wake_reader], 1.0)
+            if process.sentinel not in ended:
+                logger.error("the API process (pid %d) is killed before it has ended", process.pid)
+                self.exit_code = 1
         for process in (*uvicorn_workers.values(), *self.inference_workers):
-            # The API process waits for its requests; a worker ends when the API process closes its socket.
-            process.join(self.settings.drain_seconds + 2)
-            if process.is_alive():
-                logger.error("%s (pid %d) did not end in time and is killed", process.name, process.pid)
-                process.kill()
-                process.join()
+            process.kill()  # a worker holds nothing that outlives the API process
+            process.join()
 
 
 class Restart:
@@ -247,16 +273,14 @@ class _Never:
         pass
 
 
-async def _run_application(application: Application) -> AsyncIterator[None]:
-    die_with_parent(signal.SIGTERM)
-    async with application.running():
-        yield
-
-
-def _lifespan(application: Application) -> AbstractAsyncContextManager[None]:
-    from contextlib import asynccontextmanager
-
-    return asynccontextmanager(_run_application)(application)
+def _check_address(host: str, port: int) -> None:
+    """Says in our words what LitServe would run into later, in the middle of its start."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise InvalidParameter(f"cannot listen on {host}:{port}: {error.strerror}; try another --port") from None
 
 
 def _accelerator(device: str) -> str:
@@ -270,3 +294,6 @@ def die_with_parent(with_signal: signal.Signals) -> None:
     """Asks the kernel to signal this process when its parent dies, however it dies (Linux only)."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(with_signal))
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():  # it died before the kernel was asked
+        os.kill(os.getpid(), with_signal)

@@ -54,7 +54,7 @@ class V1Routes:
         try:
             async with deadline:
                 body = await read_body(request, limit)
-                items = await read_instances(body, request.headers, modality, max_instances=settings.max_instances)
+                items = read_instances(body, request.headers, modality, max_instances=settings.max_instances)
                 self._admit(len(items))
                 try:
                     reply = await self._pool.predict(
@@ -100,7 +100,7 @@ def _status(model: CatalogModel) -> dict[str, object]:
     return {
         "ready": any(entry.state == "ready" for entry in model.versions.values()),
         "default_version": model.default,
-        "aliases": model.deployment.aliases,
+        "aliases": model.routes,
         "versions": [
             {"version": number, "state": entry.state, **({"reason": entry.reason} if entry.reason else {})}
             for number, entry in sorted(model.versions.items())

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 import orjson
 import torch
@@ -118,6 +119,7 @@ class Worker:
         reader.start()
         while batch := self._scheduler.take():
             self._compute(batch)
+        reader.join()
         self._decoders.shutdown(cancel_futures=True)
         self._loader.shutdown(cancel_futures=True)
 
@@ -126,12 +128,12 @@ class Worker:
     def _read(self) -> None:
         try:
             with self._connection.makefile("rb") as stream:
-                while prefix := stream.read(PREFIX.size):
-                    header_size, payload_size = PREFIX.unpack(prefix)
-                    message = unpack(stream.read(header_size))
-                    self._handle(message, stream.read(payload_size))
-        except (OSError, ValueError):
-            logger.info("the connection to the API process broke")
+                while True:
+                    header_size, payload_size = PREFIX.unpack(_read_exactly(stream, PREFIX.size))
+                    message = unpack(_read_exactly(stream, header_size))
+                    self._handle(message, _read_exactly(stream, payload_size))
+        except (OSError, EOFError):
+            logger.info("the API process is gone")
         finally:
             self._scheduler.close()
 
@@ -156,7 +158,8 @@ class Worker:
         try:
             self._registry.load(name, number)
         except GraftworkError as error:
-            self._send(LoadFailed(name=name, number=number, reason=error.message))
+            reason = error.message.encode(errors="replace").decode()  # it may name a file, whose name may be any bytes
+            self._send(LoadFailed(name=name, number=number, reason=reason))
         except Exception:
             logger.exception("loading %s:%d failed", name, number)
             self._send(LoadFailed(name=name, number=number, reason="it cannot be loaded; the log says why"))
@@ -217,7 +220,10 @@ class Worker:
         try:
             rows = first.predictor.preprocessor.collate([waiting.row for waiting in batch])
             features_BD = first.predictor.engine.features(rows, FeatureKind.POOLED).values
+            if not features_BD.isfinite().all():
+                raise FloatingPointError("the backbone gave features that are not finite")  # JSON would say null
             logits = logits_by_head(features_BD, [waiting.request.version.predictor.head for waiting in batch])
+            predictions = [_prediction(*pair) for pair in zip(batch, logits, strict=True)]
         except Exception:
             if len(batch) > 1:  # one bad row must not fail its batch mates
                 for waiting in batch:
@@ -229,8 +235,7 @@ class Worker:
         seconds = time.monotonic() - started
         with self._lock:
             self._batches.append((first.backbone, len(batch)))
-        for waiting, logits_C in zip(batch, logits, strict=True):
-            prediction = _prediction(waiting, logits_C)
+        for waiting, prediction in zip(batch, predictions, strict=True):
             self._complete(waiting, prediction, queue_seconds=started - waiting.ready_at, compute_seconds=seconds)
 
     def _complete(
@@ -273,6 +278,13 @@ class Worker:
                 self._connection.sendall(pack(message, payload))
         except OSError:
             self._scheduler.close()
+
+
+def _read_exactly(stream: BinaryIO, size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
+        raise EOFError
+    return data
 
 
 def _raw_item(data: bytes, modality: Modality) -> RawItem:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +70,7 @@ class WorkerConnection:
         self._ids = itertools.count()
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._loads: dict[tuple[str, int], asyncio.Future[str | None]] = {}
+        self._lost = False
 
     async def load(self, name: str, number: int) -> str | None:
         """Has the worker load a version.
@@ -79,6 +81,8 @@ class WorkerConnection:
         Raises:
             WorkerLost: the worker went away meanwhile.
         """
+        if self._lost:
+            raise WorkerLost("the engine worker is gone")
         future = self._loads.get((name, number))
         if future is None:
             future = asyncio.get_running_loop().create_future()
@@ -90,7 +94,9 @@ class WorkerConnection:
             raise WorkerLost("the engine worker was lost while it loaded a version") from None
 
     def unload(self, name: str, number: int) -> None:
+        """Has the worker forget a version; a load that is under way ends without it."""
         self.loaded.discard((name, number))
+        self._settle_load(name, number, "it was unloaded before it was ready")
         self._writer.write(pack(Unload(name=name, number=number)))
 
     async def predict(self, request: Predict, payload: bytes) -> Reply:
@@ -101,13 +107,12 @@ class WorkerConnection:
         self.rows += rows
         try:
             self._writer.write(pack(request, payload))
-            await self._writer.drain()
+            with suppress(ConnectionError):  # `listen` sees the loss too, and tells the future
+                await self._writer.drain()
             return await future
-        except ConnectionError:
-            raise _ConnectionLost from None
         finally:
             self.rows -= rows
-            if self._waiting.pop(request.id, None) is not None and not future.done():
+            if self._waiting.pop(request.id, None) is not None:  # neither answered nor lost: cancelled
                 self._writer.write(pack(Cancel(id=request.id)))
 
     def next_id(self) -> int:
@@ -123,6 +128,7 @@ class WorkerConnection:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
+            self._lost = True
             self.loaded.clear()
             futures: list[asyncio.Future[Any]] = [*self._waiting.values(), *self._loads.values()]
             for future in futures:
@@ -141,7 +147,6 @@ class WorkerConnection:
                 self._metrics.observe_batches(self.hello.worker, message.batches, message.waiting)
                 self._settle(message.id, from_code(message.code, message.message))
             case Loaded():
-                self.loaded.add((message.name, message.number))
                 self._settle_load(message.name, message.number, None)
             case LoadFailed():
                 self._settle_load(message.name, message.number, message.reason)
@@ -159,8 +164,11 @@ class WorkerConnection:
 
     def _settle_load(self, name: str, number: int, reason: str | None) -> None:
         future = self._loads.pop((name, number), None)
-        if future is not None and not future.done():
-            future.set_result(reason)
+        if future is None:
+            return  # unloaded meanwhile
+        if reason is None:
+            self.loaded.add((name, number))
+        future.set_result(reason)
 
 
 class WorkerPool:
@@ -174,10 +182,16 @@ class WorkerPool:
     def __init__(self, metrics: Metrics, on_connect: Callable[[WorkerConnection], Awaitable[None]]) -> None:
         self._metrics = metrics
         self._on_connect = on_connect
+        self._tasks: set[asyncio.Task[None]] = set()
         self.connections: list[WorkerConnection] = []
 
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serves one worker's connection, from its hello to its end."""
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serves one worker's connection, from its hello to its end, in a task."""
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             header_size, payload_size = PREFIX.unpack(await reader.readexactly(PREFIX.size))
             hello = unpack(await reader.readexactly(header_size + payload_size))
@@ -193,11 +207,11 @@ class WorkerPool:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(connection.listen())
                 tasks.create_task(self._settle(connection))
+            logger.warning("worker %d (pid %d) is gone", hello.worker, hello.pid)
         finally:
             self.connections.remove(connection)
             self._metrics.workers.set(len(self.connections))
             self._metrics.forget_worker(hello.worker)
-            logger.warning("worker %d (pid %d) is gone", hello.worker, hello.pid)
 
     async def _settle(self, connection: WorkerConnection) -> None:
         await self._on_connect(connection)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from graftwork import app
+from tests.service.conftest import ServerProcess, free_port, picture
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "graftwork", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_an_address_that_others_reach_needs_a_word_of_consent(host: str) -> None:
+    started = time.monotonic()
+    done = run("serve", "--host", host)
+    assert time.monotonic() - started < 5
+    assert done.returncode == 2
+    reason = " ".join(done.stderr.replace("\u2502", " ").split())
+    assert f"{host} can be reached from other machines and there are no keys; add --allow-unauthenticated" in reason
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--host", "example.org"), ("--port", "80"), ("--workers", "0"), ("--device", "tpu")]
+)
+def test_options_that_make_no_sense_end_with_2(arguments: tuple[str, ...]) -> None:
+    assert CliRunner().invoke(app, ["serve", *arguments]).exit_code == 2
+
+
+def test_a_port_in_use_is_one_line(server: ServerProcess, tmp_path: Path) -> None:
+    done = run("serve", "--port", str(server.port), "--repository", str(tmp_path), TMPDIR=str(tmp_path))
+    assert done.returncode == 1
+    assert (
+        done.stderr == f"error: cannot listen on 127.0.0.1:{server.port}: Address already in use; try another --port\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_predict_asks_a_running_server(server: ServerProcess, tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{server.port}"
+    (tmp_path / "a.png").write_bytes(picture(1))
+    image = run("predict", "colours", str(tmp_path / "a.png"), GRAFTWORK_URL=url)
+    assert image.returncode == 0, image.stderr
+    assert image.stdout.splitlines()[-1] == "answered by colours:1"
+    texts = run("predict", "letters:1", "one", "two", "--top-k", "1", "--url", url)
+    assert len(texts.stdout.splitlines()) == 3
+    unknown = run("predict", "letter", "one", "--url", url)
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert "did you mean 'letters'" in unknown.stderr
+    assert unknown.stderr.count("\n") == 1
+
+
+def test_predict_without_a_server_is_one_line() -> None:
+    done = run("predict", "letters", "one", GRAFTWORK_URL=f"http://127.0.0.1:{free_port()}")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: there is no server")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.errors import EmptyText
+from service.metrics import Metrics
+from service.telemetry import JsonLines, RequestRecord, Telemetry, configure_logging
+
+OURS = re.compile(r"[0-9a-f]{32}")
+
+
+def call(app: Any, headers: list[tuple[bytes, bytes]] | None = None, path: str = "/x") -> tuple[list[Any], Metrics]:
+    """What one request to a small ASGI application sends, and the metrics afterwards."""
+    metrics = Metrics("0")
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": path, "headers": headers or []}
+    asyncio.run(Telemetry(app, metrics)(scope, receive, send))
+    return sent, metrics
+
+
+async def fine(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]})
+    await send({"type": "http.response.body", "body": b"{}"})
+
+
+def response_id(headers: list[tuple[bytes, bytes]]) -> str:
+    sent, _ = call(fine, headers)
+    ids = [value.decode() for name, value in sent[0]["headers"] if name == b"x-request-id"]
+    assert len(ids) == 1
+    return str(ids[0])
+
+
+@pytest.mark.parametrize("given_id", ["a", "A-b_c.9", "x" * 64])
+def test_a_harmless_request_id_is_kept(given_id: str) -> None:
+    assert response_id([(b"x-request-id", given_id.encode())]) == given_id
+
+
+@pytest.mark.parametrize(
+    "given_id",
+    [
+        b"",
+        b"x" * 65,
+        b"x" * 1_000_000,
+        b"a\r\nset-cookie: b",
+        b"\x1b[31mred",
+        b'a","level":"error',
+        b"http://evil",
+        b"a b",
+        b"\xff",
+        b"a\n",
+    ],
+)
+def test_h16_any_other_is_replaced_by_ours(given_id: bytes) -> None:
+    assert OURS.fullmatch(response_id([(b"x-request-id", given_id)]))
+
+
+def test_without_one_each_request_gets_its_own() -> None:
+    assert len({response_id([]) for _ in range(10)}) == 10
+
+
+def test_the_first_harmless_one_counts() -> None:
+    assert (
+        response_id([(b"x-request-id", b"not harmless"), (b"x-request-id", b"one"), (b"x-request-id", b"two")]) == "one"
+    )
+
+
+def test_an_unforeseen_error_is_one_fixed_answer(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        scope["graftwork"].counted = True
+        raise ValueError("/secret")
+
+    sent, metrics = call(broken, [(b"x-request-id", b"mine")])
+    assert sent[0]["status"] == 500
+    assert b"secret" not in sent[1]["body"]
+    assert json.loads(sent[1]["body"])["request_id"] == "mine"
+    assert any("/secret" in (record.exc_text or "") or record.exc_info for record in caplog.records)
+    assert requests(metrics, "failed") == 1
+
+
+def test_an_error_after_the_answer_has_begun_sends_no_second_one() -> None:
+    async def broken_late(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ValueError
+
+    sent, _ = call(broken_late)
+    assert [message["type"] for message in sent] == ["http.response.start"]
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        (200, "ok"),
+        (400, "client_error"),
+        (404, "client_error"),
+        (422, "client_error"),
+        (503, "shed"),
+        (504, "timeout"),
+        (500, "failed"),
+        (507, "failed"),
+    ],
+)
+def test_every_prediction_request_has_one_outcome(status: int, outcome: str) -> None:
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        record: RequestRecord = scope["graftwork"]
+        record.counted, record.model, record.version = True, "m", "1"
+        if status == 422:
+            record.error = EmptyText("empty")
+        await send({"type": "http.response.start", "status": status, "headers": []})
+
+    _, metrics = call(answer)
+    assert requests(metrics, outcome, "m", "1") == 1
+    errors = metrics.registry.get_sample_value(
+        "graftwork_errors_total", {"model": "m", "version": "1", "reason": "empty_text"}
+    )
+    assert errors == (1 if status == 422 else None)
+
+
+def test_other_requests_are_not_counted() -> None:
+    _, metrics = call(fine)
+    assert b"graftwork_requests_total{" not in metrics.exposition()
+
+
+def requests(metrics: Metrics, outcome: str, model: str = "_unknown", version: str = "_unknown") -> float | None:
+    labels = {"model": model, "version": version, "outcome": outcome}
+    return metrics.registry.get_sample_value("graftwork_requests_total", labels)
+
+
+def test_a_cancelled_request_is_counted_too() -> None:
+    async def cancelled(scope: Any, receive: Any, send: Any) -> None:
+        scope["graftwork"].counted = True
+        raise asyncio.CancelledError
+
+    metrics = Metrics("0")
+
+    async def run() -> None:
+        await Telemetry(cancelled, metrics)({"type": "http", "method": "GET", "path": "/", "headers": []}, None, None)  # type: ignore[arg-type]
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(run())
+    assert requests(metrics, "failed") == 1
+
+
+def test_what_is_no_http_passes_through() -> None:
+    seen = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["type"])
+
+    asyncio.run(Telemetry(app, Metrics("0"))({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
+    assert seen == ["lifespan"]
+
+
+def access_line(path: str, headers: list[tuple[bytes, bytes]], caplog: pytest.LogCaptureFixture) -> str:
+    with caplog.at_level(logging.INFO, logger="graftwork.access"):
+        caplog.clear()
+        call(fine, headers, path)
+    (record,) = [record for record in caplog.records if record.name == "graftwork.access"]
+    return JsonLines().format(record)
+
+
+def test_one_line_says_what_happened(caplog: pytest.LogCaptureFixture) -> None:
+    entry = json.loads(access_line("/v1/models", [(b"x-request-id", b"mine")], caplog))
+    assert (entry["level"], entry["logger"], entry["status"]) == ("info", "graftwork.access", 200)
+    assert (entry["request_id"], entry["method"], entry["path"]) == ("mine", "GET", "/v1/models")
+    assert entry["ms"] >= 0
+
+
+@given(st.text())
+def test_a_path_cannot_forge_a_record(path: str) -> None:
+    record = logging.LogRecord("graftwork.access", logging.INFO, "", 0, "request", None, None)
+    record.fields = {"path": path[:256]}
+    line = JsonLines().format(record)
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["path"] == path[:256]
+
+
+def test_a_long_path_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+    assert len(access_line("/" * 100_000, [], caplog)) < 1000
+
+
+def test_a_traceback_stays_on_its_line() -> None:
+    try:
+        raise ValueError('a\n{"level": "forged"}')
+    except ValueError:
+        record = logging.LogRecord("x", logging.ERROR, "", 0, "what %s", ("it\nwas",), sys.exc_info())
+    line = JsonLines().format(record)
+    assert "\n" not in line
+    entry = json.loads(line)
+    assert entry["message"] == "what it\nwas"
+    assert "ValueError" in entry["traceback"]
+
+
+def test_logging_goes_to_stderr_as_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+    configure_logging()
+    logging.getLogger("anything").warning("look %d", 1)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert json.loads(captured.err)["message"] == "look 1"
