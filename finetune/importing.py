@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 
 from finetune.publishing import Graft, publish
-from models.backbone import load_backbone
-from models.checkpoint import fetch_checkpoint
 from models.engine import TorchEngine
 from models.errors import BackboneNotFound
 from models.head import Head
 from models.preprocessor import RawItem
 from models.repository import ModelRepository
+from models.sources import fetch_checkpoint
 from models.version import ModelVersion, check_name
 
 
@@ -40,7 +39,7 @@ def import_classifier(
     graft = Graft(
         name=name,
         backbone=stored,
-        engine=TorchEngine(load_backbone(stored.directory), device),
+        engine=TorchEngine(stored.load(), device),
         preprocessor=checkpoint.preprocessor,
         head=Head(weight_CD=classifier.weight_CD, bias_C=classifier.bias_C),
         labels=classifier.labels,

@@ -182,7 +182,7 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
 
 
 def _checkpoint(settings: JobSettings, modality: Modality) -> Checkpoint:
-    from models.checkpoint import fetch_checkpoint
+    from models.sources import fetch_checkpoint
 
     name = settings.backbone or DEFAULT_BACKBONES[modality]
     checkpoint = fetch_checkpoint(name)
@@ -197,11 +197,10 @@ def _checkpoint(settings: JobSettings, modality: Modality) -> Checkpoint:
 def _engine(stored: StoredBackbone, device: str) -> Engine:
     import torch
 
-    from models.backbone import load_backbone
     from models.engine import TorchEngine
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    return TorchEngine(load_backbone(stored.directory), device)
+    return TorchEngine(stored.load(), device)
 
 
 def _extract(

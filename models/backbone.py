@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -14,7 +13,6 @@ from pydantic import BaseModel, ConfigDict
 from models.features import FeatureKind, Features
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from models.batch import Batch
@@ -82,37 +80,3 @@ def backbone_digest(files: Mapping[str, bytes | str]) -> str:
         file_digest = value if isinstance(value, str) else hashlib.sha256(value).hexdigest()
         digest.update(f"{name}\0{file_digest}\n".encode())
     return digest.hexdigest()
-
-
-def build_backbone(config: BackboneConfig, state: dict[str, torch.Tensor]) -> Any:
-    """Builds the architecture and fills in the weights, strictly.
-
-    Args:
-        config: the architecture.
-        state: tensors by parameter name.
-
-    Returns:
-        A torch module that is a `Backbone`, in eval mode, fp32.
-
-    Raises:
-        RuntimeError: when a name or a shape does not fit.
-    """
-    if config.library == "timm":
-        from models.timm_backbone import TimmBackbone
-
-        return TimmBackbone(config, state)
-    from models.transformers_backbone import TransformersBackbone
-
-    return TransformersBackbone(config, state)
-
-
-def load_backbone(directory: Path) -> Any:
-    """The backbone stored in a directory of `BackboneStore`.
-
-    Returns:
-        A torch module that is a `Backbone`, in eval mode, fp32.
-    """
-    from safetensors.torch import load_file
-
-    config = BackboneConfig.model_validate_json((directory / "config.json").read_bytes())
-    return build_backbone(config, load_file(directory / "model.safetensors"))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pydantic import ValidationError
 
@@ -16,7 +16,13 @@ from models.backbone import BackboneConfig, backbone_digest
 from models.errors import BackboneNotFound, VersionCorrupt
 
 if TYPE_CHECKING:
+    import torch
+
     from models.checkpoint import Checkpoint
+    from models.timm_backbone import TimmBackbone
+    from models.transformers_backbone import TransformersBackbone
+
+    TorchBackbone: TypeAlias = TimmBackbone | TransformersBackbone
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -28,6 +34,12 @@ class StoredBackbone:
     digest: str
     directory: Path
     config: BackboneConfig
+
+    def load(self) -> TorchBackbone:
+        """The backbone in memory: in eval mode, fp32."""
+        from safetensors.torch import load_file
+
+        return build_backbone(self.config, load_file(self.directory / "model.safetensors"))
 
     @property
     def size_bytes(self) -> int:
@@ -126,3 +138,25 @@ class BackboneStore:
 
 def _damaged(digest: str) -> VersionCorrupt:
     return VersionCorrupt(f"backbone {digest[:12]} is damaged on disk; publish its models again")
+
+
+def build_backbone(config: BackboneConfig, state: dict[str, torch.Tensor]) -> TorchBackbone:
+    """Builds the architecture and fills in the weights, strictly.
+
+    Args:
+        config: the architecture.
+        state: tensors by parameter name.
+
+    Returns:
+        A torch module that is a `Backbone`, in eval mode, fp32.
+
+    Raises:
+        RuntimeError: when a name or a shape does not fit.
+    """
+    if config.library == "timm":
+        from models.timm_backbone import TimmBackbone
+
+        return TimmBackbone(config, state)
+    from models.transformers_backbone import TransformersBackbone
+
+    return TransformersBackbone(config, state)

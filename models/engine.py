@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from models.backbone import BackboneConfig, Modality
 from models.batch import Batch, ImageRow, TextRow, collate
 from models.features import FeatureKind, Features
+
+if TYPE_CHECKING:
+    from models.backbone_store import TorchBackbone
 
 
 class Engine(Protocol):
@@ -33,11 +36,11 @@ class TorchEngine:
     """Runs a torch backbone in fp32.
 
     Args:
-        backbone: a torch module that is a `models.backbone.Backbone`, in eval mode.
+        backbone: in eval mode.
         device: ``cpu``, ``cuda:0``, ...
     """
 
-    def __init__(self, backbone: Any, device: str = "cpu") -> None:
+    def __init__(self, backbone: TorchBackbone, device: str = "cpu") -> None:
         self._device = torch.device(device)
         self._backbone = backbone.to(self._device)
         if self._device.type == "cpu" and backbone.config.modality is Modality.IMAGE:

@@ -61,6 +61,9 @@ class Application:
             ("GET", "/v1/models/{name:model}/metadata", v1.model_metadata),
             ("GET", "/health/live", self.live),
             ("GET", "/health/ready", self.ready),
+            # The same two questions as clients of the Open Inference Protocol ask them; only the status counts there.
+            ("GET", "/v2/health/live", self.live),
+            ("GET", "/v2/health/ready", self.ready),
             ("GET", "/metrics", self.metrics),
         ]
         register_url_convertor("model", _ModelName())

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from models.backbone import load_backbone
 from models.backbone_store import StoredBackbone
 from models.engine import Engine, TorchEngine
 from models.errors import VersionNotFound
@@ -19,7 +18,7 @@ from models.repository import ModelRepository
 
 def torch_engine(stored: StoredBackbone, device: str) -> Engine:
     """The engine for a backbone on disk."""
-    return TorchEngine(load_backbone(stored.directory), device)
+    return TorchEngine(stored.load(), device)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -135,7 +135,7 @@ class GraftworkServer(LitServer):
         """Runs until a signal or the death of the API process.
 
         Returns:
-            The exit code: 0 after a signal and a clean end.
+            The exit code: 0 after a signal and a clean end, 1 where requests may have been lost.
         """
         self._wake_reader, self._wake_writer = multiprocessing.Pipe(duplex=False)
         self._parent_pid = os.getpid()

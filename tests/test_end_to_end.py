@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from models.backbone import load_backbone
 from models.embedded import EMBEDDED, embedded_directory
 from models.engine import TorchEngine
 from models.errors import GraftworkError
@@ -95,7 +94,7 @@ def in_process(repository: ModelRepository, name: str) -> Predictor:
     stored = repository.backbones.get(version.manifest.backbone.digest)
     return Predictor(
         preprocessor=build_preprocessor(version.manifest.preprocessor, stored.directory),
-        engine=TorchEngine(load_backbone(stored.directory)),
+        engine=TorchEngine(stored.load()),
         head=read_head(version.directory, version.manifest),
         labels=version.manifest.labels,
         temperature=version.manifest.calibration.temperature,

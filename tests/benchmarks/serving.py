@@ -80,11 +80,10 @@ def publish(repository_dir: Path, texts: Sequence[bytes]) -> None:
     from finetune.importing import import_classifier
     from finetune.publishing import Graft
     from finetune.publishing import publish as publish_graft
-    from models.backbone import load_backbone
-    from models.checkpoint import fetch_checkpoint
     from models.engine import TorchEngine
     from models.head import Head
     from models.repository import ModelRepository
+    from models.sources import fetch_checkpoint
 
     repository = ModelRepository(repository_dir)
     import_classifier(repository, "timm:tf_efficientnet_lite0", "images")
@@ -94,7 +93,7 @@ def publish(repository_dir: Path, texts: Sequence[bytes]) -> None:
     graft = Graft(
         name="texts",
         backbone=stored,
-        engine=TorchEngine(load_backbone(stored.directory)),
+        engine=TorchEngine(stored.load()),
         preprocessor=checkpoint.preprocessor,
         head=Head(weight_CD=torch.randn(4, 384), bias_C=torch.zeros(4)),
         labels=["a", "b", "c", "d"],

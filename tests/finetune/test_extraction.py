@@ -16,14 +16,13 @@ from PIL import Image
 
 from finetune.extraction import CHUNKS_AHEAD, Extraction, cut_chunks, extract_features
 from finetune.feature_cache import FeatureCache
-from models.backbone import build_backbone
-from models.backbone_store import BackboneStore
+from models.backbone_store import BackboneStore, build_backbone
 from models.batch import Batch, ImageBatch, TextBatch
-from models.checkpoint import fetch_checkpoint
 from models.engine import TorchEngine
 from models.errors import DatasetInvalid, GraftworkError
 from models.features import FeatureKind, Features
 from models.preprocessor import Preprocessor, build_preprocessor
+from models.sources import fetch_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)

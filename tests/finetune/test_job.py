@@ -12,7 +12,6 @@ from rich.console import Console
 
 from finetune.checks import Policy
 from finetune.job import JobResult, JobSettings, run_job
-from models.backbone import load_backbone
 from models.engine import TorchEngine
 from models.errors import DatasetInvalid, InvalidParameter
 from models.predictor import Predictor, read_head
@@ -70,7 +69,7 @@ def test_a_folder_becomes_a_version_that_answers(
     stored = repository.backbones.get(manifest.backbone.digest)
     predictor = Predictor(
         preprocessor=build_preprocessor(manifest.preprocessor, stored.directory),
-        engine=TorchEngine(load_backbone(stored.directory)),
+        engine=TorchEngine(stored.load()),
         head=read_head(result.version.directory, manifest),
         labels=manifest.labels,
         temperature=manifest.calibration.temperature,
@@ -139,7 +138,9 @@ def test_a_backbone_for_another_modality_is_refused_by_name(
 def test_texts_that_are_too_long_are_cut_and_counted(
     settings: JobSettings, repository: ModelRepository, tiny_text: str, tmp_path: Path
 ) -> None:
-    rows = [f"{'vowels' if n % 2 else 'digits'},{('a e i o u ' if n % 2 else '1 2 3 4 5 ') * (n + 1)}" for n in range(24)]
+    rows = [
+        f"{'vowels' if n % 2 else 'digits'},{('a e i o u ' if n % 2 else '1 2 3 4 5 ') * (n + 1)}" for n in range(24)
+    ]
     table = tmp_path / "texts.csv"
     table.write_text("label,text\n" + "\n".join(rows) + "\n")
     result = run(replace(settings, data=table, name="kinds", backbone=tiny_text), repository)

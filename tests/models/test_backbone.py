@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models.backbone import BackboneConfig, Modality, backbone_digest, build_backbone, load_backbone
-from models.backbone_store import BackboneStore
-from models.checkpoint import fetch_checkpoint
+from models.backbone import BackboneConfig, Modality, backbone_digest
+from models.backbone_store import BackboneStore, build_backbone
+from models.sources import fetch_checkpoint
 from models.timm_backbone import TimmBackbone
 from models.transformers_backbone import TransformersBackbone
 
@@ -62,7 +62,7 @@ def test_a_stored_backbone_is_built_again(
     family: str, kind: type, tiny_vision: str, tiny_text: str, tmp_path: Path
 ) -> None:
     checkpoint = fetch_checkpoint(tiny_vision if family == "vision" else tiny_text)
-    backbone = load_backbone(BackboneStore(tmp_path).add(checkpoint).directory)
+    backbone = BackboneStore(tmp_path).add(checkpoint).load()
     assert isinstance(backbone, kind)
     assert not any(module.training for module in backbone.modules())
     for name, tensor in checkpoint.state.items():

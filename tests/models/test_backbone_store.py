@@ -15,9 +15,10 @@ import torch
 from models import storage
 from models.backbone import BackboneConfig, Modality
 from models.backbone_store import BackboneStore
-from models.checkpoint import Checkpoint, fetch_checkpoint
+from models.checkpoint import Checkpoint
 from models.errors import BackboneNotFound, StorageFailed, VersionCorrupt
 from models.preprocessor import TextPreprocessorConfig
+from models.sources import fetch_checkpoint
 
 
 def checkpoint(source: str = "dir:x", value: float = 1.0) -> Checkpoint:

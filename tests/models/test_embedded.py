@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 
 from models import embedded
-from models.backbone import build_backbone
+from models.backbone_store import build_backbone
 from models.batch import collate
-from models.checkpoint import Checkpoint, fetch_checkpoint
+from models.checkpoint import Checkpoint
 from models.embedded import EMBEDDED, embedded_directory, read_lite0, read_pinned, require_embedded_directory
 from models.errors import BackboneNotFound
 from models.features import FeatureKind
 from models.preprocessor import TextPreprocessor, build_preprocessor
+from models.sources import fetch_checkpoint
 from tests.models.pictures import encode
 
 LITE0, MINILM = EMBEDDED

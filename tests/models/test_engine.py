@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.backbone import build_backbone
+from models.backbone_store import build_backbone
 from models.batch import ImageRow, TextRow, collate
-from models.checkpoint import Checkpoint, fetch_checkpoint
+from models.checkpoint import Checkpoint
 from models.engine import TorchEngine
 from models.features import FeatureKind
+from models.sources import fetch_checkpoint
 
 
 @pytest.fixture(params=["vision", "text"])

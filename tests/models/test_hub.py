@@ -19,8 +19,8 @@ from huggingface_hub.errors import (
 )
 
 from models import hub
-from models.checkpoint import fetch_checkpoint
 from models.errors import BackboneNotFound
+from models.sources import fetch_checkpoint
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 

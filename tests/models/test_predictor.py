@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.backbone import Modality, load_backbone
+from models.backbone import Modality
 from models.backbone_store import StoredBackbone
-from models.checkpoint import fetch_checkpoint
 from models.engine import TorchEngine
 from models.errors import EmptyText, ImageTruncated, VersionCorrupt
 from models.golden import GoldenSet
@@ -19,6 +18,7 @@ from models.manifest import BackboneReference, Calibration, EngineReference, Man
 from models.predictor import Predictor, read_head
 from models.preprocessor import ImagePreprocessorConfig, RawItem, TextPreprocessorConfig, build_preprocessor
 from models.repository import ModelRepository
+from models.sources import fetch_checkpoint
 from models.task import Task
 from models.version import ModelVersion, Reference
 from tests.models.pictures import encode, picture
@@ -37,7 +37,7 @@ def build(
 ) -> Predictor:
     return Predictor(
         preprocessor=build_preprocessor(preprocessor, stored.directory),
-        engine=TorchEngine(load_backbone(stored.directory)),
+        engine=TorchEngine(stored.load()),
         head=head,
         labels=LABELS,
         temperature=1.5,

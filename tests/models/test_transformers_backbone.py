@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.backbone import build_backbone
+from models.backbone_store import build_backbone
 from models.batch import TextBatch, TextRow, collate
-from models.checkpoint import fetch_checkpoint
 from models.features import FeatureKind
+from models.sources import fetch_checkpoint
 from models.transformers_backbone import TransformersBackbone, build_encoder
 
 

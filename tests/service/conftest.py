@@ -31,9 +31,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from finetune.importing import import_classifier
 from finetune.publishing import Graft, publish
-from models.backbone import Modality, load_backbone
+from models.backbone import Modality
 from models.batch import Batch, ImageBatch, Row, TextRow, collate
-from models.checkpoint import fetch_checkpoint
 from models.engine import TorchEngine
 from models.errors import EmptyText, VersionCorrupt, VersionNotFound
 from models.features import FeatureKind, Features
@@ -42,6 +41,7 @@ from models.manifest import BackboneReference, Calibration, EngineReference, Man
 from models.predictor import Predictor
 from models.preprocessor import RawItem, TextPreprocessorConfig
 from models.repository import ModelRepository
+from models.sources import fetch_checkpoint
 from models.task import Task
 from models.version import ModelVersion
 from service.application import Application
@@ -186,7 +186,7 @@ def publish_texts(
     graft = Graft(
         name=name,
         backbone=stored,
-        engine=TorchEngine(load_backbone(stored.directory)),
+        engine=TorchEngine(stored.load()),
         preprocessor=checkpoint.preprocessor,
         head=Head(
             weight_CD=torch.randn(len(labels), stored.config.feature_dim, generator=random),
@@ -354,9 +354,11 @@ def play(models_on_disk: Path) -> Play:
 
     def run(story: Callable[[Site], Coroutine[Any, Any, None]], *, workers: int = 1, **settings: Any) -> None:
         async def on_stage() -> None:
-            directory = tempfile.mkdtemp(prefix="gw-test-")
-            path = f"{directory}/workers.sock"
-            with socket.socket(socket.AF_UNIX) as listening:
+            with (
+                tempfile.TemporaryDirectory(prefix="gw-test-") as directory,
+                socket.socket(socket.AF_UNIX) as listening,
+            ):
+                path = f"{directory}/workers.sock"
                 listening.bind(path)
                 listening.listen()
                 application = Application(ServerSettings(repository=models_on_disk, **settings), "0", listening)
@@ -370,7 +372,6 @@ def play(models_on_disk: Path) -> Play:
                         await story(site)
                     finally:
                         site.stop_workers()
-            shutil.rmtree(directory)
 
         asyncio.run(on_stage())
 

@@ -4,7 +4,16 @@ import pytest
 
 from tests.service.conftest import Play, Site
 
-GETS = ["/v1/models", "/v1/models/letters", "/v1/models/letters/metadata", "/health/live", "/health/ready", "/metrics"]
+GETS = [
+    "/v1/models",
+    "/v1/models/letters",
+    "/v1/models/letters/metadata",
+    "/health/live",
+    "/health/ready",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/metrics",
+]
 POSTS = [
     "/v1/models/letters:predict",
     "/v1/models/letters/versions/1:predict",

@@ -7,6 +7,8 @@ import io
 import json
 import random
 import struct
+import subprocess
+import sys
 import time
 import zlib
 from collections import Counter
@@ -565,3 +567,13 @@ def test_every_line_of_the_log_is_one_json_object(server: ServerProcess) -> None
     records = server.records()
     assert {record["level"] for record in records} <= {"info", "warning"}
     assert not [record for record in records if "traceback" in record]
+
+
+def test_an_unmodified_client_of_the_inference_protocol_sees_that_it_is_ready(server: ServerProcess) -> None:
+    pytest.importorskip("tritonclient", reason="needs the extra: graftwork[triton]")
+    code = (  # in a process of its own: importing gevent changes this one
+        "import sys, tritonclient.http as http\n"
+        "client = http.InferenceServerClient(sys.argv[1])\n"
+        "assert client.is_server_live() and client.is_server_ready()\n"
+    )
+    subprocess.run([sys.executable, "-c", code, f"127.0.0.1:{server.port}"], check=True, timeout=60)

@@ -1,0 +1,65 @@
+"""Pretrained checkpoints by name: from a package, a directory, the local cache or, when the network allows it, the hub.
+
+    timm:resnet50            a timm model with its default weights
+    hf:bert-base-uncased     an encoder of transformers
+    dir:/path                either of them, as a directory in the hub's layout (config.json, model.safetensors, ...)
+
+No code that comes with a checkpoint is ever run, and weights are read from safetensors only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import timm
+
+from models import embedded
+from models.checkpoint import Checkpoint, read_json, read_safetensors
+from models.errors import BackboneNotFound, did_you_mean
+from models.hub import hub_directory
+from models.timm_checkpoint import timm_by_name, timm_checkpoint
+from models.transformers_checkpoint import transformers_checkpoint
+
+
+def fetch_checkpoint(name: str) -> Checkpoint:
+    """Reads a checkpoint.
+
+    Args:
+        name: ``timm:MODEL``, ``hf:REPOSITORY`` or ``dir:PATH``.
+
+    Raises:
+        BackboneNotFound: an unknown name, with near matches; or a known one that cannot be reached from here.
+    """
+    scheme, _, rest = name.partition(":")
+    if name == "timm:tf_efficientnet_lite0":
+        state = embedded.read_lite0(embedded.require_embedded_directory(name))
+        return timm_checkpoint(name, rest, state, overrides={})
+    if rest.removeprefix("sentence-transformers/") == "all-MiniLM-L6-v2" and scheme == "hf":
+        directory = embedded.require_embedded_directory("hf:all-MiniLM-L6-v2") / "model"
+        embedded.read_pinned(directory / "model.safetensors", embedded.MINILM_SHA256)
+        return transformers_checkpoint("hf:all-MiniLM-L6-v2", directory)
+    if scheme == "timm" and rest:
+        return timm_by_name(name, rest)
+    if scheme == "hf" and rest:
+        return transformers_checkpoint(name, hub_directory(name, rest))
+    if scheme == "dir" and rest:
+        return _from_directory(name, Path(rest).expanduser())
+    raise BackboneNotFound(f"unknown backbone '{name}': it is named timm:MODEL, hf:REPOSITORY or dir:PATH{_hint(name)}")
+
+
+def _hint(name: str) -> str:
+    for known in (*embedded.EMBEDDED, f"timm:{name}"):
+        scheme, _, bare = known.partition(":")
+        if bare == name and (known in embedded.EMBEDDED or timm.is_model(bare)):
+            return f"; did you mean '{scheme}:{bare}'?"
+    return did_you_mean(name, embedded.EMBEDDED)
+
+
+def _from_directory(name: str, directory: Path) -> Checkpoint:
+    if not directory.is_dir():
+        raise BackboneNotFound(f"'{name}': there is no such directory")
+    options = read_json(name, directory / "config.json")
+    if "architecture" not in options:
+        return transformers_checkpoint(name, directory)
+    state = read_safetensors(name, directory / "model.safetensors")
+    return timm_checkpoint(name, str(options["architecture"]), state, overrides=options)
