@@ -31,6 +31,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from models.errors import InvalidParameter
 from service.application import Application
+from service.messages import Hello
 from service.settings import ServerSettings
 from service.telemetry import configure_logging
 
@@ -90,9 +91,9 @@ class EngineLoop(LitLoop):
         with suppress(ConnectionError):
             serve_socket(
                 lit_api.socket_path,
-                worker_id,
-                device,
+                Hello(worker=worker_id, pid=os.getpid(), device=device),
                 lambda: Registry(ModelRepository(settings.repository), device),
+                threads=max(1, len(os.sched_getaffinity(0)) // settings.workers),
                 max_batch_rows=settings.max_batch_rows,
             )
 

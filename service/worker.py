@@ -9,23 +9,21 @@ Decoding happens per row beside the device, so that a bad row fails alone and th
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import orjson
 import torch
 
 from models.backbone import Modality
-from models.batch import Row, TextRow, shape_bucket
+from models.batch import shape_bucket
 from models.errors import GraftworkError, InputError, InvalidUtf8
 from models.features import FeatureKind
-from models.head import logits_by_head, probabilities
+from models.head import logits_by_head
 from models.preprocessor import RawItem
 from service.messages import (
     PREFIX,
@@ -38,55 +36,15 @@ from service.messages import (
     LoadFailed,
     Message,
     Predict,
-    Timings,
     Unload,
     pack,
     unpack,
 )
-from service.registry import LoadedVersion, Registry
+from service.pending import PendingRequest, PendingRow
+from service.registry import Registry
 from service.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(kw_only=True, eq=False)
-class Request:
-    """A request while its rows are on their way.
-
-    Attributes:
-        predictions: one a row, filled in as rows are computed.
-        done: answered, failed or cancelled; whatever rows are left are not computed.
-    """
-
-    id: int
-    version: LoadedVersion
-    top_k: int | None
-    truncate: bool
-    predictions: list[dict[str, object] | None]
-    missing: int
-    decode_seconds: float = 0.0
-    queue_seconds: float = 0.0
-    compute_seconds: float = 0.0
-    done: bool = False
-
-    @property
-    def timings(self) -> Timings:
-        return Timings(decode=self.decode_seconds, queue=self.queue_seconds, compute=self.compute_seconds)
-
-
-@dataclass(kw_only=True, eq=False)
-class WaitingRow:
-    """One row of a request, ready for the device."""
-
-    request: Request
-    index: int
-    row: Row
-    group: Hashable
-    ready_at: float = field(default_factory=time.monotonic)
-
-    @property
-    def abandoned(self) -> bool:
-        return self.request.done
 
 
 class Worker:
@@ -104,11 +62,11 @@ class Worker:
     ) -> None:
         self._connection = connection
         self._registry = registry
-        self._scheduler: Scheduler[WaitingRow] = Scheduler(max_batch_rows=max_batch_rows)
+        self._scheduler: Scheduler[PendingRow] = Scheduler(max_batch_rows=max_batch_rows)
         self._decoders = ThreadPoolExecutor(decode_threads, thread_name_prefix="decode")
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
-        self._requests: dict[int, Request] = {}
-        self._lock = threading.Lock()  # guards _requests, every Request and _batches
+        self._requests: dict[int, PendingRequest] = {}
+        self._lock = threading.Lock()  # guards _requests, every PendingRequest and _batches
         self._sending = threading.Lock()
         self._batches: list[tuple[str, int]] = []
 
@@ -173,7 +131,7 @@ class Worker:
             self._send(Failure(id=message.id, code=error.code, message=error.message))
             return
         count = len(message.sizes)
-        request = Request(
+        request = PendingRequest(
             id=message.id,
             version=version,
             top_k=message.top_k,
@@ -190,7 +148,7 @@ class Worker:
 
     # Decode pool
 
-    def _prepare(self, request: Request, index: int, data: bytes) -> None:
+    def _prepare(self, request: PendingRequest, index: int, data: bytes) -> None:
         if request.done:
             return
         started = time.monotonic()
@@ -210,11 +168,11 @@ class Worker:
         with self._lock:
             request.decode_seconds = max(request.decode_seconds, seconds)
         group = (version.backbone, version.predictor.engine.identity, FeatureKind.POOLED, shape_bucket(row))
-        self._scheduler.put(WaitingRow(request=request, index=index, row=row, group=group))
+        self._scheduler.put(PendingRow(request=request, index=index, row=row, group=group))
 
     # Compute (main thread)
 
-    def _compute(self, batch: Sequence[WaitingRow]) -> None:
+    def _compute(self, batch: Sequence[PendingRow]) -> None:
         started = time.monotonic()
         first = batch[0].request.version
         try:
@@ -223,7 +181,7 @@ class Worker:
             if not features_BD.isfinite().all():
                 raise FloatingPointError("the backbone gave features that are not finite")  # JSON would say null
             logits = logits_by_head(features_BD, [waiting.request.version.predictor.head for waiting in batch])
-            predictions = [_prediction(*pair) for pair in zip(batch, logits, strict=True)]
+            predictions = [waiting.prediction(logits_C) for waiting, logits_C in zip(batch, logits, strict=True)]
         except Exception:
             if len(batch) > 1:  # one bad row must not fail its batch mates
                 for waiting in batch:
@@ -239,7 +197,7 @@ class Worker:
             self._complete(waiting, prediction, queue_seconds=started - waiting.ready_at, compute_seconds=seconds)
 
     def _complete(
-        self, waiting: WaitingRow, prediction: dict[str, object], *, queue_seconds: float, compute_seconds: float
+        self, waiting: PendingRow, prediction: dict[str, object], *, queue_seconds: float, compute_seconds: float
     ) -> None:
         request = waiting.request
         with self._lock:
@@ -255,7 +213,7 @@ class Worker:
         answer = Answer(id=request.id, timings=request.timings, batches=batches, waiting=self._scheduler.waiting)
         self._send(answer, orjson.dumps(request.predictions))
 
-    def _fail(self, request: Request, code: str, message: str) -> None:
+    def _fail(self, request: PendingRequest, code: str, message: str) -> None:
         with self._lock:
             if request.done:
                 return
@@ -296,27 +254,19 @@ def _raw_item(data: bytes, modality: Modality) -> RawItem:
         raise InvalidUtf8("the text is not UTF-8") from None
 
 
-def _prediction(waiting: WaitingRow, logits_C: torch.Tensor) -> dict[str, object]:
-    """The answer for one row: the best label, and the scores of the ``top_k`` best, best first."""
-    predictor = waiting.request.version.predictor
-    scores_C = probabilities(logits_C, predictor.temperature)
-    count = min(waiting.request.top_k or len(predictor.labels), len(predictor.labels))
-    best = scores_C.topk(count)
-    scores = {predictor.labels[i]: s for i, s in zip(best.indices.tolist(), best.values.tolist(), strict=True)}
-    label = next(iter(scores))
-    prediction: dict[str, object] = {"label": label, "score": scores[label], "scores": scores}
-    if isinstance(waiting.row, TextRow) and waiting.row.truncated:
-        prediction["truncated"] = True
-    return prediction
-
-
 def serve_socket(
-    path: str, worker: int, device: str, open_registry: Callable[[], Registry], *, max_batch_rows: int
+    path: str, hello: Hello, open_registry: Callable[[], Registry], *, threads: int, max_batch_rows: int
 ) -> None:
-    """Connects to the API process and serves until it goes away."""
-    cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(cores)
+    """Connects to the API process and serves until it goes away.
+
+    Args:
+        path: of the local socket that the API process listens on.
+        hello: who this worker is.
+        open_registry: called once connected.
+        threads: for decoding, and as many for torch on the CPU.
+        max_batch_rows: the largest batch.
+    """
+    torch.set_num_threads(threads)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.connect(path)
-        served = Worker(connection, open_registry(), decode_threads=cores, max_batch_rows=max_batch_rows)
-        served.run(Hello(worker=worker, pid=os.getpid(), device=device))
+        Worker(connection, open_registry(), decode_threads=threads, max_batch_rows=max_batch_rows).run(hello)
