@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format bench lock clean
+.PHONY: help demo serve test check format bench accuracy lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -39,6 +39,9 @@ format: $(INSTALLED)  ## Format the code
 
 bench: $(INSTALLED)  ## Throughput in process and through the server, side by side
 	$(BIN)/python -m tests.benchmarks.serving
+
+accuracy: $(INSTALLED)  ## Test accuracy on six public data sets: make accuracy DATA=folder
+	$(BIN)/python -m tests.benchmarks.accuracy $(DATA)
 
 lock: $(INSTALLED)  ## Rewrite requirements.txt from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

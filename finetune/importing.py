@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 from finetune.publishing import Graft, publish
-from models.engine import TorchEngine
+from models.engine import build_engine
 from models.errors import BackboneNotFound
 from models.head import Head
 from models.preprocessor import RawItem
@@ -39,7 +39,7 @@ def import_classifier(
     graft = Graft(
         name=name,
         backbone=stored,
-        engine=TorchEngine(stored.load(), device),
+        engine=build_engine(stored, device),
         preprocessor=checkpoint.preprocessor,
         head=Head(weight_CD=classifier.weight_CD, bias_C=classifier.bias_C),
         labels=classifier.labels,

@@ -137,10 +137,12 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
     print_examination(examination, console)
     dataset = split_dataset(examination.require(), test_share=settings.test_share)
 
+    train, test = dataset.pool, dataset.split("test")
+    fresh = _not_duplicated(dataset, test)
+
     checkpoint = _checkpoint(settings, Modality(dataset.modality))
     stored = repository.backbones.add(checkpoint)
     engine = _engine(stored, settings.device)
-    train, test = dataset.pool, dataset.split("test")
     extraction = _extract([*train, *test], stored, checkpoint, engine, settings, console)
     features_ND = extraction.features_ND
     classes = dataset.classes
@@ -157,7 +159,6 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
         )
     probabilities_NC = _probabilities(probe, features_ND[count:])
     evaluation = evaluate(probabilities_NC, targets_N[count:], classes=classes, seed=settings.seed)
-    fresh = _not_duplicated(dataset, test)
     deduplicated = (
         evaluate(probabilities_NC[fresh], targets_N[count:][fresh], classes=classes, seed=settings.seed)
         if len(fresh) < len(test)
@@ -197,10 +198,10 @@ def _checkpoint(settings: JobSettings, modality: Modality) -> Checkpoint:
 def _engine(stored: StoredBackbone, device: str) -> Engine:
     import torch
 
-    from models.engine import TorchEngine
+    from models.engine import build_engine
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    return TorchEngine(stored.load(), device)
+    return build_engine(stored, device)
 
 
 def _extract(
@@ -213,14 +214,14 @@ def _extract(
 ) -> Extraction:
     from finetune.extraction import extract_features
     from finetune.feature_cache import FeatureCache
-    from models.preprocessor import build_preprocessor
+    from models.preprocessor import build_preprocessor, preprocessing_identity
 
     with progress_bar(console, "extracting features") as progress:
         return extract_features(
             examples,
             preprocessor=build_preprocessor(checkpoint.preprocessor, stored.directory),
             engine=engine,
-            identity=f"{stored.digest}\n{engine.identity}\n{checkpoint.preprocessor.model_dump_json()}",
+            identity="\n".join([stored.digest, engine.identity, preprocessing_identity(checkpoint.preprocessor)]),
             cache=FeatureCache(settings.cache_dir),
             threads=len(os.sched_getaffinity(0)),
             progress=progress,

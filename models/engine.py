@@ -11,11 +11,13 @@ from models.batch import Batch, ImageRow, TextRow, collate
 from models.features import FeatureKind, Features
 
 if TYPE_CHECKING:
-    from models.backbone_store import TorchBackbone
+    from models.backbone_store import StoredBackbone, TorchBackbone
 
 
 class Engine(Protocol):
     """The seam to whatever runs a backbone: torch here; graph engines and a remote server look the same.
+
+    Calls may come from two threads at once: one serves while another checks a version that is being loaded.
 
     Attributes:
         identity: engine, library version and precision: part of what identifies a feature.
@@ -56,6 +58,16 @@ class TorchEngine:
 
     def warm_up(self) -> None:
         self.features(_blank_batch(self._config), FeatureKind.POOLED)
+
+
+def build_engine(stored: StoredBackbone, device: str) -> Engine:
+    """The engine that computes a stored backbone's features, in training and in serving alike.
+
+    Args:
+        stored: a backbone on disk.
+        device: ``cpu``, ``cuda:0``, ...
+    """
+    return TorchEngine(stored.load(), device)
 
 
 def _blank_batch(config: BackboneConfig) -> Batch:

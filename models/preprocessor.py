@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
 
@@ -66,6 +67,17 @@ def build_preprocessor(config: ImagePreprocessorConfig | TextPreprocessorConfig,
     if isinstance(config, ImagePreprocessorConfig):
         return ImagePreprocessor(config)
     return TextPreprocessor(config, backbone_dir / "tokenizer.json")
+
+
+# To be raised with every change of ours in how an item becomes a row: cached features of the old way are then not used.
+PREPROCESSING = 1
+
+
+def preprocessing_identity(config: ImagePreprocessorConfig | TextPreprocessorConfig) -> str:
+    """What a row depends on beside the item: the settings, our own steps and the libraries that take the others."""
+    libraries = ("pillow", "timm", "torchvision") if config.modality == "image" else ("tokenizers",)
+    versions = [f"{library}-{version(library)}" for library in libraries]
+    return "\n".join([config.model_dump_json(), f"steps-{PREPROCESSING}", *versions])
 
 
 class ImagePreprocessor:

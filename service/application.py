@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -27,6 +28,8 @@ from service.workers import WorkerPool
 
 logger = logging.getLogger(__name__)
 
+DRAIN_SIGNAL = signal.SIGUSR1  # the parent says with it that the server is about to stop
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -46,6 +49,7 @@ class Application:
         self._catalog = Catalog(ModelRepository(settings.repository), self._metrics)
         self._pool = WorkerPool(self._metrics, self._catalog.on_connect)
         self._catalog.connections = self._pool.connections
+        self.cut_off = 0  # requests that were accepted, but not answered in the time to drain
         self._v1 = V1Routes(settings, self._catalog, self._pool, self._metrics)
 
     def mount(self, app: FastAPI) -> None:
@@ -72,13 +76,17 @@ class Application:
             app.add_route(path, handler, methods=methods)
         app.add_exception_handler(GraftworkError, _on_error)
         app.add_exception_handler(HTTPException, _on_http_exception)
-        app.add_middleware(Telemetry, metrics=self._metrics)
+        app.add_middleware(Telemetry, metrics=self._metrics, on_cut_off=self._count_cut_off)
+
+    def _count_cut_off(self) -> None:
+        self.cut_off += 1
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Accepts workers and follows the repository."""
         server = await asyncio.start_unix_server(self._pool.accept, sock=self._worker_socket)
         following = asyncio.create_task(self._catalog.follow())
+        asyncio.get_running_loop().add_signal_handler(DRAIN_SIGNAL, self._catalog.drain)
         logger.info("listening on http://%s:%d", self._settings.host, self._settings.port)
         try:
             yield

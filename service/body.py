@@ -32,6 +32,7 @@ from models.errors import (
 )
 
 MAX_JSON_DEPTH = 100
+MAX_JSON_CONTAINERS = 500_000
 _EXPLAINED_BYTES = 2 << 20  # a larger body that is no JSON is refused without a second, slower look
 _TOO_DEEP = f"the JSON is nested more than {MAX_JSON_DEPTH} levels deep"
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -82,16 +83,19 @@ def read_instances(body: bytes, headers: Headers, modality: Modality, *, max_ins
     elif modality is Modality.TEXT and media_type == "text/plain":
         instances = [body]
     elif media_type in ("", "application/json", "application/x-www-form-urlencoded") or media_type.endswith("+json"):
-        instances = _from_json(body, modality)
+        instances = _from_json(body, modality, max_instances)
     else:
         raise UnsupportedMediaType(
             f"a body of this type is not accepted; send application/json{_or_an_image(modality)}"
         )
     if not instances:
         raise InvalidInstances("there are no instances; send at least one")
-    if len(instances) > max_instances:
-        raise TooManyInstances(f"{len(instances):,} instances are over the limit of {max_instances} a request")
     return instances
+
+
+def _check_count(count: int, most: int) -> None:
+    if count > most:
+        raise TooManyInstances(f"{count:,} instances are over the limit of {most} a request")
 
 
 def _or_an_image(modality: Modality) -> str:
@@ -136,10 +140,11 @@ def _from_multipart(body: bytes, content_type: str, max_instances: int) -> list[
     return [bytes(part) for part in parts]
 
 
-def _from_json(body: bytes, modality: Modality) -> list[bytes]:
+def _from_json(body: bytes, modality: Modality, max_instances: int) -> list[bytes]:
     document = parse_json(body)
     if not isinstance(document, dict) or not isinstance(document.get("instances"), list):
         raise InvalidInstances('the body must be {"instances": [...]}')
+    _check_count(len(document["instances"]), max_instances)
     read = _image_instance if modality is Modality.IMAGE else _text_instance
     return [read(index, instance) for index, instance in enumerate(document["instances"])]
 
@@ -167,6 +172,8 @@ def parse_json(body: bytes) -> Any:
         InvalidUtf8, InvalidUnicode, NonFinite, JsonTooDeep, InvalidJson: what is wrong with it.
     """
     body = body.removeprefix(_BOM)
+    if body.count(b"{") + body.count(b"[") > MAX_JSON_CONTAINERS:  # no request needs them; millions take seconds
+        raise InvalidInstances(f"the JSON has more than {MAX_JSON_CONTAINERS:,} brackets; send fewer instances")
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:

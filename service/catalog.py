@@ -99,6 +99,8 @@ class Catalog:
         self._models: dict[str, CatalogModel] = {}
         self._generation: bytes | None = None
         self._has_looked = asyncio.Event()
+        self._draining = False
+        self._complaint = ""
         self._loads: set[asyncio.Task[None]] = set()
         self.connections: Sequence[WorkerConnection] = []
 
@@ -107,8 +109,11 @@ class Catalog:
         while True:
             try:
                 await self.refresh()
-            except Exception:
-                logger.exception("the repository cannot be read; what is loaded stays served")
+                self._complaint = ""
+            except Exception as error:
+                if str(error) != self._complaint:  # once, not each second
+                    logger.exception("the repository cannot be read; what is loaded stays served")
+                self._complaint = str(error)
             await asyncio.sleep(POLL_SECONDS)
 
     async def refresh(self) -> None:
@@ -141,6 +146,9 @@ class Catalog:
         return models
 
     def _read_version(self, name: str, number: int) -> CatalogVersion:
+        known = self._known(name).versions.get(number)
+        if known is not None and known.state is not State.FAILED:
+            return known  # versions are immutable
         try:
             return CatalogVersion(name=name, number=number, version=self._repository.read(name, number))
         except VersionCorrupt as error:
@@ -157,14 +165,12 @@ class Catalog:
         return self._models.get(name) or CatalogModel()
 
     def _merge(self, found: dict[str, CatalogModel]) -> list[CatalogVersion]:
-        """Keeps the state of what is known; returns what is new."""
+        """Keeps the state of what is known; returns what is new, or failed before and gets another try."""
         new = []
         for name, model in found.items():
             known = self._known(name)
             for number, entry in model.versions.items():
-                if number in known.versions:
-                    model.versions[number] = known.versions[number]
-                else:
+                if entry is not known.versions.get(number):
                     new.append(entry)
             model.reroute(known.routes)
         for name, known in self._models.items():
@@ -212,8 +218,14 @@ class Catalog:
         entries = [e for model in self._models.values() for e in model.versions.values() if e.state is not State.FAILED]
         await asyncio.gather(*(self._load(entry, [connection]) for entry in entries))
 
+    def drain(self) -> None:
+        """The server is about to stop: it is not ready any more, but answers on."""
+        self._draining = True
+
     def not_ready_reason(self) -> str | None:
         """Why the server is not ready; nothing when it is."""
+        if self._draining:
+            return "the server is stopping"
         if self._generation is None:
             return "the model repository is being read"
         if not self.connections:

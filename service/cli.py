@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -35,6 +36,9 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Engine workers per device.")] = 1,
     max_batch_rows: Annotated[int, typer.Option(min=1, max=4096, help="The largest batch on the device.")] = 32,
     request_timeout: Annotated[float, typer.Option(min=0.001, help="Seconds until a request gets 504.")] = 30.0,
+    drain_delay: Annotated[
+        float, typer.Option(min=0, help="Seconds that a stopping server is not ready, but still takes connections.")
+    ] = 1.0,
     allow_unauthenticated: Annotated[
         bool, typer.Option("--allow-unauthenticated", help="Bind an address that other machines reach, without keys.")
     ] = False,
@@ -62,6 +66,8 @@ def serve(
         workers=workers,
         max_batch_rows=max_batch_rows,
         request_timeout_seconds=request_timeout,
+        drain_delay_seconds=drain_delay,
+        drain_seconds=max(30, math.ceil(request_timeout)),
     )
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlencode
-from urllib.request import Request, urlopen
+from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import ProxyHandler, Request, build_opener
 
-from models.errors import GraftworkError, NotReady, from_code
+from models.errors import DeadlineExceeded, GraftworkError, NotReady, from_code
 from models.version import Reference
 
 # What goes into one request: well under the server's limits. An item that is larger goes alone.
 CHUNK_INSTANCES = 16
 CHUNK_BYTES = 1 << 20
+TIMEOUT_SECONDS = 60
 
 
 class Client:
@@ -28,6 +30,8 @@ class Client:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
+        local = urlsplit(self.url).hostname in ("127.0.0.1", "localhost", "::1")
+        self._opener = build_opener(ProxyHandler({})) if local else build_opener()
 
     def predict(
         self,
@@ -59,6 +63,8 @@ class Client:
         for instances in _chunks(items):
             answer = self.post(f"{path}:predict?{urlencode(options)}", {"instances": instances})
             predictions.extend(answer["predictions"])
+            # The rest goes to the version that answered first, whatever is published meanwhile.
+            path = f"/v1/models/{quote(reference.name)}/versions/{answer['version']}"
         return {"predictions": predictions, "model": answer["model"], "version": answer["version"]}
 
     def post(self, path: str, document: object) -> Any:
@@ -76,12 +82,16 @@ class Client:
 
     def _open(self, request: Request) -> bytes:
         try:
-            with urlopen(request, timeout=60) as response:
+            with self._opener.open(request, timeout=TIMEOUT_SECONDS) as response:
                 body: bytes = response.read()
                 return body
         except HTTPError as error:
             raise self._error(error) from None
-        except (URLError, ConnectionError, TimeoutError):
+        except TimeoutError:
+            raise DeadlineExceeded(f"{self.url} did not answer within {TIMEOUT_SECONDS} s") from None
+        except HTTPException:
+            raise NotReady(f"{self.url} broke off in the middle of its answer; try again") from None
+        except (URLError, ConnectionError):
             raise NotReady(f"there is no server at {self.url}; start one: graftwork serve") from None
 
     def _error(self, error: HTTPError) -> GraftworkError:

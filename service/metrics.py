@@ -34,7 +34,7 @@ class Metrics:
 
         self.requests = Counter(
             "graftwork_requests_total",
-            "Prediction requests by outcome: ok, client_error, shed, timeout, failed.",
+            "Prediction requests by outcome: ok, client_error, shed, timeout, failed, disconnected.",
             [*by_version, "outcome"],
             registry=self.registry,
         )

@@ -7,18 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from models.backbone_store import StoredBackbone
-from models.engine import Engine, TorchEngine
-from models.errors import VersionNotFound
+from models.engine import Engine, build_engine
+from models.errors import VersionCorrupt, VersionNotFound
 from models.golden import GoldenSet
 from models.manifest import Manifest
 from models.predictor import Predictor, read_head
 from models.preprocessor import Preprocessor, build_preprocessor
 from models.repository import ModelRepository
-
-
-def torch_engine(stored: StoredBackbone, device: str) -> Engine:
-    """The engine for a backbone on disk."""
-    return TorchEngine(stored.load(), device)
+from models.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +45,7 @@ class Registry:
         self,
         repository: ModelRepository,
         device: str,
-        build_engine: Callable[[StoredBackbone, str], Engine] = torch_engine,
+        build_engine: Callable[[StoredBackbone, str], Engine] = build_engine,
     ) -> None:
         self._repository = repository
         self._device = device
@@ -69,6 +65,10 @@ class Registry:
             version = self._repository.read(name, number)
             self._repository.verify(version)
             manifest = version.manifest
+            if manifest.task is not Task.SINGLE_LABEL:
+                raise VersionCorrupt(
+                    f"{version} is for {manifest.task}, which this graftwork does not serve; upgrade it"
+                )
             digest = manifest.backbone.digest
             predictor = Predictor(
                 preprocessor=self._preprocessor(manifest),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Hashable, Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -38,7 +38,7 @@ class Scheduler(Generic[W]):
 
     def __init__(self, *, max_batch_rows: int) -> None:
         self._max_batch_rows = max_batch_rows
-        self._groups: OrderedDict[Hashable, deque[tuple[int, W]]] = OrderedDict()
+        self._groups: dict[Hashable, deque[tuple[int, W]]] = {}
         self._arrivals = 0
         self._waiting = 0
         self._closed = False

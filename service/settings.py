@@ -15,7 +15,9 @@ class ServerSettings(BaseModel):
         device: ``auto`` takes every GPU that is there, else the CPU.
         workers: engine workers per device.
         request_timeout_seconds: a request that takes longer gets 504.
-        drain_seconds: how long a stopping server waits for the answers that it owes.
+        drain_delay_seconds: how long a stopping server says that it is not ready before it takes no new connections,
+            so that a load balancer can notice.
+        drain_seconds: how long it then waits for the answers that it owes.
         max_json_bytes: the largest JSON body for text models. Images in JSON count against ``max_image_bytes``.
         max_image_bytes: the largest body for image models.
         max_instances: rows in one request.
@@ -31,6 +33,7 @@ class ServerSettings(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: int = Field(default=1, ge=1, le=64)
     request_timeout_seconds: float = Field(default=30.0, gt=0)
+    drain_delay_seconds: float = Field(default=1.0, ge=0)
     drain_seconds: int = Field(default=30, ge=0)
     max_json_bytes: int = 2 << 20
     max_image_bytes: int = 16 << 20

@@ -30,7 +30,7 @@ from litserve.specs.base import LitSpec
 from starlette.middleware.gzip import GZipMiddleware
 
 from models.errors import InvalidParameter
-from service.application import Application
+from service.application import DRAIN_SIGNAL, Application
 from service.messages import Hello
 from service.settings import ServerSettings
 from service.telemetry import configure_logging
@@ -142,6 +142,7 @@ class GraftworkServer(LitServer):
         self._parent_pid = os.getpid()
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)  # for the API process, until it has a handler of its own
         try:
             self.run(
                 host=self.settings.host,
@@ -163,7 +164,7 @@ class GraftworkServer(LitServer):
         if os.getpid() == self._parent_pid:
             self._wake_writer.send_bytes(b"stop")
         else:  # the forked API process has this handler before uvicorn sets its own, and after
-            sys.exit(0)
+            sys.exit(1 if self._application.cut_off else 0)
 
     # Overrides
 
@@ -224,16 +225,22 @@ class GraftworkServer(LitServer):
 
     def _perform_graceful_shutdown(self, manager: Any, uvicorn_workers: dict[int, Any], *_args: Any) -> None:
         """Lets the API process answer what it accepted, unless a second signal comes; theirs needs the Manager."""
-        deadline = time.monotonic() + self.settings.drain_seconds + 2
         for process in uvicorn_workers.values():
-            ended: list[Any] = []
+            if process.is_alive():
+                os.kill(process.pid, DRAIN_SIGNAL)
+            awaited = [process.sentinel, self._wake_reader]
+            ended = multiprocessing.connection.wait(awaited, self.settings.drain_delay_seconds)
+            deadline = time.monotonic() + self.settings.drain_seconds + 2
             while not ended and time.monotonic() < deadline:
                 process.terminate()  # again each second: a signal is lost on a process that is just being forked
-                ended = multiprocessing.connection.wait([process.sentinel, self._wake_reader], 1.0)
+                ended = multiprocessing.connection.wait(awaited, 1.0)
             if process.sentinel not in ended:
                 logger.error("the API process (pid %d) is killed before it has ended", process.pid)
+            process.kill()
+            process.join()
+            if process.exitcode != 0:
                 self.exit_code = 1
-        for process in (*uvicorn_workers.values(), *self.inference_workers):
+        for process in self.inference_workers:
             process.kill()  # a worker holds nothing that outlives the API process
             process.join()
 

@@ -8,9 +8,12 @@ import logging
 import re
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import uuid4
+
+from starlette.requests import ClientDisconnect
 
 from models.errors import GraftworkError
 from service.metrics import UNKNOWN, Metrics
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger("graftwork.access")
+
+CLIENT_GONE = 499  # nginx's number for a client that hung up; it is never sent
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -42,11 +47,17 @@ class RequestRecord:
 
 
 class Telemetry:
-    """ASGI middleware, the outermost one."""
+    """ASGI middleware, the outermost one.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    Args:
+        metrics: what every prediction request is counted in.
+        on_cut_off: called for each request that is cancelled before it was answered.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, on_cut_off: Callable[[], None]) -> None:
         self._app = app
         self._metrics = metrics
+        self._on_cut_off = on_cut_off
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -66,9 +77,12 @@ class Telemetry:
 
         try:
             await self._app(scope, receive, send_with_id)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # the server ends, and this request has outlasted the time to drain
             record.error = record.error or GraftworkError("cancelled")
+            self._on_cut_off()
             raise
+        except ClientDisconnect:
+            status, record.error = CLIENT_GONE, None
         except Exception:
             logger.exception("request %s failed", record.request_id)
             record.error = GraftworkError("the server failed on this request; its log has the request id")
@@ -110,6 +124,8 @@ def _request_id(scope: Scope) -> str:
 def _outcome(status: int) -> str:
     if 200 <= status < 300:
         return "ok"
+    if status == CLIENT_GONE:
+        return "disconnected"
     if status == 503:
         return "shed"
     if status == 504:

@@ -87,7 +87,7 @@ class WorkerConnection:
         if future is None:
             future = asyncio.get_running_loop().create_future()
             self._loads[name, number] = future
-            self._writer.write(pack(Load(name=name, number=number)))
+            self._write(Load(name=name, number=number))
         try:
             return await asyncio.shield(future)
         except _ConnectionLost:
@@ -97,23 +97,30 @@ class WorkerConnection:
         """Has the worker forget a version; a load that is under way ends without it."""
         self.loaded.discard((name, number))
         self._settle_load(name, number, "it was unloaded before it was ready")
-        self._writer.write(pack(Unload(name=name, number=number)))
+        self._write(Unload(name=name, number=number))
 
     async def predict(self, request: Predict, payload: bytes) -> Reply:
         """Asks the worker, and takes the question back if nobody waits for the answer any more."""
+        if self._lost:
+            raise _ConnectionLost
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         rows = len(request.sizes)
         self._waiting[request.id] = future
         self.rows += rows
         try:
-            self._writer.write(pack(request, payload))
+            self._write(request, payload)
             with suppress(ConnectionError):  # `listen` sees the loss too, and tells the future
                 await self._writer.drain()
             return await future
         finally:
             self.rows -= rows
             if self._waiting.pop(request.id, None) is not None:  # neither answered nor lost: cancelled
-                self._writer.write(pack(Cancel(id=request.id)))
+                self._write(Cancel(id=request.id))
+
+    def _write(self, message: Message, payload: bytes = b"") -> None:
+        """Sends a message, unless the worker is gone: then `listen` tells every future so."""
+        with suppress(ConnectionError, RuntimeError):  # uvloop's error for a transport that a broken pipe closed
+            self._writer.write(pack(message, payload))
 
     def next_id(self) -> int:
         return next(self._ids)
@@ -229,6 +236,7 @@ class WorkerPool:
         """
         payload = b"".join(items)
         sizes = [len(item) for item in items]
+        lost = False
         for _attempt in range(2):
             holders = [c for c in self.connections if (name, number) in c.loaded]
             if not holders:
@@ -241,6 +249,7 @@ class WorkerPool:
                 return await connection.predict(request, payload)
             except _ConnectionLost:
                 logger.warning("worker %d was lost with a request in flight", connection.hello.worker)
-        else:
-            raise WorkerLost("the engine workers were lost while they computed this request; try again")
+                lost = True
+        if lost:
+            raise WorkerLost("the engine worker was lost while it computed this request; try again")
         raise NotReady("no engine worker can answer for this version right now; try again")

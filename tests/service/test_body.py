@@ -378,3 +378,10 @@ def test_compressed_bodies_are_refused(encoding: str) -> None:
 @pytest.mark.parametrize("encoding", ["identity", "Identity ", ""])
 def test_identity_is_no_compression(encoding: str) -> None:
     assert asyncio.run(read_body(request([b"a"], {"content-encoding": encoding}), 100)) == b"a"
+
+
+@pytest.mark.parametrize("modality", list(Modality))
+def test_a_million_empty_instances_are_refused_before_they_are_built(modality: Modality) -> None:
+    body = b'{"instances":[' + b"[]," * 5_000_000 + b"[]]}"
+    assert refusal(body, modality=modality) == (422, "invalid_instances")
+    assert quickest(lambda: refusal(body, modality=modality), bound=0.1) < 0.1

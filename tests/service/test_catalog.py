@@ -193,6 +193,23 @@ def test_a_load_that_fails_anywhere_keeps_the_old_version_and_says_why() -> None
     play(story)
 
 
+def test_a_version_that_failed_gets_another_try_when_something_changes() -> None:
+    async def story(stage: Stage) -> None:
+        stage.shelf.publish("m", 1)
+        await stage.refresh()
+        stage.workers[0].refuse("m", 1, "out of memory")
+        await settle()
+        assert stage.catalog.model("m").versions[1].state is State.FAILED
+        stage.workers[0]._ends.clear()
+        stage.shelf.publish("other", 1)
+        await stage.refresh()
+        stage.workers[0].finish("m", 1)
+        await settle()
+        assert stage.answers("m") == 1
+
+    play(story)
+
+
 def test_an_unreadable_manifest_is_listed_with_its_reason_and_never_loaded() -> None:
     async def story(stage: Stage) -> None:
         stage.shelf.unreadable["m", 2] = "the manifest of m:2 is damaged"

@@ -8,11 +8,11 @@ import torch
 
 from models.backbone_store import StoredBackbone
 from models.batch import Batch
-from models.engine import Engine
+from models.engine import Engine, build_engine
 from models.errors import BackboneNotFound, VersionCorrupt, VersionNotFound
 from models.features import FeatureKind, Features
 from models.repository import ModelRepository
-from service.registry import Registry, torch_engine
+from service.registry import Registry
 from tests.service.conftest import LETTERS, publish_texts
 
 
@@ -23,7 +23,7 @@ class Engines:
         self.built: list[weakref.ref[Engine]] = []
 
     def __call__(self, stored: StoredBackbone, device: str) -> Engine:
-        engine = torch_engine(stored, device)
+        engine = build_engine(stored, device)
         self.built.append(weakref.ref(engine))
         return engine
 
@@ -149,7 +149,7 @@ class CrookedEngine:
 
 
 def test_a_version_must_give_its_golden_answers(texts_on_disk: ModelRepository) -> None:
-    crooked = Registry(texts_on_disk, "cpu", lambda stored, device: CrookedEngine(torch_engine(stored, device)))
+    crooked = Registry(texts_on_disk, "cpu", lambda stored, device: CrookedEngine(build_engine(stored, device)))
     with pytest.raises(VersionCorrupt, match="golden"):
         crooked.load("letters", 1)
     with pytest.raises(VersionNotFound):

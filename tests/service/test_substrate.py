@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -116,6 +117,8 @@ def test_a_child_whose_parent_is_dead_already_dies_too() -> None:
 def test_the_signal_handler_of_the_parent_ends_a_process_that_is_not_it(tmp_path: Path) -> None:
     server = GraftworkServer.__new__(GraftworkServer)
     server._parent_pid = os.getpid() + 1
-    with pytest.raises(SystemExit) as caught:
-        server._on_signal()
-    assert caught.value.code == 0
+    for cut_off, code in [(0, 0), (3, 1)]:
+        server._application = SimpleNamespace(cut_off=cut_off)  # type: ignore[assignment]
+        with pytest.raises(SystemExit) as caught:
+            server._on_signal()
+        assert caught.value.code == code

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import ClientDisconnect
 
 from models.errors import EmptyText
 from service.metrics import Metrics
@@ -30,7 +31,7 @@ def call(app: Any, headers: list[tuple[bytes, bytes]] | None = None, path: str =
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": path, "headers": headers or []}
-    asyncio.run(Telemetry(app, metrics)(scope, receive, send))
+    asyncio.run(Telemetry(app, metrics, _never)(scope, receive, send))
     return sent, metrics
 
 
@@ -147,13 +148,33 @@ def test_a_cancelled_request_is_counted_too() -> None:
         raise asyncio.CancelledError
 
     metrics = Metrics("0")
+    cut_off: list[int] = []
 
     async def run() -> None:
-        await Telemetry(cancelled, metrics)({"type": "http", "method": "GET", "path": "/", "headers": []}, None, None)  # type: ignore[arg-type]
+        await Telemetry(cancelled, metrics, lambda: cut_off.append(1))(
+            {"type": "http", "method": "GET", "path": "/", "headers": []}, None, None
+        )  # type: ignore[arg-type]
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(run())
     assert requests(metrics, "failed") == 1
+    assert cut_off == [1]
+
+
+def test_a_client_that_hangs_up_is_neither_ours_nor_an_error_of_its_own() -> None:
+    async def disconnected(scope: Any, receive: Any, send: Any) -> None:
+        scope["graftwork"].counted = True
+        raise ClientDisconnect
+
+    metrics = Metrics("0")
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+    asyncio.run(Telemetry(disconnected, metrics, _never)(scope, None, None))  # type: ignore[arg-type]
+    assert requests(metrics, "disconnected") == 1
+    assert requests(metrics, "failed") is None
+
+
+def _never() -> None:
+    raise AssertionError("no request was cut off")
 
 
 def test_what_is_no_http_passes_through() -> None:
@@ -162,7 +183,7 @@ def test_what_is_no_http_passes_through() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope["type"])
 
-    asyncio.run(Telemetry(app, Metrics("0"))({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
+    asyncio.run(Telemetry(app, Metrics("0"), _never)({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
     assert seen == ["lifespan"]
 
 

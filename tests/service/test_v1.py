@@ -135,7 +135,8 @@ def test_a_lost_worker_is_503_and_the_server_is_not_ready(play: Play) -> None:
         await asyncio.to_thread(site.stop_workers)
         for reply in await asyncio.gather(*waiting, site.predict("letters", ["9"])):
             if reply.status != 200:  # what was being computed may have been sent just in time
-                assert (reply.status, reply.json()["code"]) == (503, "not_ready")
+                assert reply.status == 503
+                assert reply.json()["code"] in ("worker_lost", "not_ready")
                 assert int(reply.headers["retry-after"]) >= 1
         assert (await site.get("/health/ready")).status == 503
         await site.start_worker()

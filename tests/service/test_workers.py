@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+import uvloop
 
 from models.errors import EmptyText, GraftworkError, NotReady, WorkerLost
 from service.messages import (
@@ -123,7 +124,7 @@ def play(story: Callable[[Stage], Coroutine[Any, Any, None]]) -> None:
         await asyncio.sleep(0)
         assert not complaints
 
-    asyncio.run(run())
+    uvloop.run(run())  # the loop of the server: it closes and complains in its own way
 
 
 def test_an_answer_finds_its_request_whatever_the_order() -> None:
@@ -236,7 +237,7 @@ def test_without_another_worker_the_request_is_unavailable_at_once() -> None:
             await worker.hear_a_request()
         worker.hang_up()
         for task in tasks:
-            with pytest.raises(NotReady):
+            with pytest.raises(WorkerLost):
                 await task
 
     play(story)
@@ -292,8 +293,23 @@ def test_a_worker_lost_while_it_does_not_read_fails_what_waits_to_be_sent() -> N
         await until(lambda: stage.pool.connections[0].rows == len(tasks))
         worker.hang_up()
         for task in tasks:
-            with pytest.raises(NotReady):
+            with pytest.raises(WorkerLost):
                 await task
+
+    play(story)
+
+
+def test_requests_that_meet_a_broken_pipe_are_unavailable_not_failed() -> None:
+    async def story(stage: Stage) -> None:
+        worker = await stage.connect(KEY)
+        worker.hang_up()
+        tasks = []
+        while stage.pool.connections:  # until the loss is noticed everything is written into a broken pipe
+            tasks.append(stage.ask(bytes(20_000)))
+            await asyncio.sleep(0)
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} <= {WorkerLost, NotReady}
+        stage.metrics.exposition()
 
     play(story)
 
