@@ -3,12 +3,12 @@ FROM python:3.11-slim
 
 RUN useradd --uid 10001 --create-home graftwork
 WORKDIR /app
-COPY requirements.txt pyproject.toml README.md LICENSE graftwork.py ./
+COPY requirements-image.txt pyproject.toml README.md LICENSE graftwork.py ./
 COPY models models
 COPY finetune finetune
 COPY service service
-RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements.txt \
-    && pip install --no-cache-dir --no-deps --no-build-isolation .
+RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements-image.txt \
+    && pip install --no-cache-dir --no-deps .
 
 USER graftwork
 ENV GRAFTWORK_REPOSITORY=/models PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1

@@ -43,9 +43,12 @@ bench: $(INSTALLED)  ## Throughput in process and through the server, side by si
 accuracy: $(INSTALLED)  ## Test accuracy on six public data sets: make accuracy DATA=folder
 	$(BIN)/python -m tests.benchmarks.accuracy $(DATA)
 
-lock: $(INSTALLED)  ## Rewrite requirements.txt from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
-	    --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade --quiet --output-file requirements.txt
+LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-header --no-emit-index-url --quiet
+
+lock: $(INSTALLED)  ## Rewrite requirements.txt (development) and requirements-image.txt (Dockerfile)
+	$(LOCK) --upgrade --extra dev --output-file requirements.txt
+	$(LOCK) --constraint requirements.txt --extra embedded --output-file requirements-image.txt
 
 clean:  ## Remove what was built, but keep .venv
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from models.deployment import CHAMPION
+from models.errors import GraftworkError
 from models.options import DEFAULT_REPOSITORY, JsonOption, RepositoryOption, example
 from models.repository import ModelRepository
-from models.version import ModelVersion, Reference
+from models.version import Reference
 
 app = typer.Typer()
 models_app = typer.Typer(no_args_is_help=True, help="List, show, verify, alias and delete model versions.")
@@ -25,7 +26,7 @@ ReferenceArgument = Annotated[str, typer.Argument(metavar="NAME[:N|@ALIAS]", hel
 def list_models(repository: RepositoryOption = DEFAULT_REPOSITORY, as_json: JsonOption = False) -> None:
     """List every version in the repository."""
     store = ModelRepository(repository)
-    rows = [_row(store, version) for name in store.names() for version in store.versions(name)]
+    rows = [_row(store, name, number) for name in store.names() for number in store.numbers(name)]
     if as_json:
         print(json.dumps({"models": rows}))
         return
@@ -33,20 +34,23 @@ def list_models(repository: RepositoryOption = DEFAULT_REPOSITORY, as_json: Json
         print(f"no models in {repository}; make one: graftwork finetune DATA --name NAME")
         return
     _print_table(
-        ["model", "aliases", "labels", "accuracy", "backbone", "size", "created"],
-        [
-            [
-                f"{row['model']}:{row['version']}",
-                " ".join(row["aliases"]),
-                str(row["classes"]),
-                "" if row["accuracy"] is None else f"{row['accuracy']:.3f}",
-                row["backbone"],
-                _size(row["size_bytes"]),
-                row["created_at"][:16].replace("T", " "),
-            ]
-            for row in rows
-        ],
+        ["model", "aliases", "labels", "accuracy", "backbone", "size", "created"], [_cells(row) for row in rows]
     )
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    name = f"{row['model']}:{row['version']}"
+    if row["damaged"] is not None:
+        return [name, "damaged", "", "", "", "", ""]
+    return [
+        name,
+        " ".join(row["aliases"]),
+        str(row["classes"]),
+        "" if row["accuracy"] is None else f"{row['accuracy']:.3f}",
+        row["backbone"],
+        _size(row["size_bytes"]),
+        row["created_at"][:16].replace("T", " "),
+    ]
 
 
 @models_app.command("show", epilog=example("graftwork models show flowers", "graftwork models show flowers:3 --json"))
@@ -150,13 +154,18 @@ def list_backbones(repository: RepositoryOption = DEFAULT_REPOSITORY, as_json: J
     print(f"without a model hub: {', '.join(available) or 'none; pip install graftwork[embedded]'}")
 
 
-def _row(store: ModelRepository, version: ModelVersion) -> dict[str, Any]:
-    manifest = version.manifest
-    aliases = store.deployment(version.name).aliases
+def _row(store: ModelRepository, name: str, number: int) -> dict[str, Any]:
+    """A version as JSON; ``damaged`` says why one cannot be used, and the rest is then unknown."""
+    row: dict[str, Any] = {"model": name, "version": number, "damaged": None, "aliases": []}
+    try:
+        manifest = store.read(name, number).manifest
+        aliases = store.deployment(name).aliases
+    except GraftworkError as error:
+        unknown = dict.fromkeys(("task", "modality", "classes", "accuracy", "backbone", "size_bytes", "created_at"))
+        return {**row, **unknown, "damaged": error.message, "path": str(store.root / name / str(number))}
     return {
-        "model": version.name,
-        "version": version.number,
-        "aliases": sorted(alias for alias, number in aliases.items() if number == version.number),
+        **row,
+        "aliases": sorted(alias for alias, target in aliases.items() if target == number),
         "task": manifest.task,
         "modality": manifest.modality,
         "classes": len(manifest.labels),
@@ -164,7 +173,7 @@ def _row(store: ModelRepository, version: ModelVersion) -> dict[str, Any]:
         "backbone": manifest.backbone.source,
         "size_bytes": sum(entry.size_bytes for entry in manifest.files.values()),
         "created_at": manifest.created_at.isoformat(),
-        "path": str(version.directory),
+        "path": str(store.root / name / str(number)),
     }
 
 

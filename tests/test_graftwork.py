@@ -97,3 +97,12 @@ def test_an_unknown_backbone_is_one_line_with_near_matches(tmp_path: Path) -> No
     assert done.returncode == 1
     assert "did you mean 'timm:resnet50'" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_damaged_version_is_listed_as_such(tmp_path: Path, tiny_vision: str) -> None:
+    for _ in range(2):
+        assert run("models", "import", tiny_vision, "--name", "colours", repository=tmp_path).returncode == 0
+    (tmp_path / "colours" / "1" / "manifest.json").write_text("{}")
+    rows = json.loads(run("models", "list", "--json", repository=tmp_path).stdout)["models"]
+    assert [bool(row["damaged"]) for row in rows] == [True, False]
+    assert "colours:1  damaged" in run("models", "list", repository=tmp_path).stdout
