@@ -23,6 +23,7 @@ from finetune.duplicates import duplicated_in_training
 from finetune.example import Example
 from finetune.findings import Finding, print_findings
 from finetune.progress import progress_bar
+from finetune.result import JobResult
 from finetune.split import split_dataset
 from models.backbone import Modality
 from models.errors import DatasetInvalid, InvalidParameter
@@ -64,40 +65,6 @@ class JobSettings:
     columns: ColumnNames | None = None
     encoding: str | None = None
     policy: Policy = field(default_factory=Policy)
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobResult:
-    """What came of it."""
-
-    version: ModelVersion
-    evaluation: Evaluation
-    deduplicated: Evaluation
-    train_size: int
-    test_size: int
-    seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """The object that ``--json`` prints."""
-        evaluation = self.evaluation
-        return {
-            "model": self.version.name,
-            "version": self.version.number,
-            "task": str(self.version.manifest.task),
-            "accuracy": evaluation.accuracy,
-            "accuracy_ci": list(evaluation.accuracy_ci),
-            "accuracy_deduplicated": self.deduplicated.accuracy,
-            "accuracy_deduplicated_ci": list(self.deduplicated.accuracy_ci),
-            "macro_f1": evaluation.macro_f1,
-            "macro_f1_ci": list(evaluation.macro_f1_ci),
-            "ece": evaluation.ece,
-            "ece_ci": list(evaluation.ece_ci),
-            "classes": len(self.version.manifest.labels),
-            "train_size": self.train_size,
-            "test_size": self.test_size,
-            "seconds": round(self.seconds, 2),
-            "path": str(self.version.directory),
-        }
 
 
 def examine_data(settings: JobSettings, console: Console) -> Examination:

@@ -32,6 +32,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from models.errors import InvalidParameter
 from service.application import DRAIN_SIGNAL, Application
 from service.messages import Hello
+from service.restart import Restart
 from service.settings import ServerSettings
 from service.telemetry import configure_logging
 
@@ -243,35 +244,6 @@ class GraftworkServer(LitServer):
         for process in self.inference_workers:
             process.kill()  # a worker holds nothing that outlives the API process
             process.join()
-
-
-class Restart:
-    """When a dead worker may start again: soon the first time, later if it keeps dying young."""
-
-    FIRST_SECONDS = 0.1
-    MOST_SECONDS = 10.0
-    OLD_SECONDS = 30.0
-
-    def __init__(self) -> None:
-        self.pending = False
-        self._delay = self.FIRST_SECONDS
-        self._started_at = time.monotonic()
-        self._due_at = 0.0
-
-    def died(self) -> None:
-        now = time.monotonic()
-        if now - self._started_at > self.OLD_SECONDS:
-            self._delay = self.FIRST_SECONDS
-        self._due_at = now + self._delay
-        self._delay = min(self._delay * 2, self.MOST_SECONDS)
-        self.pending = True
-
-    def started(self) -> None:
-        self.pending = False
-        self._started_at = time.monotonic()
-
-    def seconds_left(self) -> float:
-        return max(0.0, self._due_at - time.monotonic())
 
 
 class _Never:

@@ -16,7 +16,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from finetune.job import JobResult, JobSettings, run_job
+from finetune.job import JobSettings, run_job
+from finetune.result import JobResult
 from models.repository import ModelRepository
 
 BASELINES = {

@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from finetune.checks import Policy
-from finetune.job import JobResult, JobSettings, run_job
+from finetune.job import JobSettings, run_job
+from finetune.result import JobResult
 from models.engine import TorchEngine
 from models.errors import DatasetInvalid, InvalidParameter
 from models.predictor import Predictor, read_head
