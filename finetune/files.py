@@ -26,6 +26,12 @@ def list_folder(folder: Path) -> list[str]:
         raise DatasetInvalid(message, file=printable(folder.name)) from error
 
 
+def hidden_folders(folder: Path) -> list[str]:
+    """Sorted names of the folders that `list_folder` leaves out and that hold something."""
+    found = [Path(entry.path) for entry in os.scandir(folder) if entry.name.startswith(".") and entry.is_dir()]
+    return sorted(path.name for path in found if any(path.iterdir()))
+
+
 def open_inside(root: Path, relative: PurePath, *, file: str, line: int | None = None) -> io.BufferedReader:
     """Opens a regular file below ``root`` for reading, following no symbolic link on the way down.
 

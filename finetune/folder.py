@@ -19,7 +19,7 @@ from finetune.example import (
     split_named,
     text_example,
 )
-from finetune.files import list_folder, open_inside
+from finetune.files import hidden_folders, list_folder, open_inside
 from finetune.findings import Finding, Severity, printable, shortlist
 from finetune.rows import decoded_lines
 from models.errors import DatasetInvalid
@@ -119,6 +119,7 @@ def _split_folders(root: Path) -> Mapping[Split, PurePath]:
 
 
 def _walk_split(root: Path, split: Split, top: PurePath, tree: _Tree) -> None:
+    tree.other_folders.extend(str(top / name) for name in hidden_folders(root / top))  # a class may be called .net
     for label in list_folder(root / top):
         folder = top / label
         if not (root / folder).is_dir():
@@ -157,7 +158,8 @@ def _findings(tree: _Tree, other_files: list[str]) -> tuple[Finding, ...]:
         (
             "warning",
             "ignored_folders",
-            "Folders that are no class folders were ignored; files lie directly in the folder of their class.",
+            "Folders that are no class folders were ignored; files lie directly in the folder of their class, and its "
+            "name does not begin with a dot.",
             tree.other_folders,
         ),
         (

@@ -100,6 +100,10 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
 
     started = time.monotonic()
     check_name(settings.name)
+    if settings.backbone is not None:
+        from models.sources import check_backbone_name  # with timm: seconds, which the data check need not wait for
+
+        check_backbone_name(settings.backbone)
     examination = examine_data(settings, console)
     print_examination(examination, console)
     dataset = split_dataset(examination.require(), test_share=settings.test_share)

@@ -54,7 +54,10 @@ def _from_hub(name: str, download: Callable[..., Any], *arguments: str) -> str:
     )
 
     hint = did_you_mean(name, embedded.EMBEDDED)
-    unreachable = BackboneNotFound(f"'{name}' is not in the local cache and the hub cannot be reached{hint}")
+    unreachable = BackboneNotFound(
+        f"'{name}' is not in the local cache and the hub cannot be reached"
+        + (hint or f"; use dir:/path, or without a hub {' or '.join(embedded.EMBEDDED)}")
+    )
     try:
         return str(download(*arguments, local_files_only=True))
     except HFValidationError:

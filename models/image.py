@@ -56,6 +56,8 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     if not data:
         raise EmptyBody("the image has 0 bytes; send the whole file")
     file = read_image_file(data)
+    if file.size is not None:
+        _check_size(*file.size, max_pixels)
     try:
         image = _DECODERS[file.format](io.BytesIO(file.data))
         _check_size(image.width, image.height, max_pixels)

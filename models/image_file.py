@@ -55,11 +55,13 @@ class ImageFile:
         format: what the first bytes say.
         data: a file of that format with the same pixels, without metadata and without anything behind its end.
         orientation: EXIF's, from 1 (upright) to 8.
+        size: width and height, for WebP alone: its decoder allocates the picture before it says how large it is.
     """
 
     format: Literal["JPEG", "PNG", "WEBP"]
     data: bytes
     orientation: int
+    size: tuple[int, int] | None = None
 
 
 def read_image_file(data: bytes) -> ImageFile:
@@ -146,7 +148,7 @@ def _read_webp(data: bytes) -> ImageFile:
     for _ in range(MAX_PARTS):
         if at >= end:
             # As it came: its header counts on the chunks that it announces, and libwebp skips them quickly.
-            return ImageFile(format="WEBP", data=data[:end], orientation=orientation)
+            return ImageFile(format="WEBP", data=data[:end], orientation=orientation, size=_webp_size(data))
         kind, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         if kind == b"EXIF":
             orientation = _orientation(data[at + 8 : at + 8 + length].removeprefix(b"Exif\0\0"))
@@ -155,6 +157,21 @@ def _read_webp(data: bytes) -> ImageFile:
             raise _animated()
         at += 8 + length + length % 2
     raise _too_many_parts()
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height by the first chunk, one of three kinds; nothing where it is damaged."""
+    kind, start = data[12:16], data[20:30]
+    if len(start) < 10:
+        return None
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(start[4:7], "little"), 1 + int.from_bytes(start[7:10], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(start[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 ":
+        return int.from_bytes(start[6:8], "little") & 0x3FFF, int.from_bytes(start[8:10], "little") & 0x3FFF
+    return None
 
 
 def _orientation(tiff: bytes) -> int:

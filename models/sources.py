@@ -44,7 +44,24 @@ def fetch_checkpoint(name: str) -> Checkpoint:
         return transformers_checkpoint(name, hub_directory(name, rest))
     if scheme == "dir" and rest:
         return _from_directory(name, Path(rest).expanduser())
-    raise BackboneNotFound(f"unknown backbone '{name}': it is named timm:MODEL, hf:REPOSITORY or dir:PATH{_hint(name)}")
+    raise _unknown(name)
+
+
+def check_backbone_name(name: str) -> None:
+    """Refuses a name that can be none, without looking anywhere.
+
+    Raises:
+        BackboneNotFound: it is not ``timm:MODEL``, ``hf:REPOSITORY`` or ``dir:PATH``.
+    """
+    scheme, _, rest = name.partition(":")
+    if scheme not in ("timm", "hf", "dir") or not rest:
+        raise _unknown(name)
+
+
+def _unknown(name: str) -> BackboneNotFound:
+    return BackboneNotFound(
+        f"unknown backbone '{name}': it is named timm:MODEL, hf:REPOSITORY or dir:PATH{_hint(name)}"
+    )
 
 
 def _hint(name: str) -> str:

@@ -15,6 +15,7 @@ from models.options import DEFAULT_REPOSITORY, JsonOption, RepositoryOption, exa
 
 app = typer.Typer()
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif")
 LOOPBACK = ("127.0.0.1", "localhost")
 
 # Read by the C libraries of the workers when they are spawned, before any of our code runs there.
@@ -69,6 +70,8 @@ def serve(
         drain_delay_seconds=drain_delay,
         drain_seconds=max(30, math.ceil(request_timeout)),
     )
+    if not repository.is_dir():
+        print(f"note: {repository} does not exist yet; what is published there will be served", file=sys.stderr)
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     configure_logging()
@@ -102,6 +105,10 @@ def predict(
         items.extend(line.rstrip("\n") for line in sys.stdin) if text == "-" else items.append(_item(text))
     if not items:
         raise InvalidParameter("there is nothing to predict; name image files or texts")
+    kinds = {isinstance(item, Path) for item in items}
+    if len(kinds) > 1:
+        names = [str(item) for item in items if not isinstance(item, Path)]
+        raise InvalidParameter(f"a model reads images or texts, and '{names[0]}' is no file while others are")
     answers = Client(url).predict(parsed, items, top_k=top_k, truncate=truncate)
     if as_json:
         import json
@@ -117,12 +124,18 @@ def predict(
 
 
 def _item(text: str) -> str | Path:
-    """A file where there is one of that name, else a text."""
+    """A file where there is one of that name, else a text, unless it looks like a file that is not there."""
     try:
         path = Path(text)
-        return path if path.is_file() else text
-    except (OSError, ValueError):
-        return text
+        if path.is_file():
+            return path
+        if path.suffix.lower() in IMAGE_SUFFIXES and not any(c.isspace() for c in text):
+            raise InvalidParameter(f"{text}: there is no such file")
+        if path.is_dir():
+            raise InvalidParameter(f"{text} is a folder; name the files in it: {text.rstrip('/')}/*")
+    except (OSError, ValueError):  # too long for a name, or not one: a text
+        pass
+    return text
 
 
 @app.command(epilog=example("graftwork demo", "graftwork demo --keep"))

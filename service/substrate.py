@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 _PATH = "/engine"  # LitServe's key for our workers; no route has it
 _PR_SET_PDEATHSIG = 1
+SOCKET_NAME = "workers.sock"
+SOCKET_PATH_MAX = 104  # bytes, of sockaddr_un: 108 on Linux, 104 on macOS
 
 
 class NoRoutes(LitSpec):
@@ -112,10 +114,11 @@ class GraftworkServer(LitServer):
 
     def __init__(self, settings: ServerSettings, version: str) -> None:
         _check_address(settings.host, settings.port)
+        accelerator = _accelerator(settings.device)
         self.settings = settings
         self.exit_code = 0
-        self._runtime_dir = Path(tempfile.mkdtemp(prefix="graftwork-"))
-        socket_path = str(self._runtime_dir / "workers.sock")
+        self._runtime_dir = make_runtime_dir()
+        socket_path = str(self._runtime_dir / SOCKET_NAME)
         # Listening before anything is spawned: a worker may connect at once, the API process inherits the socket.
         self._worker_socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._worker_socket.bind(socket_path)
@@ -123,7 +126,7 @@ class GraftworkServer(LitServer):
         self._application = Application(settings, version, self._worker_socket)
         super().__init__(
             EngineAPI(settings, socket_path),
-            accelerator=_accelerator(settings.device),
+            accelerator=accelerator,
             workers_per_device=settings.workers,
             disable_openapi_url=True,
             restart_workers=True,
@@ -253,6 +256,12 @@ class _Never:
         pass
 
 
+def make_runtime_dir() -> Path:
+    """A private directory for the workers' socket; its path must be short, which TMPDIR is not everywhere."""
+    short_enough = len(tempfile.gettempdir()) + len(f"/graftwork-12345678/{SOCKET_NAME}") < SOCKET_PATH_MAX
+    return Path(tempfile.mkdtemp(prefix="graftwork-", dir=None if short_enough else "/tmp"))
+
+
 def _check_address(host: str, port: int) -> None:
     """Says in our words what LitServe would run into later, in the middle of its start."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
@@ -265,9 +274,10 @@ def _check_address(host: str, port: int) -> None:
 
 def _accelerator(device: str) -> str:
     """LitServe's name for a device, found without importing torch, which must not be in the process that forks."""
-    if device == "auto":
-        return "cuda" if check_cuda_with_nvidia_smi() > 0 else "cpu"
-    return device
+    gpus = check_cuda_with_nvidia_smi() if device != "cpu" else 0
+    if device == "cuda" and gpus == 0:
+        raise InvalidParameter("there is no CUDA device here (nvidia-smi lists none); use --device cpu")
+    return "cuda" if gpus > 0 else "cpu"
 
 
 def die_with_parent(with_signal: signal.Signals) -> None:

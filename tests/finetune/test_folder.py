@@ -150,3 +150,10 @@ def test_progress_counts_files(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     read_folder(make(tmp_path, "cat/1.jpg", "dog/1.jpg"), progress=lambda done, total: calls.append((done, total)))
     assert calls == [(1, 2), (2, 2)]
+
+
+def test_a_class_whose_name_begins_with_a_dot_is_not_dropped_in_silence(tmp_path: Path) -> None:
+    reading = read_folder(make(tmp_path, ".net/1.png", "java/1.png", ".DS_Store"))
+    (finding,) = reading.findings
+    assert (finding.code, finding.examples) == ("ignored_folders", (".net",))
+    assert "dot" in finding.message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -30,7 +31,8 @@ EMPTY_SCAN = jpeg_segment(0xDA, bytes([1, 1, 0, 1, 63, 0]))  # AC coefficients o
 
 @pytest.mark.parametrize(("data", "image_format"), [(JPEG, "JPEG"), (PNG, "PNG"), (WEBP, "WEBP")])
 def test_a_file_without_metadata_stays_as_it_is(data: bytes, image_format: str) -> None:
-    assert read_image_file(data) == ImageFile(format=image_format, data=data, orientation=1)  # type: ignore[arg-type]
+    size = (48, 32) if image_format == "WEBP" else None
+    assert read_image_file(data) == ImageFile(format=image_format, data=data, orientation=1, size=size)  # type: ignore[arg-type]
 
 
 def test_jpeg_metadata_is_left_out_and_what_decoding_needs_is_kept() -> None:
@@ -143,3 +145,13 @@ def test_one_frame_is_a_picture_and_two_are_not() -> None:
     assert read_image_file(webp(webp_header(48, 32, 2), frame)).format == "WEBP"
     with pytest.raises(FormatNotAllowed, match="animated"):
         read_image_file(webp(webp_header(48, 32, 2), frame, frame))
+
+
+@pytest.mark.parametrize(
+    "options", [{"lossless": True}, {"quality": 80}, {"quality": 80, "exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0"}]
+)
+@pytest.mark.parametrize("size", [(1, 1), (7, 300), (16_383, 2)])
+def test_the_size_of_a_webp_file_is_known_before_its_decoder_is_asked(size: tuple[int, int], options: Any) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (10, 200, 30)).save(buffer, "WEBP", **options)
+    assert read_image_file(buffer.getvalue()).size == size

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -10,6 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from graftwork import app
+from models.errors import InvalidParameter
+from service.substrate import SOCKET_NAME, make_runtime_dir
 from tests.service.conftest import ServerProcess, free_port, picture
 
 
@@ -69,3 +74,44 @@ def test_predict_without_a_server_is_one_line() -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error: there is no server")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        (("photo.jpg",), "photo.jpg: there is no such file"),
+        (("there.png", "photo.webp"), "photo.webp: there is no such file"),
+        (("there.png", "a text"), "a model reads images or texts, and 'a text' is no file while others are"),
+        (("folder",), "folder is a folder; name the files in it: folder/*"),
+    ],
+)
+def test_an_input_that_cannot_be_meant_is_refused_before_it_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inputs: tuple[str, ...], reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.png").write_bytes(picture(1))
+    (tmp_path / "folder").mkdir()
+    result = CliRunner().invoke(app, ["predict", "colours", *inputs])
+    assert isinstance(result.exception, InvalidParameter)
+    assert str(result.exception) == reason
+
+
+def test_a_device_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    done = run("serve", "--device", "cuda", "--port", str(free_port()), PATH=str(tmp_path), TMPDIR=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: there is no CUDA device here")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_socket_of_the_workers_fits_whatever_tmpdir_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = Path(tempfile.mkdtemp()) / ("x" * 120)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    directory = make_runtime_dir()
+    try:
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(directory / SOCKET_NAME))
+        assert list(long.iterdir()) == []
+    finally:
+        shutil.rmtree(directory)
+        shutil.rmtree(long.parent)
