@@ -304,7 +304,10 @@ def _publish(
             "seed": settings.seed,
             "evaluation": evaluation.to_dict(),
             "without_duplicates": deduplicated.to_dict() if has_duplicates else None,
-            "findings": [(finding.severity, finding.message) for finding in findings],
+            "findings": [
+                (finding.severity, f"{finding.message} ({finding.count:,})" if finding.count else finding.message)
+                for finding in findings
+            ],
         },
     )
     return publish(repository, graft)
