@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import sys
@@ -12,6 +13,8 @@ import typer
 
 from models.errors import InvalidParameter
 from models.options import DEFAULT_REPOSITORY, JsonOption, RepositoryOption, example
+
+logger = logging.getLogger(__name__)
 
 app = typer.Typer()
 
@@ -70,11 +73,11 @@ def serve(
         drain_delay_seconds=drain_delay,
         drain_seconds=max(30, math.ceil(request_timeout)),
     )
-    if not repository.is_dir():
-        print(f"note: {repository} does not exist yet; what is published there will be served", file=sys.stderr)
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     configure_logging()
+    if not repository.is_dir():
+        logger.warning("%s does not exist yet; what is published there will be served", repository)
     sys.exit(GraftworkServer(settings, version("graftwork")).serve())
 
 
