@@ -101,7 +101,7 @@ def extract_features(
 ) -> Extraction:
     """Pooled features of every item.
 
-    Items of equal digest are computed once. Images whose chunk is cached are not even opened; texts are always
+    Items of equal digest are computed once. Images whose chunk is cached are not decoded; texts are always
     tokenised, because only texts of similar length share a batch.
 
     Args:

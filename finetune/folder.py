@@ -54,7 +54,7 @@ class _Tree:
 def read_folder(root: Path, *, encoding: str | None = None, progress: Progress | None = None) -> Reading:
     """Reads class folders of images, or of ``.txt`` files with one text each.
 
-    Hidden files and folders are passed over. Images win over texts: captions beside images are not the data.
+    Hidden files are passed over; hidden folders that hold something are reported. Images win over texts: captions beside images are not the data.
 
     Args:
         root: the dataset's folder.

@@ -86,7 +86,7 @@ class CatalogModel:
 
 
 class Catalog:
-    """Follows the repository, and flips routing to a version only after every worker has loaded and checked it.
+    """Follows the repository, and flips routing to a version only after every connected worker has loaded and checked it.
 
     Args:
         repository: read in a thread, whenever its generation changes.
