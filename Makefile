@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format bench accuracy lock clean
+.PHONY: help demo serve test check format bench faults accuracy lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -39,6 +39,9 @@ format: $(INSTALLED)  ## Format the code
 
 bench: $(INSTALLED)  ## Throughput in process and through the server, side by side
 	$(BIN)/python -m tests.benchmarks.serving
+
+faults: $(INSTALLED)  ## Kills, overload, abuse: what becomes of every request, as a table (many minutes)
+	$(BIN)/python -m tests.faults
 
 accuracy: $(INSTALLED)  ## Test accuracy on six public data sets: make accuracy DATA=folder
 	$(BIN)/python -m tests.benchmarks.accuracy $(DATA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import typer
@@ -34,6 +35,7 @@ def main() -> None:
     try:
         app()
     except GraftworkError as error:
+        logging.shutdown()  # what was logged before comes first
         print(f"error: {error.message}", file=sys.stderr)
         sys.exit(1)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from models.backbone import BackboneConfig, Modality
 from models.batch import Batch, ImageRow, TextRow, collate
+from models.errors import DeviceFailed
 from models.features import FeatureKind, Features
 
 if TYPE_CHECKING:
@@ -26,7 +29,12 @@ class Engine(Protocol):
     identity: str
 
     def features(self, batch: Batch, kind: FeatureKind) -> Features:
-        """Features of a batch on the CPU, fp32, in the batch's order."""
+        """Features of a batch on the CPU, fp32, in the batch's order.
+
+        Raises:
+            MemoryError: the batch is too large for the device.
+            DeviceFailed: the device answers nothing any more in this process.
+        """
         ...
 
     def warm_up(self) -> None:
@@ -51,13 +59,28 @@ class TorchEngine:
         self.identity = f"torch-{torch.__version__}/{self._device.type}/fp32"
 
     def features(self, batch: Batch, kind: FeatureKind) -> Features:
-        with torch.inference_mode():
+        with torch.inference_mode(), _device_errors():
             features = self._backbone(batch.to(self._device), kind)
-        mask_BT = None if features.mask_BT is None else features.mask_BT.cpu()
-        return Features(kind=kind, values=features.values.float().cpu(), mask_BT=mask_BT)
+            mask_BT = None if features.mask_BT is None else features.mask_BT.cpu()
+            return Features(kind=kind, values=features.values.float().cpu(), mask_BT=mask_BT)
 
     def warm_up(self) -> None:
         self.features(_blank_batch(self._config), FeatureKind.POOLED)
+
+
+@contextmanager
+def _device_errors() -> Iterator[None]:
+    """Torch's errors in our terms. After an `AcceleratorError` every further call on the device fails (CUDA calls it sticky)."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise MemoryError("the device has too little memory") from None
+    except torch.AcceleratorError as error:
+        raise DeviceFailed("the device failed") from error
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" in str(error):  # torch has no class of its own for it
+            raise MemoryError("the machine has too little memory") from None
+        raise
 
 
 def build_engine(stored: StoredBackbone, device: str) -> Engine:

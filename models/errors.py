@@ -3,18 +3,22 @@
     GraftworkError                      500 internal
     |- InputError                       one row or one request that cannot be answered as it stands
     |  |- EmptyBody, InvalidJson, JsonTooDeep, InvalidUtf8, InvalidUnicode, InvalidBase64, NonFinite   400
-    |  |- InvalidParameter                                                                             400
+    |  |- InvalidParameter, BadRequest                                                                 400
+    |  |- RequestTimeout                                                                               408
     |  |- BodyTooLarge, TextTooLong, ImageTooManyPixels, TooManyInstances                              413
+    |  |- UrlTooLong                                                                                   414
     |  |- FormatNotAllowed, UnsupportedMediaType                                                       415
-    |  `- InvalidInstances, EmptyText, ContextLengthExceeded, ImageTruncated, ImageUndecodable,
-    |     AspectRatio, WorkerCrashed                                                                   422
+    |  |- InvalidInstances, EmptyText, ContextLengthExceeded, ImageTruncated, ImageUndecodable,
+    |  |  AspectRatio, WorkerCrashed                                                                   422
+    |  `- HeadersTooLarge                                                                              431
     |- NotFound                         RouteNotFound, ModelNotFound, VersionNotFound, BackboneNotFound   404
     |  `- MethodNotAllowed                                                                             405
     |- Conflict                         VersionInUse                                                   409
     |- DatasetInvalid                   what the user's data lacks, with file and line                 422
     |- VersionCorrupt                   a version on disk that must not be served                      422
     |- StorageFailed                    the repository cannot be written                               507
-    |- Unavailable                      Overloaded, NotReady, WorkerLost (with Retry-After)             503
+    |- Unavailable                      Overloaded, TooManyConnections, NotReady, WorkerLost, OutOfMemory,
+    |                                   DeviceFailed (with Retry-After)                                  503
     `- DeadlineExceeded                                                                                504
 
 ``status`` is the HTTP status, ``code`` the stable name that clients may match on; both are part of the API. A message
@@ -23,8 +27,12 @@ names the cure and never holds a path, a class name or a traceback: it is shown 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from heapq import nlargest
+from itertools import pairwise
+
+_SHORTLIST = 32
 
 
 class GraftworkError(Exception):
@@ -87,6 +95,20 @@ class InvalidParameter(InputError):
     code = "invalid_parameter"
 
 
+class BadRequest(InputError):
+    """What was sent is not HTTP/1.1 as it is written down: nobody else may read it in another way."""
+
+    status = 400
+    code = "bad_request"
+
+
+class RequestTimeout(InputError):
+    """The request was not complete in time."""
+
+    status = 408
+    code = "request_timeout"
+
+
 class BodyTooLarge(InputError):
     status = 413
     code = "body_too_large"
@@ -105,6 +127,11 @@ class ImageTooManyPixels(InputError):
 class TooManyInstances(InputError):
     status = 413
     code = "too_many_instances"
+
+
+class UrlTooLong(InputError):
+    status = 414
+    code = "url_too_long"
 
 
 class FormatNotAllowed(InputError):
@@ -143,6 +170,11 @@ class AspectRatio(InputError):
 
 class WorkerCrashed(InputError):
     code = "worker_crashed"
+
+
+class HeadersTooLarge(InputError):
+    status = 431
+    code = "headers_too_large"
 
 
 class NotFound(GraftworkError):
@@ -229,12 +261,26 @@ class Overloaded(Unavailable):
     code = "overloaded"
 
 
+class TooManyConnections(Unavailable):
+    code = "too_many_connections"
+
+
 class NotReady(Unavailable):
     code = "not_ready"
 
 
 class WorkerLost(Unavailable):
     code = "worker_lost"
+
+
+class OutOfMemory(Unavailable):
+    code = "out_of_memory"
+
+
+class DeviceFailed(Unavailable):
+    """A device that will answer nothing any more in this process: a worker that meets it ends and is replaced."""
+
+    code = "device_failed"
 
 
 class DeadlineExceeded(GraftworkError):
@@ -248,8 +294,22 @@ def did_you_mean(name: str, known: Iterable[str], *, most: int = 3) -> str:
     >>> did_you_mean("resnet5", ["resnet50", "vit_base"])
     "; did you mean 'resnet50'?"
     """
-    near = get_close_matches(name, list(known), n=most, cutoff=0.6)
+    near = get_close_matches(name, _shortlist(name, list(known)), n=most, cutoff=0.6)
     return "; did you mean " + " or ".join(f"'{n}'" for n in near) + "?" if near else ""
+
+
+def _shortlist(name: str, known: Sequence[str]) -> Sequence[str]:
+    """The names that share the most pairs of letters with a name: a quick look, as difflib takes tens of ms for a thousand."""
+    if len(known) <= _SHORTLIST:
+        return known
+    wanted = frozenset(_pairs(name))
+    return nlargest(
+        _SHORTLIST, known, key=lambda other: len(wanted.intersection(_pairs(other))) / (len(name) + len(other) + 1)
+    )
+
+
+def _pairs(word: str) -> Iterable[tuple[str, str]]:
+    return pairwise(f"^{word}$")  # with marks, so that first and last letters count as well
 
 
 def _by_code() -> dict[str, type[GraftworkError]]:

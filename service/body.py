@@ -5,15 +5,15 @@ from __future__ import annotations
 import binascii
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import orjson
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
 
 from models.backbone import Modality
 from models.errors import (
@@ -30,6 +30,7 @@ from models.errors import (
     TooManyInstances,
     UnsupportedMediaType,
 )
+from service.admission import Ticket
 
 MAX_JSON_DEPTH = 100
 MAX_JSON_CONTAINERS = 500_000
@@ -39,33 +40,44 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BOM = b"\xef\xbb\xbf"
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body.
+async def read_body(receive: Receive, headers: Mapping[str, str], limit: int, ticket: Ticket) -> bytes:
+    """The whole body of an ASGI request, counted as it arrives.
 
     Raises:
         BodyTooLarge: more than ``limit`` bytes; found out without reading them where the client says so in advance.
+        ClientDisconnect: the client hung up.
+        Overloaded: there is no room for it now.
         UnsupportedMediaType: a compressed body.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", ""):
         raise UnsupportedMediaType("compressed bodies are not accepted; send the body as it is")
-    length = request.headers.get("content-length", "0")
+    length = headers.get("content-length", "0")
     if length.isdecimal() and int(length) > limit:
         raise BodyTooLarge(f"the body has {int(length):,} bytes, over the limit of {limit:,}")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
+    chunks, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
+        more = message.get("more_body", False)
+        ticket.take_bytes(len(chunk))
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
             raise BodyTooLarge(f"the body has more than {limit:,} bytes")
-    return bytes(body)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def read_instances(body: bytes, headers: Headers, modality: Modality, *, max_instances: int) -> Sequence[bytes]:
+def read_instances(
+    body: bytes, headers: Mapping[str, str], modality: Modality, *, max_instances: int
+) -> Sequence[bytes]:
     """The instances of a prediction request: image files, or texts in UTF-8.
 
     Args:
         body: JSON ``{"instances": [...]}``, multipart, one raw image, or one text as ``text/plain``.
-        headers: ``Content-Type`` decides, except that an image model takes anything that is not JSON for an image:
+        headers: with names in lower case; ``Content-Type`` decides, except that an image model takes anything that is not JSON for an image:
             ``curl --data-binary`` says ``application/x-www-form-urlencoded``.
         modality: of the model that is asked.
         max_instances: at most.

@@ -21,7 +21,7 @@ from models.errors import (
 from models.repository import ModelRepository
 from models.version import ModelVersion, Reference
 from service.metrics import Metrics
-from service.workers import WorkerConnection
+from service.worker_connection import WorkerConnection
 
 logger = logging.getLogger(__name__)
 
@@ -63,16 +63,13 @@ class CatalogModel:
         versions: by number, ascending.
         deployment: which version each alias shall lead to.
         routes: which version each alias leads to now.
+        default: where unaddressed requests go: to ``champion``, else to the newest version that is ready.
     """
 
     versions: dict[int, CatalogVersion] = field(default_factory=dict)
     deployment: Deployment = field(default_factory=Deployment)
     routes: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def default(self) -> int | None:
-        """Where unaddressed requests go: to ``champion``, else to the newest version that is ready."""
-        return self.routes.get(CHAMPION) or max(filter(self._is_ready, self.versions), default=None)
+    default: int | None = None
 
     def reroute(self, before: Mapping[str, int]) -> None:
         """Leads each alias to its version once that is ready; until then it stays where it was."""
@@ -80,6 +77,7 @@ class CatalogModel:
             alias: before[alias] if not self._is_ready(number) and self._is_ready(before.get(alias, 0)) else number
             for alias, number in self.deployment.aliases.items()
         }
+        self.default = self.routes.get(CHAMPION) or max(filter(self._is_ready, self.versions), default=None)
 
     def _is_ready(self, number: int) -> bool:
         return number in self.versions and self.versions[number].state is State.READY

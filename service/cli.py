@@ -40,6 +40,13 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Engine workers per device.")] = 1,
     max_batch_rows: Annotated[int, typer.Option(min=1, max=4096, help="The largest batch on the device.")] = 32,
     request_timeout: Annotated[float, typer.Option(min=0.001, help="Seconds until a request gets 504.")] = 30.0,
+    worker_timeout: Annotated[
+        float, typer.Option(min=2, help="Seconds of silence after which a worker counts as hung and is replaced.")
+    ] = 10.0,
+    max_rows_in_flight: Annotated[
+        int | None,
+        typer.Option(min=1, help="Rows in flight above which requests get 503.  [default: 4 batches a worker]"),
+    ] = None,
     drain_delay: Annotated[
         float, typer.Option(min=0, help="Seconds that a stopping server is not ready, but still takes connections.")
     ] = 1.0,
@@ -58,9 +65,9 @@ def serve(
         )
     from importlib.metadata import version
 
+    from service.log import configure_logging, flush_log
     from service.settings import ServerSettings
     from service.substrate import GraftworkServer
-    from service.telemetry import configure_logging
 
     settings = ServerSettings(
         repository=repository,
@@ -70,6 +77,8 @@ def serve(
         workers=workers,
         max_batch_rows=max_batch_rows,
         request_timeout_seconds=request_timeout,
+        worker_timeout_seconds=worker_timeout,
+        max_rows_in_flight=max_rows_in_flight,
         drain_delay_seconds=drain_delay,
         drain_seconds=max(30, math.ceil(request_timeout)),
     )
@@ -78,7 +87,11 @@ def serve(
     configure_logging()
     if not repository.is_dir():
         logger.warning("%s does not exist yet; what is published there will be served", repository)
-    sys.exit(GraftworkServer(settings, version("graftwork")).serve())
+    try:
+        code = GraftworkServer(settings, version("graftwork")).serve()
+    finally:
+        flush_log()  # before whatever is said about an error
+    sys.exit(code)
 
 
 @app.command(

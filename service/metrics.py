@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from service.messages import Timings
+from service.messages import Report, Timings
+from service.request_counts import RequestCounts
 
 UNKNOWN = "_unknown"  # the label of whatever a caller made up: label values stay bounded
 
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -27,18 +26,9 @@ class Metrics:
     def __init__(self, version: str) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series a metric that nobody asks for
         self.registry = CollectorRegistry()
+        self._requests = RequestCounts()
+        self.registry.register(self._requests)
         by_version = ["model", "version"]
-
-        def histogram(name: str, text: str) -> Histogram:
-            return Histogram(name, text, by_version, buckets=SECONDS, registry=self.registry)
-
-        self.requests = Counter(
-            "graftwork_requests_total",
-            "Prediction requests by outcome: ok, client_error, shed, timeout, failed, disconnected.",
-            [*by_version, "outcome"],
-            registry=self.registry,
-        )
-        self.rows = Counter("graftwork_rows_total", "Rows answered.", by_version, registry=self.registry)
         self.errors = Counter(
             "graftwork_errors_total",
             "Prediction requests that got an error, by its code.",
@@ -46,10 +36,22 @@ class Metrics:
             registry=self.registry,
         )
         self.in_flight = Gauge(
-            "graftwork_in_flight_requests", "Prediction requests accepted and not yet answered.", registry=self.registry
+            "graftwork_in_flight_requests", "Prediction requests received and not yet ended.", registry=self.registry
         )
+        self.in_flight.set_function(lambda: self._requests.open)
         self.rows_in_flight = Gauge(
             "graftwork_in_flight_rows", "Rows accepted and not yet answered.", registry=self.registry
+        )
+        self.bytes_in_flight = Gauge(
+            "graftwork_in_flight_bytes", "Bytes of the bodies of requests in flight.", registry=self.registry
+        )
+        self.dropped_rows = Counter(
+            "graftwork_dropped_rows_total",
+            "Rows that were not computed, as their deadline had passed or their client had hung up.",
+            registry=self.registry,
+        )
+        self.retries = Counter(
+            "graftwork_retries_total", "Requests asked again after their worker was lost.", registry=self.registry
         )
         self.queue_depth = Gauge(
             "graftwork_queue_depth_rows",
@@ -64,10 +66,6 @@ class Metrics:
             buckets=ROWS,
             registry=self.registry,
         )
-        self.total_seconds = histogram("graftwork_request_seconds", "From the request's arrival to its answer.")
-        self.queue_seconds = histogram("graftwork_queue_seconds", "A request's slowest row waiting for the device.")
-        self.decode_seconds = histogram("graftwork_decode_seconds", "A request's slowest row being prepared.")
-        self.compute_seconds = histogram("graftwork_compute_seconds", "A request's slowest batch on the device.")
         self.loaded_versions = Gauge(
             "graftwork_loaded_versions", "1 for each version that is served.", by_version, registry=self.registry
         )
@@ -78,6 +76,9 @@ class Metrics:
             registry=self.registry,
         )
         self.workers = Gauge("graftwork_workers", "Engine workers that are connected.", registry=self.registry)
+        self.worker_deaths = Counter(
+            "graftwork_worker_deaths_total", "Engine workers that ended.", ["worker"], registry=self.registry
+        )
         self.ready = Gauge(
             "graftwork_ready", "1 while the server answers /health/ready with 200.", registry=self.registry
         )
@@ -86,25 +87,26 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
 
-    def observe_batches(self, worker: int, batches: Sequence[tuple[str, int]], waiting: int) -> None:
-        """What a worker computed since its last message."""
-        for backbone, rows in batches:
-            self.batch_size.labels(backbone[:12]).observe(rows)
-        self.queue_depth.labels(str(worker)).set(waiting)
+    def observe_report(self, worker: int, report: Report) -> None:
+        """What a worker did since its last report."""
+        for batch in report.batches:
+            self.batch_size.labels(batch.backbone[:12]).observe(batch.rows)
+        self.dropped_rows.inc(report.dropped)
+        self.queue_depth.labels(str(worker)).set(report.waiting)
+
+    def observe_begin(self) -> None:
+        """A prediction request arrived."""
+        self._requests.begin()
 
     def observe_answer(self, model: str, version: str, rows: int, timings: Timings) -> None:
         """A request that was answered with predictions."""
-        self.rows.labels(model, version).inc(rows)
-        self.queue_seconds.labels(model, version).observe(timings.queue)
-        self.decode_seconds.labels(model, version).observe(timings.decode)
-        self.compute_seconds.labels(model, version).observe(timings.compute)
+        self._requests.answer(model, version, rows, timings)
 
     def observe_end(self, model: str, version: str, outcome: str, reason: str | None, seconds: float) -> None:
         """The one end that every prediction request has."""
-        self.requests.labels(model, version, outcome).inc()
+        self._requests.end(model, version, outcome, seconds)
         if reason is not None:
             self.errors.labels(model, version, reason).inc()
-        self.total_seconds.labels(model, version).observe(seconds)
 
     def forget_worker(self, worker: int) -> None:
         """A worker is gone: its queue with it."""

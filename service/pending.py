@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-import torch
-
-from models.batch import Row, TextRow
-from models.head import probabilities
 from service.messages import Timings
-from service.registry import LoadedVersion
+from service.servable import Servable
 
 
 @dataclass(kw_only=True, eq=False)
@@ -19,16 +16,20 @@ class PendingRequest:
     """A request that is not answered yet.
 
     Attributes:
+        deadline: by the monotonic clock, in seconds.
+        isolated: each of its rows is computed alone.
         predictions: one a row, filled in as rows are computed.
         missing: rows that are not computed yet.
         done: answered, failed or cancelled; whatever rows are left are not computed.
     """
 
     id: int
-    version: LoadedVersion
+    version: Servable
+    deadline: float
     top_k: int | None
     truncate: bool
-    predictions: list[dict[str, object] | None]
+    isolated: bool
+    predictions: list[Mapping[str, object] | None]
     missing: int
     decode_seconds: float = 0.0
     queue_seconds: float = 0.0
@@ -39,35 +40,28 @@ class PendingRequest:
     def timings(self) -> Timings:
         return Timings(decode=self.decode_seconds, queue=self.queue_seconds, compute=self.compute_seconds)
 
+    @property
+    def abandoned(self) -> bool:
+        """Nobody waits for the answer, or it would come too late."""
+        return self.done or time.monotonic() > self.deadline
+
 
 @dataclass(kw_only=True, eq=False)
 class PendingRow:
     """One row of a request, ready for the device.
 
     Attributes:
+        row: what `Servable.prepare` made of it.
         group: see `service.scheduler.Waiting`.
         ready_at: by the monotonic clock, seconds.
     """
 
     request: PendingRequest
     index: int
-    row: Row
+    row: Any
     group: Hashable
     ready_at: float = field(default_factory=time.monotonic)
 
     @property
     def abandoned(self) -> bool:
-        return self.request.done
-
-    def prediction(self, logits_C: torch.Tensor) -> dict[str, object]:
-        """The answer for this row: the best label, and the scores of the ``top_k`` best, best first."""
-        predictor = self.request.version.predictor
-        scores_C = probabilities(logits_C, predictor.temperature)
-        count = min(self.request.top_k or len(predictor.labels), len(predictor.labels))
-        best = scores_C.topk(count)
-        scores = {predictor.labels[i]: s for i, s in zip(best.indices.tolist(), best.values.tolist(), strict=True)}
-        label = next(iter(scores))
-        prediction: dict[str, object] = {"label": label, "score": scores[label], "scores": scores}
-        if isinstance(self.row, TextRow) and self.row.truncated:
-            prediction["truncated"] = True
-        return prediction
+        return self.request.abandoned

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from models.backbone_store import StoredBackbone
 from models.engine import Engine, build_engine
@@ -15,19 +14,7 @@ from models.predictor import Predictor, read_head
 from models.preprocessor import Preprocessor, build_preprocessor
 from models.repository import ModelRepository
 from models.task import Task
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedVersion:
-    """A version in memory.
-
-    Attributes:
-        backbone: the digest of its backbone; versions with the same one share engine and batches.
-    """
-
-    manifest: Manifest
-    backbone: str
-    predictor: Predictor
+from service.loaded_version import LoadedVersion
 
 
 class Registry:

@@ -41,6 +41,8 @@ class Scheduler(Generic[W]):
         self._groups: dict[Hashable, deque[tuple[int, W]]] = {}
         self._arrivals = 0
         self._waiting = 0
+        self._dropped = 0
+        self._idle = False
         self._closed = False
         self._changed = threading.Condition()
 
@@ -50,14 +52,17 @@ class Scheduler(Generic[W]):
             self._groups.setdefault(row.group, deque()).append((self._arrivals, row))
             self._arrivals += 1
             self._waiting += 1
-            self._changed.notify()
+            if self._idle:
+                self._changed.notify()
 
     def take(self) -> Sequence[W]:
         """Waits for rows and returns the next batch, in order of arrival; empty after `close`."""
         with self._changed:
             while True:
                 while not self._groups and not self._closed:
+                    self._idle = True
                     self._changed.wait()
+                    self._idle = False
                 if self._closed:
                     return []
                 batch = self._next_batch()
@@ -71,7 +76,9 @@ class Scheduler(Generic[W]):
         while queue and len(batch) < self._max_batch_rows:
             row = queue.popleft()[1]
             self._waiting -= 1
-            if not row.abandoned:
+            if row.abandoned:
+                self._dropped += 1
+            else:
                 batch.append(row)
         if not queue:
             del self._groups[group]
@@ -81,6 +88,17 @@ class Scheduler(Generic[W]):
     def waiting(self) -> int:
         """Rows that wait now."""
         return self._waiting
+
+    def dropped(self, rows: int) -> None:
+        """Rows that were abandoned before they were put."""
+        with self._changed:
+            self._dropped += rows
+
+    def take_dropped(self) -> int:
+        """Rows that were abandoned since this was asked last."""
+        with self._changed:
+            dropped, self._dropped = self._dropped, 0
+            return dropped
 
     def close(self) -> None:
         """Lets `take` return for good."""

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.limits import ConnectionLimits
+
 
 class ServerSettings(BaseModel):
     """The server's settings.
@@ -21,8 +23,11 @@ class ServerSettings(BaseModel):
         max_json_bytes: the largest JSON body for text models. Images in JSON count against ``max_image_bytes``.
         max_image_bytes: the largest body for image models.
         max_instances: rows in one request.
-        max_rows_in_flight: rows accepted and not yet answered; above it requests get 503.
+        max_rows_in_flight: rows accepted and not yet answered; above it requests get 503. Without it, four batches a worker.
+        max_bytes_in_flight: bytes of bodies that arrived and are not yet answered; above it requests get 503.
+        worker_timeout_seconds: a worker that was not heard for so long hangs, and is replaced. (It is heard each second.)
         max_batch_rows: rows in one batch on the device.
+        connections: what one client connection may cost, and how many there may be.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,5 +43,8 @@ class ServerSettings(BaseModel):
     max_json_bytes: int = 2 << 20
     max_image_bytes: int = 16 << 20
     max_instances: int = 64
-    max_rows_in_flight: int = 1024
+    max_rows_in_flight: int | None = Field(default=None, ge=1)
+    max_bytes_in_flight: int = 256 << 20
+    worker_timeout_seconds: float = Field(default=10.0, ge=2)
     max_batch_rows: int = 32
+    connections: ConnectionLimits = ConnectionLimits()

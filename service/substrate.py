@@ -6,7 +6,7 @@ and our routes on ``server.app``. Where no hook reaches, `GraftworkServer` overr
 This module has no ``from __future__ import annotations``: LitServe reads the annotations of a LitAPI's methods at run time.
 """
 
-import ctypes
+import gc
 import logging
 import multiprocessing
 import multiprocessing.connection
@@ -17,88 +17,39 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from litserve import LitAPI, LitServer
 from litserve.connector import check_cuda_with_nvidia_smi
-from litserve.loops.base import LitLoop
-from litserve.specs.base import LitSpec
-from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models.errors import InvalidParameter
 from service.application import DRAIN_SIGNAL, Application
-from service.messages import Hello
+from service.connection import ClientConnection
+from service.flight_record import FlightRecord
+from service.limits import fit_to_open_files
+from service.messages import Died, pack
 from service.restart import Restart
 from service.settings import ServerSettings
-from service.telemetry import configure_logging
+from service.sweep import Sweep
+from service.worker_process import (
+    LITSERVE_PATH,
+    EngineAPI,
+    OpenServables,
+    die_with_parent,
+    interrupts_held,
+    open_registry,
+)
 
 logger = logging.getLogger(__name__)
 
-_PATH = "/engine"  # LitServe's key for our workers; no route has it
-_PR_SET_PDEATHSIG = 1
 SOCKET_NAME = "workers.sock"
 SOCKET_PATH_MAX = 104  # bytes, of sockaddr_un: 108 on Linux, 104 on macOS
-
-
-class NoRoutes(LitSpec):
-    """A spec without endpoints, so that the LitAPI gets no ``/predict`` of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.api_path = _PATH
-
-    def setup(self, server: Any) -> None:
-        pass
-
-    def decode_request(self, request: Any, context_kwargs: Any = None) -> Any:
-        raise AssertionError("requests do not pass through LitServe")
-
-    def encode_response(self, output: Any, context_kwargs: Any = None) -> Any:
-        raise AssertionError("requests do not pass through LitServe")
-
-
-class EngineAPI(LitAPI):
-    """What LitServe hands to each worker: where to connect, what to serve."""
-
-    def __init__(self, settings: ServerSettings, socket_path: str) -> None:
-        super().__init__(api_path=_PATH, loop=EngineLoop(), spec=NoRoutes())
-        self.settings = settings
-        self.socket_path = socket_path
-
-    def setup(self, device: Any) -> None:
-        """Returns at once: models are loaded in the loop, so that the port opens and readiness says so."""
-
-    def predict(self, x: Any, **kwargs: Any) -> Any:
-        raise AssertionError("requests do not pass through LitServe")
-
-
-class EngineLoop(LitLoop):
-    """The whole life of a worker process."""
-
-    def __call__(self, lit_api: Any, device: Any, worker_id: int, *_args: Any, **_kwargs: Any) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end of the socket is what ends a worker
-        die_with_parent(signal.SIGKILL)
-        configure_logging()
-
-        from models.repository import ModelRepository
-        from service.registry import Registry
-        from service.worker import serve_socket  # with torch: seconds
-
-        settings: ServerSettings = lit_api.settings
-        device = device[0] if isinstance(device, list) else device
-        with suppress(ConnectionError):
-            serve_socket(
-                lit_api.socket_path,
-                Hello(worker=worker_id, pid=os.getpid(), device=device),
-                lambda: Registry(ModelRepository(settings.repository), device),
-                threads=max(1, len(os.sched_getaffinity(0)) // settings.workers),
-                max_batch_rows=settings.max_batch_rows,
-            )
 
 
 class GraftworkServer(LitServer):
@@ -107,33 +58,34 @@ class GraftworkServer(LitServer):
     Args:
         settings: the server's settings.
         version: of Graftwork.
+        open_servables: called in each worker with the settings, its device and its number of threads.
 
     Raises:
         InvalidParameter: another process listens on the port.
     """
 
-    def __init__(self, settings: ServerSettings, version: str) -> None:
+    def __init__(self, settings: ServerSettings, version: str, open_servables: OpenServables = open_registry) -> None:
         _check_address(settings.host, settings.port)
         accelerator = _accelerator(settings.device)
         self.settings = settings
         self.exit_code = 0
         self._runtime_dir = make_runtime_dir()
         socket_path = str(self._runtime_dir / SOCKET_NAME)
+        self._records: dict[int, Path] = {}  # of the last death of each worker
         # Listening before anything is spawned: a worker may connect at once, the API process inherits the socket.
         self._worker_socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._worker_socket.bind(socket_path)
         self._worker_socket.listen(64)
-        self._application = Application(settings, version, self._worker_socket)
         super().__init__(
-            EngineAPI(settings, socket_path),
+            EngineAPI(settings, socket_path, open_servables),
             accelerator=accelerator,
             workers_per_device=settings.workers,
             disable_openapi_url=True,
             restart_workers=True,
         )
-        # It breaks tritonclient.http.aio on JSON answers over 1000 bytes (triton-inference-server/server#6887).
-        self.app.user_middleware = [m for m in self.app.user_middleware if m.cls is not GZipMiddleware]
-        self._application.mount(self.app)
+        workers = len(self._inference_workers_config_for_api(LITSERVE_PATH))
+        self._application = Application(settings, version, self._worker_socket, workers=workers)
+        self.app: Any = self._requests_past(self.app)
         self.uvicorn_graceful_timeout = settings.drain_seconds
 
     def serve(self) -> int:
@@ -158,17 +110,36 @@ class GraftworkServer(LitServer):
                 access_log=False,
                 server_header=False,
                 loop="uvloop",
-                http="httptools",
+                http=self._client_connections(),
+                ws="none",
+                proxy_headers=False,
             )
         finally:
             shutil.rmtree(self._runtime_dir, ignore_errors=True)
         return self.exit_code
+
+    def _client_connections(self) -> Callable[..., ClientConnection]:
+        """What uvicorn takes for its protocol class, with our limits; all connections of the API process share it."""
+        limits = fit_to_open_files(self.settings.connections)
+        return partial(ClientConnection, limits=limits, sweep=Sweep(limits.sweep_seconds))
 
     def _on_signal(self, *_args: Any) -> None:
         if os.getpid() == self._parent_pid:
             self._wake_writer.send_bytes(b"stop")
         else:  # the forked API process has this handler before uvicorn sets its own, and after
             sys.exit(1 if self._application.cut_off else 0)
+
+    def _requests_past(self, app: FastAPI) -> ASGIApp:
+        """Leaves the start and the end of the API process to LitServe's FastAPI application, and no request.
+
+        It puts six layers around each (a body limit, telemetry, compression that breaks tritonclient.http.aio:
+        triton-inference-server/server#6887), which take longer than all that a prediction needs in this process.
+        """
+
+        async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
+            await (self._application if scope["type"] == "http" else app)(scope, receive, send)
+
+        return gateway
 
     # Overrides
 
@@ -179,16 +150,28 @@ class GraftworkServer(LitServer):
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """Ours; theirs moves responses from a queue of a Manager process, which we do not have."""
         die_with_parent(signal.SIGTERM)
+        gc.freeze()  # what was made so far stays: a full collection would look at all of it, and hold up requests for 0.1 s
+        gc.set_threshold(10_000)  # Python's own 700 new objects are a few requests, and none of them leaves garbage
         async with self._application.running():
             yield
 
     def _init_manager(self, num_api_servers: int) -> Any:
         """No Manager process: nothing of ours goes through its queues (1.6 ms a hop), and it would outlive a kill."""
         self.workers_setup_status: dict[str, Any] = {}
-        self.litapi_request_queues = {_PATH: None}
+        self.litapi_request_queues = {LITSERVE_PATH: None}
         self._transport = None
         self._shutdown_event = _Never()
         return None
+
+    def launch_inference_worker(self, lit_api: LitAPI) -> Any:
+        """As theirs, but Ctrl-C, which reaches every process of the terminal, does not meet a worker before it is ready."""
+        with interrupts_held():
+            return super().launch_inference_worker(lit_api)
+
+    def launch_single_inference_worker(self, lit_api: LitAPI, worker_id: int) -> Any:
+        """As `launch_inference_worker`."""
+        with interrupts_held():
+            return super().launch_single_inference_worker(lit_api, worker_id)
 
     def verify_worker_status(self) -> None:
         """The port opens at once; readiness is ours."""
@@ -220,12 +203,34 @@ class GraftworkServer(LitServer):
                 return
             for sentinel in ended:
                 index = alive[sentinel]
-                restarts[index].died()
-                logger.error("worker %d died; it is replaced", index)
+                self._on_death(index, restarts[index])
             for index, restart in restarts.items():
                 if restart.pending and restart.seconds_left() == 0:
-                    restart.started()
-                    self.inference_workers[index] = self.launch_single_inference_worker(self.lit_api, index)
+                    self._start_again(index, restart)
+
+    def _start_again(self, index: int, restart: Restart) -> None:
+        try:
+            restart.started()
+            self.inference_workers[index] = self.launch_single_inference_worker(self.lit_api, index)
+        except OSError as error:  # no more processes, memory or open files for now
+            restart.died()
+            logger.error("worker %d cannot be started: %s; it is tried again", index, error.strerror)
+
+    def _on_death(self, index: int, restart: Restart) -> None:
+        process = self.inference_workers[index]
+        process.join()  # its end was seen, but its exit code is known only once it is reaped
+        exit_code = process.exitcode
+        record = self._runtime_dir / f"flight-{process.pid}"
+        restart.died(has_answered=FlightRecord.has_answered(record))
+        if (old := self._records.get(index)) is not None:
+            old.unlink(missing_ok=True)  # not yet the new one: the API process may be about to read it
+        self._records[index] = record
+        logger.error("worker %d ended with exit code %s; it is replaced", index, exit_code)
+        died = Died(worker=index, exit_code=exit_code, deaths=restart.deaths, pause_seconds=restart.seconds_left())
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(1.0)
+            connection.connect(self.lit_api.socket_path)
+            connection.sendall(pack(died))
 
     def _perform_graceful_shutdown(self, manager: Any, uvicorn_workers: dict[int, Any], *_args: Any) -> None:
         """Lets the API process answer what it accepted, unless a second signal comes; theirs needs the Manager."""
@@ -278,12 +283,3 @@ def _accelerator(device: str) -> str:
     if device == "cuda" and gpus == 0:
         raise InvalidParameter("there is no CUDA device here (nvidia-smi lists none); use --device cpu")
     return "cuda" if gpus > 0 else "cpu"
-
-
-def die_with_parent(with_signal: signal.Signals) -> None:
-    """Asks the kernel to signal this process when its parent dies, however it dies (Linux only)."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(with_signal))
-    parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():  # it died before the kernel was asked
-        os.kill(os.getpid(), with_signal)

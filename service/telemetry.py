@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
+import random
 import re
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from starlette.requests import ClientDisconnect
 
-from models.errors import GraftworkError
+from models.errors import DeviceFailed, GraftworkError, OutOfMemory, WorkerLost
+from service.log import AccessRecord
 from service.metrics import UNKNOWN, Metrics
 from service.problems import problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-logger = logging.getLogger("graftwork.access")
+logger = logging.getLogger(AccessRecord.name)
 
 CLIENT_GONE = 499  # nginx's number for a client that hung up; it is never sent
+REFUSAL = "graftwork.refusal"  # the scope's key for what is wrong with a request: see service.connection
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -76,13 +76,19 @@ class Telemetry:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            if REFUSAL in scope:
+                await _refuse(scope, receive, send_with_id, record)
+            else:
+                await self._app(scope, receive, send_with_id)
         except asyncio.CancelledError:  # the server ends, and this request has outlasted the time to drain
             record.error = record.error or GraftworkError("cancelled")
             self._on_cut_off()
             raise
         except ClientDisconnect:
-            status, record.error = CLIENT_GONE, None
+            if REFUSAL in scope and status == 0:  # it is its request that broke off, not the connection
+                await _refuse(scope, receive, send_with_id, record)
+            else:
+                status, record.error = CLIENT_GONE, None
         except Exception:
             logger.exception("request %s failed", record.request_id)
             record.error = GraftworkError("the server failed on this request; its log has the request id")
@@ -92,25 +98,26 @@ class Telemetry:
             self._end(scope, record, status, time.perf_counter() - started)
 
     def _end(self, scope: Scope, record: RequestRecord, status: int, seconds: float) -> None:
+        code = None if record.error is None else record.error.code
         if record.counted:
-            reason = None if record.error is None else record.error.code
-            self._metrics.observe_end(record.model, record.version, _outcome(status), reason, seconds)
+            self._metrics.observe_end(record.model, record.version, _outcome(status, record.error), code, seconds)
         if logger.isEnabledFor(logging.INFO):
-            logger.info(
-                "request",
-                extra={
-                    "fields": {
-                        "request_id": record.request_id,
-                        "method": scope["method"][:16],
-                        "path": scope["path"][:256],
-                        "status": status,
-                        "model": record.model,
-                        "version": record.version,
-                        "code": None if record.error is None else record.error.code,
-                        "ms": round(seconds * 1000, 2),
-                    }
-                },
-            )
+            fields = {
+                "request_id": record.request_id,
+                "method": scope["method"][:16],
+                "path": scope["path"][:256],
+                "status": status,
+                "model": record.model,
+                "version": record.version,
+                "code": code,
+                "ms": round(seconds * 1000, 2),
+            }
+            logger.handle(AccessRecord(fields))
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, record: RequestRecord) -> None:
+    record.error = scope[REFUSAL]
+    await problem(scope[REFUSAL], record.request_id)(scope, receive, send)
 
 
 def _request_id(scope: Scope) -> str:
@@ -118,41 +125,16 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value.decode())
-    return uuid4().hex
+    return f"{random.getrandbits(128):032x}"  # an id, not a secret
 
 
-def _outcome(status: int) -> str:
+def _outcome(status: int, error: GraftworkError | None) -> str:
     if 200 <= status < 300:
         return "ok"
     if status == CLIENT_GONE:
         return "disconnected"
     if status == 503:
-        return "shed"
+        return "failed" if isinstance(error, (WorkerLost, OutOfMemory, DeviceFailed)) else "shed"
     if status == 504:
         return "timeout"
     return "client_error" if 400 <= status < 500 else "failed"
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object a line, so that nothing a caller sends can forge a record."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        entry: dict[str, object] = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        entry.update(getattr(record, "fields", {}))
-        if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry)
-
-
-def configure_logging() -> None:
-    """JSON lines on stderr for the whole process."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    logging.getLogger("litserve").setLevel(logging.WARNING)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)

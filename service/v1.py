@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
+import re
 from collections.abc import Mapping
 
 import orjson
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope
 
 from models.backbone import Modality
-from models.errors import DeadlineExceeded, InvalidParameter, Overloaded
-from models.version import ModelVersion, Reference, check_alias, check_name, parse_number
+from models.errors import InvalidParameter
+from models.version import Reference, check_alias, check_name, parse_number
+from service.admission import Admission
 from service.body import read_body, read_instances
 from service.catalog import Catalog, CatalogModel
 from service.metrics import Metrics
+from service.patience import CONNECTION, Patience, timeout_seconds
+from service.patience import HEADER as TIMEOUT_HEADER
 from service.settings import ServerSettings
 from service.telemetry import RequestRecord
 from service.workers import WorkerPool
+
+PREDICTION_PATHS = tuple(
+    f"/v1/models/{{name}}{where}:predict" for where in ("", "/versions/{number}", "/labels/{alias}")
+)
+_PREDICTION = re.compile(r"/v1/models/(?P<name>[^/]+)(?:/versions/(?P<number>[^/]+)|/labels/(?P<alias>[^/]+))?:predict")
+
+
+def match_prediction(scope: Scope) -> Mapping[str, str] | None:
+    """The parts of the path, where a request is for a prediction: ``name``, and ``number`` or ``alias`` or neither."""
+    if scope["method"] != "POST" or (match := _PREDICTION.fullmatch(scope["path"])) is None:
+        return None
+    return {part: text for part, text in match.groupdict().items() if text is not None}
 
 
 class V1Routes:
@@ -27,58 +44,48 @@ class V1Routes:
         settings: limits.
         catalog: which versions there are.
         pool: who answers.
+        admission: what may be in flight.
         metrics: what is counted.
     """
 
-    def __init__(self, settings: ServerSettings, catalog: Catalog, pool: WorkerPool, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: ServerSettings, catalog: Catalog, pool: WorkerPool, admission: Admission, metrics: Metrics
+    ) -> None:
         self._settings = settings
         self._catalog = catalog
         self._pool = pool
+        self._admission = admission
         self._metrics = metrics
-        self._rows_in_flight = 0
 
-    async def predict(self, request: Request) -> Response:
-        """``POST /v1/models/{name}:predict``, also below ``/versions/{number}`` and ``/labels/{alias}``."""
-        record: RequestRecord = request.scope["graftwork"]
+    async def predict(self, scope: Scope, receive: Receive, path: Mapping[str, str]) -> bytes:
+        """``POST /v1/models/{name}:predict``, also below ``/versions/{number}`` and ``/labels/{alias}``.
+
+        Args:
+            path: what `match_prediction` found.
+
+        Returns:
+            The body of the answer, in JSON.
+        """
+        record: RequestRecord = scope["graftwork"]
         record.counted = True
-        with self._metrics.in_flight.track_inprogress():
-            version = self._catalog.resolve(_reference(request.path_params))
-            record.model, record.version = version.name, str(version.number)
-            return await self._answer(request, record, version)
-
-    async def _answer(self, request: Request, record: RequestRecord, version: ModelVersion) -> Response:
+        self._metrics.observe_begin()
+        version = self._catalog.resolve(_reference(path))
+        record.model, record.version = version.name, str(version.number)
         settings, modality = self._settings, version.manifest.modality
-        top_k, truncate = _options(request.query_params)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        top_k, truncate = _options(QueryParams(scope["query_string"])) if scope["query_string"] else (None, False)
         limit = settings.max_image_bytes if modality is Modality.IMAGE else settings.max_json_bytes
-        deadline = asyncio.timeout(settings.request_timeout_seconds)
-        try:
-            async with deadline:
-                body = await read_body(request, limit)
-                items = read_instances(body, request.headers, modality, max_instances=settings.max_instances)
-                self._admit(len(items))
-                try:
-                    reply = await self._pool.predict(
-                        version.name, version.number, items, top_k=top_k, truncate=truncate
-                    )
-                finally:
-                    self._release(len(items))
-        except TimeoutError:
-            if not deadline.expired():
-                raise
-            raise DeadlineExceeded(f"there was no answer within {settings.request_timeout_seconds:g} s") from None
+        seconds = timeout_seconds(headers.get(TIMEOUT_HEADER), settings.request_timeout_seconds)
+        with Patience(seconds, scope.get(CONNECTION)) as patience, self._admission.ticket() as ticket:
+            body = await read_body(receive, headers, limit, ticket)
+            items = read_instances(body, headers, modality, max_instances=settings.max_instances)
+            ticket.take_rows(len(items))
+            reply = await self._pool.predict(
+                version.name, version.number, items, deadline=patience.deadline, top_k=top_k, truncate=truncate
+            )
         self._metrics.observe_answer(record.model, record.version, len(items), reply.timings)
         tail = orjson.dumps({"model": version.name, "version": version.number, "request_id": record.request_id})
-        return Response(b'{"predictions":%s,%s' % (reply.predictions, tail[1:]), media_type="application/json")
-
-    def _admit(self, rows: int) -> None:
-        if self._rows_in_flight + rows > self._settings.max_rows_in_flight:
-            raise Overloaded("the server is full; try again shortly")
-        self._rows_in_flight += rows
-        self._metrics.rows_in_flight.set(self._rows_in_flight)
-
-    def _release(self, rows: int) -> None:
-        self._rows_in_flight -= rows
-        self._metrics.rows_in_flight.set(self._rows_in_flight)
+        return b'{"predictions":%s,%s' % (reply.predictions, tail[1:])
 
     async def list_models(self, request: Request) -> Response:
         """``GET /v1/models``: the names of all models."""

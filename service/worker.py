@@ -9,42 +9,44 @@ Decoding happens per row beside the device, so that a bad row fails alone and th
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO
+from pathlib import Path
 
 import orjson
-import torch
 
-from models.backbone import Modality
-from models.batch import shape_bucket
-from models.errors import GraftworkError, InputError, InvalidUtf8
-from models.features import FeatureKind
-from models.head import logits_by_head
-from models.preprocessor import RawItem
+from models.errors import DeviceFailed, GraftworkError, InputError, OutOfMemory
+from service.decoders import Decoders
+from service.flight_record import FlightRecord
+from service.log import flush_log
 from service.messages import (
-    PREFIX,
     Answer,
+    Batch,
     Cancel,
     Failure,
+    FrameReader,
     Hello,
     Load,
     Loaded,
     LoadFailed,
     Message,
     Predict,
+    Report,
     Unload,
     pack,
-    unpack,
 )
 from service.pending import PendingRequest, PendingRow
-from service.registry import Registry
 from service.scheduler import Scheduler
+from service.servable import Servables
 
 logger = logging.getLogger(__name__)
+
+REPORT_SECONDS = 1.0
+_RECEIVE_BYTES = 256 << 10
 
 
 class Worker:
@@ -52,48 +54,63 @@ class Worker:
 
     Args:
         connection: a connected stream socket.
-        registry: what to serve; loads arrive as messages.
+        servables: what to serve; loads arrive as messages.
+        record: where it notes what it has in its hands.
         decode_threads: how many rows are decoded at a time.
         max_batch_rows: the largest batch.
     """
 
     def __init__(
-        self, connection: socket.socket, registry: Registry, *, decode_threads: int, max_batch_rows: int
+        self,
+        connection: socket.socket,
+        servables: Servables,
+        record: FlightRecord,
+        *,
+        decode_threads: int,
+        max_batch_rows: int,
     ) -> None:
         self._connection = connection
-        self._registry = registry
+        self._servables = servables
+        self._record = record
         self._scheduler: Scheduler[PendingRow] = Scheduler(max_batch_rows=max_batch_rows)
-        self._decoders = ThreadPoolExecutor(decode_threads, thread_name_prefix="decode")
+        self._decoders: Decoders[tuple[PendingRequest, int, bytes]] = Decoders(decode_threads, self._prepare)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._requests: dict[int, PendingRequest] = {}
         self._lock = threading.Lock()  # guards _requests, every PendingRequest and _batches
         self._sending = threading.Lock()
-        self._batches: list[tuple[str, int]] = []
+        self._batches: list[Batch] = []
+        self._computing_since: float | None = None
+        self._ended = threading.Event()
 
     def run(self, hello: Hello) -> None:
         """Says hello and serves until the API process closes the connection."""
         self._send(hello)
         reader = threading.Thread(target=self._read, name="reader", daemon=True)
         reader.start()
+        threading.Thread(target=self._report_regularly, name="report", daemon=True).start()
         while batch := self._scheduler.take():
-            self._compute(batch)
+            answers = self._try_alone(batch[0]) if batch[0].request.isolated else self._compute(batch)
+            self._send_all([*answers, (self._report(), b"")])
         reader.join()
-        self._decoders.shutdown(cancel_futures=True)
+        self._decoders.close()
         self._loader.shutdown(cancel_futures=True)
 
     # Reader
 
     def _read(self) -> None:
+        frames, buffer = FrameReader(), memoryview(bytearray(_RECEIVE_BYTES))
         try:
-            with self._connection.makefile("rb") as stream:
-                while True:
-                    header_size, payload_size = PREFIX.unpack(_read_exactly(stream, PREFIX.size))
-                    message = unpack(_read_exactly(stream, header_size))
-                    self._handle(message, _read_exactly(stream, payload_size))
-        except (OSError, EOFError):
-            logger.info("the API process is gone")
+            while size := self._connection.recv_into(buffer):
+                for message, payload in frames.feed(buffer[:size]):
+                    self._handle(message, payload)
+        except OSError:
+            pass
+        except Exception:  # such as no more threads for whatever a message starts
+            logger.exception("a message cannot be handled; this worker ends, and another one takes over")
         finally:
+            self._ended.set()
             self._scheduler.close()
+            logger.info("the API process is gone")
 
     def _handle(self, message: Message, payload: bytes) -> None:
         match message:
@@ -107,14 +124,14 @@ class Worker:
             case Load():
                 self._loader.submit(self._load, message)
             case Unload():
-                self._loader.submit(self._registry.unload, message.name, message.number)
+                self._loader.submit(self._servables.unload, message.name, message.number)
             case _:
                 logger.error("unexpected message %r", message.kind)
 
     def _load(self, message: Load) -> None:
         name, number = message.name, message.number
         try:
-            self._registry.load(name, number)
+            self._servables.load(name, number)
         except GraftworkError as error:
             reason = error.message.encode(errors="replace").decode()  # it may name a file, whose name may be any bytes
             self._send(LoadFailed(name=name, number=number, reason=reason))
@@ -126,7 +143,7 @@ class Worker:
 
     def _accept(self, message: Predict, payload: bytes) -> None:
         try:
-            version = self._registry.get(message.name, message.number)
+            version = self._servables.get(message.name, message.number)
         except GraftworkError as error:
             self._send(Failure(id=message.id, code=error.code, message=error.message))
             return
@@ -134,84 +151,121 @@ class Worker:
         request = PendingRequest(
             id=message.id,
             version=version,
+            deadline=message.deadline,
             top_k=message.top_k,
             truncate=message.truncate,
+            isolated=message.isolated,
             predictions=[None] * count,
             missing=count,
         )
         with self._lock:
-            self._requests[message.id] = request
-        start = 0
+            self._requests[request.id] = request
+        rows, start = [], 0
         for index, size in enumerate(message.sizes):
-            self._decoders.submit(self._prepare, request, index, payload[start : start + size])
+            rows.append((request, index, payload[start : start + size]))
             start += size
+        self._decoders.put(rows)
 
     # Decode pool
 
-    def _prepare(self, request: PendingRequest, index: int, data: bytes) -> None:
-        if request.done:
-            return
+    def _prepare(self, thread: int, item: tuple[PendingRequest, int, bytes]) -> None:
+        request, index, data = item
+        if request.abandoned:
+            self._scheduler.dropped(1)
+        elif request.isolated:
+            self._scheduler.put(PendingRow(request=request, index=index, row=data, group=(request.id, index)))
+        else:
+            row = self._prepare_row(thread, request, index, data)
+            if row is not None:
+                self._scheduler.put(row)
+
+    def _prepare_row(self, thread: int, request: PendingRequest, index: int, data: bytes) -> PendingRow | None:
         started = time.monotonic()
-        version = request.version
+        self._record.decoding(thread, request.id, index)
         try:
-            item = _raw_item(data, version.manifest.modality)
-            row = version.predictor.preprocessor.prepare(item, truncate=request.truncate)
+            row, group = request.version.prepare(data, truncate=request.truncate)
         except InputError as error:
             where = f"instance {index}: " if len(request.predictions) > 1 else ""
             self._fail(request, error.code, where + error.message)
-            return
+            return None
+        except MemoryError:
+            self._fail(request, OutOfMemory.code, "there is not enough memory for this request now; try again")
+            return None
         except Exception:
             logger.exception("preparing a row failed")
             self._fail(request, GraftworkError.code, "the server failed on this request")
-            return
-        seconds = time.monotonic() - started
-        with self._lock:
-            request.decode_seconds = max(request.decode_seconds, seconds)
-        group = (version.backbone, version.predictor.engine.identity, FeatureKind.POOLED, shape_bucket(row))
-        self._scheduler.put(PendingRow(request=request, index=index, row=row, group=group))
+            return None
+        finally:
+            self._record.decoded(thread)
+        ready = time.monotonic()
+        request.decode_seconds = max(request.decode_seconds, ready - started)
+        return PendingRow(request=request, index=index, row=row, group=group, ready_at=ready)
 
     # Compute (main thread)
 
-    def _compute(self, batch: Sequence[PendingRow]) -> None:
-        started = time.monotonic()
-        first = batch[0].request.version
+    def _try_alone(self, waiting: PendingRow) -> list[tuple[Message, bytes]]:
+        """Prepares and computes a row while nothing else is in hand: if the worker ends now, it is this row that ended it."""
+        self._computing_since = time.monotonic()  # a decoder that hangs is seen by it, too
+        with self._decoders.paused():
+            row = self._prepare_row(0, waiting.request, waiting.index, waiting.row)
+            self._computing_since = None
+            return [] if row is None else self._compute([row])
+
+    def _compute(self, batch: Sequence[PendingRow], *, split: bool = False) -> list[tuple[Message, bytes]]:
+        """Computes rows; returns the answers that are complete with them."""
+        started = self._computing_since = time.monotonic()
+        version = batch[0].request.version
+        self._record.computing((waiting.request.id, waiting.index) for waiting in batch)
         try:
-            rows = first.predictor.preprocessor.collate([waiting.row for waiting in batch])
-            features_BD = first.predictor.engine.features(rows, FeatureKind.POOLED).values
-            if not features_BD.isfinite().all():
-                raise FloatingPointError("the backbone gave features that are not finite")  # JSON would say null
-            logits = logits_by_head(features_BD, [waiting.request.version.predictor.head for waiting in batch])
-            predictions = [waiting.prediction(logits_C) for waiting, logits_C in zip(batch, logits, strict=True)]
+            predictions = version.compute(batch)
+        except DeviceFailed:
+            logger.exception("the device failed; this worker ends, and another one takes over")
+            flush_log()
+            os._exit(1)
+        except MemoryError:
+            if len(batch) > 1 and not split:
+                half = len(batch) // 2
+                return [*self._compute(batch[:half], split=True), *self._compute(batch[half:], split=True)]
+            logger.warning("there is not enough memory for a batch of %d rows", len(batch))
+            for waiting in batch:
+                self._fail(waiting.request, OutOfMemory.code, "the device has no memory for this now; try again")
+            return []
         except Exception:
             if len(batch) > 1:  # one bad row must not fail its batch mates
-                for waiting in batch:
-                    self._compute([waiting])
-                return
+                return [answer for waiting in batch for answer in self._compute([waiting])]
             logger.exception("computing a row failed")
             self._fail(batch[0].request, GraftworkError.code, "the server failed on this request")
-            return
+            return []
+        finally:
+            self._computing_since = None
+            self._record.computed()
         seconds = time.monotonic() - started
+        answers = []
         with self._lock:
-            self._batches.append((first.backbone, len(batch)))
-        for waiting, prediction in zip(batch, predictions, strict=True):
-            self._complete(waiting, prediction, queue_seconds=started - waiting.ready_at, compute_seconds=seconds)
+            self._batches.append(Batch(backbone=version.backbone, rows=len(batch), seconds=seconds))
+            for waiting, prediction in zip(batch, predictions, strict=True):
+                if self._complete(
+                    waiting, prediction, queue_seconds=started - waiting.ready_at, compute_seconds=seconds
+                ):
+                    request = waiting.request
+                    answer = Answer(id=request.id, timings=request.timings)
+                    answers.append((answer, request.predictions))
+        return [(answer, orjson.dumps(predictions)) for answer, predictions in answers]
 
     def _complete(
-        self, waiting: PendingRow, prediction: dict[str, object], *, queue_seconds: float, compute_seconds: float
-    ) -> None:
+        self, waiting: PendingRow, prediction: Mapping[str, object], *, queue_seconds: float, compute_seconds: float
+    ) -> bool:
+        """Whether the row was the last one of its request."""
         request = waiting.request
-        with self._lock:
-            request.predictions[waiting.index] = prediction
-            request.missing -= 1
-            request.queue_seconds = max(request.queue_seconds, queue_seconds)
-            request.compute_seconds = max(request.compute_seconds, compute_seconds)
-            if request.missing or request.done:
-                return
-            request.done = True
-            del self._requests[request.id]
-            batches, self._batches = self._batches, []
-        answer = Answer(id=request.id, timings=request.timings, batches=batches, waiting=self._scheduler.waiting)
-        self._send(answer, orjson.dumps(request.predictions))
+        request.predictions[waiting.index] = prediction
+        request.missing -= 1
+        request.queue_seconds = max(request.queue_seconds, queue_seconds)
+        request.compute_seconds = max(request.compute_seconds, compute_seconds)
+        if request.missing or request.done:
+            return False
+        request.done = True
+        del self._requests[request.id]
+        return True
 
     def _fail(self, request: PendingRequest, code: str, message: str) -> None:
         with self._lock:
@@ -219,54 +273,50 @@ class Worker:
                 return
             request.done = True
             del self._requests[request.id]
-            batches, self._batches = self._batches, []
-        failure = Failure(
-            id=request.id,
-            code=code,
-            message=message,
-            timings=request.timings,
-            batches=batches,
-            waiting=self._scheduler.waiting,
-        )
-        self._send(failure)
+        self._send(Failure(id=request.id, code=code, message=message, timings=request.timings))
 
-    def _send(self, message: Message, payload: bytes = b"") -> None:
+    # Sending (every thread)
+
+    def _report(self) -> Report:
+        since = self._computing_since
+        with self._lock:
+            batches, self._batches = self._batches, []
+        return Report(
+            batches=batches,
+            dropped=self._scheduler.take_dropped(),
+            waiting=self._scheduler.waiting,
+            computing_seconds=0.0 if since is None else time.monotonic() - since,
+        )
+
+    def _report_regularly(self) -> None:
+        while not self._ended.wait(REPORT_SECONDS):
+            self._send(self._report())
+
+    def _send(self, message: Message) -> None:
+        self._send_all([(message, b"")])
+
+    def _send_all(self, messages: Sequence[tuple[Message, bytes]]) -> None:
+        data = b"".join([part for message, payload in messages for part in (pack(message, len(payload)), payload)])
         try:
             with self._sending:
-                self._connection.sendall(pack(message, payload))
+                self._connection.sendall(data)
         except OSError:
             self._scheduler.close()
 
 
-def _read_exactly(stream: BinaryIO, size: int) -> bytes:
-    data = stream.read(size)
-    if len(data) < size:
-        raise EOFError
-    return data
-
-
-def _raw_item(data: bytes, modality: Modality) -> RawItem:
-    if modality is Modality.IMAGE:
-        return data
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise InvalidUtf8("the text is not UTF-8") from None
-
-
-def serve_socket(
-    path: str, hello: Hello, open_registry: Callable[[], Registry], *, threads: int, max_batch_rows: int
-) -> None:
+def serve_socket(path: Path, hello: Hello, servables: Servables, *, threads: int, max_batch_rows: int) -> None:
     """Connects to the API process and serves until it goes away.
 
     Args:
-        path: of the local socket that the API process listens on.
+        path: of the local socket that the API process listens on; the flight record is made beside it.
         hello: who this worker is.
-        open_registry: called once connected.
-        threads: for decoding, and as many for torch on the CPU.
+        servables: what to serve; loads arrive as messages.
+        threads: for decoding.
         max_batch_rows: the largest batch.
     """
-    torch.set_num_threads(threads)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.connect(path)
-        Worker(connection, open_registry(), decode_threads=threads, max_batch_rows=max_batch_rows).run(hello)
+        connection.connect(str(path))
+        record = FlightRecord(
+            path.with_name(f"flight-{hello.pid}"), decode_threads=threads, max_batch_rows=max_batch_rows
+        )
+        Worker(connection, servables, record, decode_threads=threads, max_batch_rows=max_batch_rows).run(hello)

@@ -1,181 +1,26 @@
-"""The API process's side of the engine workers: who is there, what they hold, what they owe."""
+"""All engine workers, as the API process sees them: who is there, who is asked, what happens when one is lost."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-from models.errors import GraftworkError, NotReady, WorkerLost, from_code
-from service.messages import (
-    PREFIX,
-    Answer,
-    Cancel,
-    Failure,
-    Hello,
-    Load,
-    Loaded,
-    LoadFailed,
-    Message,
-    Predict,
-    Timings,
-    Unload,
-    pack,
-    unpack,
-)
+from models.errors import GraftworkError, NotReady, WorkerCrashed, WorkerLost
+from service.admission import Admission
+from service.messages import Died, Hello, Loaded, Message, Predict, Report
 from service.metrics import Metrics
+from service.quarantine import Quarantine
+from service.worker_connection import ConnectionLost, Reply, WorkerConnection
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Reply:
-    """What a worker answered.
-
-    Attributes:
-        predictions: a JSON list, as bytes.
-    """
-
-    predictions: bytes
-    timings: Timings
-
-
-class _ConnectionLost(Exception):
-    """The worker went away before it answered; another one may be asked."""
-
-
-class WorkerConnection:
-    """One connected worker.
-
-    Attributes:
-        loaded: the versions that it can answer for.
-        settled: it has loaded (or refused) everything that it was first asked to.
-        rows: rows that it owes.
-    """
-
-    def __init__(
-        self, hello: Hello, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, metrics: Metrics
-    ) -> None:
-        self.hello = hello
-        self.loaded: set[tuple[str, int]] = set()
-        self.settled = False
-        self.rows = 0
-        self._reader = reader
-        self._writer = writer
-        self._metrics = metrics
-        self._ids = itertools.count()
-        self._waiting: dict[int, asyncio.Future[Reply]] = {}
-        self._loads: dict[tuple[str, int], asyncio.Future[str | None]] = {}
-        self._lost = False
-
-    async def load(self, name: str, number: int) -> str | None:
-        """Has the worker load a version.
-
-        Returns:
-            Nothing once it is loaded and checked, or the reason why it must not be served.
-
-        Raises:
-            WorkerLost: the worker went away meanwhile.
-        """
-        if self._lost:
-            raise WorkerLost("the engine worker is gone")
-        future = self._loads.get((name, number))
-        if future is None:
-            future = asyncio.get_running_loop().create_future()
-            self._loads[name, number] = future
-            self._write(Load(name=name, number=number))
-        try:
-            return await asyncio.shield(future)
-        except _ConnectionLost:
-            raise WorkerLost("the engine worker was lost while it loaded a version") from None
-
-    def unload(self, name: str, number: int) -> None:
-        """Has the worker forget a version; a load that is under way ends without it."""
-        self.loaded.discard((name, number))
-        self._settle_load(name, number, "it was unloaded before it was ready")
-        self._write(Unload(name=name, number=number))
-
-    async def predict(self, request: Predict, payload: bytes) -> Reply:
-        """Asks the worker, and takes the question back if nobody waits for the answer any more."""
-        if self._lost:
-            raise _ConnectionLost
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        rows = len(request.sizes)
-        self._waiting[request.id] = future
-        self.rows += rows
-        try:
-            self._write(request, payload)
-            with suppress(ConnectionError):  # `listen` sees the loss too, and tells the future
-                await self._writer.drain()
-            return await future
-        finally:
-            self.rows -= rows
-            if self._waiting.pop(request.id, None) is not None:  # neither answered nor lost: cancelled
-                self._write(Cancel(id=request.id))
-
-    def _write(self, message: Message, payload: bytes = b"") -> None:
-        """Sends a message, unless the worker is gone: then `listen` tells every future so."""
-        with suppress(ConnectionError, RuntimeError):  # uvloop's error for a transport that a broken pipe closed
-            self._writer.write(pack(message, payload))
-
-    def next_id(self) -> int:
-        return next(self._ids)
-
-    async def listen(self) -> None:
-        """Handles the worker's messages until it goes away, and then everything that it still owes."""
-        try:
-            while True:
-                header_size, payload_size = PREFIX.unpack(await self._reader.readexactly(PREFIX.size))
-                message = unpack(await self._reader.readexactly(header_size))
-                self._handle(message, await self._reader.readexactly(payload_size))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            self._lost = True
-            self.loaded.clear()
-            futures: list[asyncio.Future[Any]] = [*self._waiting.values(), *self._loads.values()]
-            for future in futures:
-                if not future.done():
-                    future.set_exception(_ConnectionLost())
-            self._waiting.clear()
-            self._loads.clear()
-            self._writer.close()
-
-    def _handle(self, message: Message, payload: bytes) -> None:
-        match message:
-            case Answer():
-                self._metrics.observe_batches(self.hello.worker, message.batches, message.waiting)
-                self._settle(message.id, Reply(predictions=payload, timings=message.timings))
-            case Failure():
-                self._metrics.observe_batches(self.hello.worker, message.batches, message.waiting)
-                self._settle(message.id, from_code(message.code, message.message))
-            case Loaded():
-                self._settle_load(message.name, message.number, None)
-            case LoadFailed():
-                self._settle_load(message.name, message.number, message.reason)
-            case _:
-                logger.error("unexpected message %r", message.kind)
-
-    def _settle(self, request: int, outcome: Reply | GraftworkError) -> None:
-        future = self._waiting.pop(request, None)
-        if future is None or future.done():
-            return
-        if isinstance(outcome, Reply):
-            future.set_result(outcome)
-        else:
-            future.set_exception(outcome)
-
-    def _settle_load(self, name: str, number: int, reason: str | None) -> None:
-        future = self._loads.pop((name, number), None)
-        if future is None:
-            return  # unloaded meanwhile
-        if reason is None:
-            self.loaded.add((name, number))
-        future.set_result(reason)
+TICK_SECONDS = 1.0
+PATIENCE_SECONDS = 0.8  # for another worker, once one was lost with a request: 503 within a second of its death
+MOST_LOSSES = 3  # of workers that a request may see without being suspected itself
 
 
 class WorkerPool:
@@ -183,73 +28,179 @@ class WorkerPool:
 
     Args:
         metrics: told of batches and of workers that come and go.
+        admission: told of batches.
         on_connect: awaited, beside everything else, for each worker that connects.
+        directory: where workers leave their flight records.
+        silence_seconds: a worker that was not heard for so long is killed.
+        batch_seconds: one that has been computing the same batch for so long, too.
     """
 
-    def __init__(self, metrics: Metrics, on_connect: Callable[[WorkerConnection], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        admission: Admission,
+        on_connect: Callable[[WorkerConnection], Awaitable[None]],
+        directory: Path,
+        *,
+        silence_seconds: float,
+        batch_seconds: float,
+    ) -> None:
         self._metrics = metrics
+        self._admission = admission
         self._on_connect = on_connect
+        self._directory = directory
+        self._silence_seconds = silence_seconds
+        self._batch_seconds = batch_seconds
         self._tasks: set[asyncio.Task[None]] = set()
+        self._quarantine = Quarantine()
+        self._changed = asyncio.Event()
+        self._last_loss = 0.0
         self.connections: list[WorkerConnection] = []
+        self._last_death: Died | None = None
 
-    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serves one worker's connection, from its hello to its end, in a task."""
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def connection(self) -> WorkerConnection:
+        """The protocol of one more connection to the workers' socket."""
+        return WorkerConnection(self._directory, self._on_message, self._on_end)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            header_size, payload_size = PREFIX.unpack(await reader.readexactly(PREFIX.size))
-            hello = unpack(await reader.readexactly(header_size + payload_size))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
+    def _on_message(self, connection: WorkerConnection, message: Message) -> None:
+        match message:
+            case Report():
+                assert connection.hello is not None
+                self._metrics.observe_report(connection.hello.worker, message)
+                self._admission.observe(message.batches)
+            case Hello():
+                logger.info("%s connected", connection)
+                self.connections.append(connection)
+                self._metrics.workers.set(len(self.connections))
+                task = asyncio.create_task(self._settle(connection))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            case Loaded():
+                self._changed.set()  # whoever waits for a worker looks again
+            case Died():  # from the parent process, whose child it was
+                self._last_death = message
+                self._metrics.worker_deaths.labels(str(message.worker)).inc()
+            case _:
+                logger.error("unexpected message %r", message.kind)
+
+    def _on_end(self, connection: WorkerConnection) -> None:
+        if connection.hello is None:
             return
-        assert isinstance(hello, Hello)
-        connection = WorkerConnection(hello, reader, writer, self._metrics)
-        self.connections.append(connection)
+        logger.warning("%s is gone", connection)
+        self._last_loss = time.monotonic()
+        self.connections.remove(connection)
         self._metrics.workers.set(len(self.connections))
-        logger.info("worker %d (pid %d, %s) connected", hello.worker, hello.pid, hello.device)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(connection.listen())
-                tasks.create_task(self._settle(connection))
-            logger.warning("worker %d (pid %d) is gone", hello.worker, hello.pid)
-        finally:
-            self.connections.remove(connection)
-            self._metrics.workers.set(len(self.connections))
-            self._metrics.forget_worker(hello.worker)
+        self._metrics.forget_worker(connection.hello.worker)
 
     async def _settle(self, connection: WorkerConnection) -> None:
         await self._on_connect(connection)
         connection.settled = True
 
+    def why_nobody_is_connected(self) -> str:
+        """What is known of the workers' deaths, for whoever asks why the server is not ready."""
+        death = self._last_death
+        if death is None:
+            return ""
+        how = f"signal {-death.exit_code}" if death.exit_code < 0 else f"exit code {death.exit_code}"
+        return f"; worker {death.worker} ended with {how} and starts again; it died {death.deaths} times in a row"
+
+    async def watch(self) -> None:
+        """Kills workers that hang, for ever.
+
+        Silence is counted in ticks of this loop, not in seconds: when this process itself was stopped for a while, it is
+        not the workers that were silent.
+        """
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            for connection in tuple(self.connections):
+                connection.tick()
+                if connection.silent_ticks * TICK_SECONDS > self._silence_seconds:
+                    connection.kill(f"it was not heard for {self._silence_seconds:g} s")
+                elif connection.computing_seconds > self._batch_seconds:
+                    connection.kill(f"it has been computing one batch for over {self._batch_seconds:g} s")
+
     async def predict(
-        self, name: str, number: int, items: Sequence[bytes], *, top_k: int | None, truncate: bool
+        self, name: str, number: int, items: Sequence[bytes], *, deadline: float, top_k: int | None, truncate: bool
     ) -> Reply:
-        """Asks the worker that owes least; a second one, once, if the first is lost meanwhile.
+        """Asks the worker that owes least, and another one if that is lost meanwhile.
+
+        A row that the lost worker had in its hands may be what ended it: its request is tried once more, alone.
+
+        Args:
+            deadline: by the monotonic clock, seconds; rows are not computed after it.
 
         Raises:
             NotReady: no worker holds the version now.
             WorkerLost: the workers that were asked are gone.
+            WorkerCrashed: one of the rows ends the worker that computes it.
             GraftworkError: whatever the worker says.
         """
-        payload = b"".join(items)
-        sizes = [len(item) for item in items]
-        lost = False
-        for _attempt in range(2):
-            holders = [c for c in self.connections if (name, number) in c.loaded]
-            if not holders:
-                break
-            connection = min(holders, key=lambda c: c.rows)
-            request = Predict(
-                id=connection.next_id(), name=name, number=number, sizes=sizes, top_k=top_k, truncate=truncate
-            )
+        culprit = self._quarantine.culprit(name, number, items)
+        if culprit is not None:
+            raise _crash(culprit, len(items))
+        request = Predict(
+            id=0,
+            name=name,
+            number=number,
+            sizes=[len(item) for item in items],
+            deadline=deadline,
+            top_k=top_k,
+            truncate=truncate,
+        )
+        if self._holder(name, number) is None:
+            raise NotReady("no engine worker can answer for this version right now; try again")
+        request.isolated = self._quarantine.has_suspect(name, number, items)
+        for attempt in range(MOST_LOSSES):
+            if attempt > 0:
+                self._metrics.retries.inc()
             try:
-                return await connection.predict(request, payload)
-            except _ConnectionLost:
-                logger.warning("worker %d was lost with a request in flight", connection.hello.worker)
-                lost = True
-        if lost:
-            raise WorkerLost("the engine worker was lost while it computed this request; try again")
-        raise NotReady("no engine worker can answer for this version right now; try again")
+                if request.isolated:
+                    return await self._try_alone(request, items)
+                return await (await self._next_holder(name, number)).predict(request, items)
+            except ConnectionLost as loss:
+                if loss.suspects:
+                    request.isolated = True
+                    self._quarantine.suspect(name, number, [items[index] for index in loss.suspects])
+        raise WorkerLost("the engine worker was lost while it computed this request; try again")
+
+    async def _try_alone(self, request: Predict, items: Sequence[bytes]) -> Reply:
+        async with self._quarantine.trial:
+            connection = await self._next_holder(request.name, request.number)
+            try:
+                reply = await connection.predict(request, items)
+            except ConnectionLost as loss:
+                if not loss.suspects:
+                    raise
+                culprit = min(loss.suspects)
+            except GraftworkError:
+                self._quarantine.clear(request.name, request.number, items)
+                raise
+            else:
+                self._quarantine.clear(request.name, request.number, items)
+                return reply
+        self._quarantine.convict(request.name, request.number, items[culprit])
+        logger.error(
+            "a row of %s:%d ends the worker that computes it; it is not tried again", request.name, request.number
+        )
+        raise _crash(culprit, len(items))
+
+    def _holder(self, name: str, number: int) -> WorkerConnection | None:
+        holders = [c for c in self.connections if (name, number) in c.loaded]
+        return min(holders, key=lambda c: c.rows, default=None)
+
+    async def _next_holder(self, name: str, number: int) -> WorkerConnection:
+        """A worker, after one was lost; there may be none for a moment."""
+        while (connection := self._holder(name, number)) is None:
+            left = self._last_loss + PATIENCE_SECONDS - time.monotonic()
+            if left <= 0:
+                raise WorkerLost("the engine worker was lost while it computed this request; try again")
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
+        return connection
+
+
+def _crash(index: int, count: int) -> WorkerCrashed:
+    where = f"instance {index}: " if count > 1 else ""
+    return WorkerCrashed(f"{where}it ends the engine worker that computes it, and is not tried again")

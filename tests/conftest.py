@@ -15,11 +15,15 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 @pytest.fixture(scope="session")
 def tiny_vision(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny real timm architecture with random weights and 3 classes, as a directory: its backbone name."""
+    return write_tiny_vision(tmp_path_factory.mktemp("tiny-vision"))
+
+
+def write_tiny_vision(directory: Path) -> str:
+    """What `tiny_vision` is, in an empty directory."""
     import timm
     import torch
     from safetensors.torch import save_file
 
-    directory = tmp_path_factory.mktemp("tiny-vision")
     torch.manual_seed(0)
     model = timm.create_model("test_efficientnet", pretrained=False, num_classes=3)
     save_file(model.state_dict(), directory / "model.safetensors")
@@ -35,12 +39,16 @@ def tiny_vision(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny real BERT with random weights and a word-piece tokenizer of letters: its backbone name."""
+    return write_tiny_text(tmp_path_factory.mktemp("tiny-text"))
+
+
+def write_tiny_text(directory: Path) -> str:
+    """What `tiny_text` is, in an empty directory."""
     import torch
     from safetensors.torch import save_file
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel
 
-    directory = tmp_path_factory.mktemp("tiny-text")
     letters = "abcdefghijklmnopqrstuvwxyz0123456789.,!?"
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
     vocabulary = {word: index for index, word in enumerate(words)}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from models.backbone_store import build_backbone
 from models.batch import ImageRow, TextRow, collate
 from models.checkpoint import Checkpoint
-from models.engine import TorchEngine
+from models.engine import TorchEngine, _blank_batch
+from models.errors import DeviceFailed
 from models.features import FeatureKind
 from models.sources import fetch_checkpoint
 
@@ -49,3 +52,57 @@ def test_warm_up_is_a_real_inference(checkpoint: Checkpoint) -> None:
 def test_identity_names_engine_version_device_and_precision(checkpoint: Checkpoint) -> None:
     engine = TorchEngine(build_backbone(checkpoint.config, checkpoint.state))
     assert engine.identity == f"torch-{torch.__version__}/cpu/fp32"
+
+
+def failing_engine(checkpoint: Checkpoint, fail: Callable[[], object]) -> TorchEngine:
+    backbone = build_backbone(checkpoint.config, checkpoint.state)
+    backbone.register_forward_hook(lambda *_: fail())
+    return TorchEngine(backbone)
+
+
+def raising(error: Exception) -> Callable[[], None]:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")),
+        lambda: torch.empty(1 << 50),  # what torch says on the CPU, in its own words
+    ],
+)
+def test_too_little_memory_is_a_memory_error(checkpoint: Checkpoint, fail: Callable[[], object]) -> None:
+    with pytest.raises(MemoryError, match="too little memory"):
+        failing_engine(checkpoint, fail).features(_blank_batch(checkpoint.config), FeatureKind.POOLED)
+
+
+def test_a_failed_accelerator_has_failed_for_good(checkpoint: Checkpoint) -> None:
+    engine = failing_engine(checkpoint, raising(torch.AcceleratorError("CUDA error: an illegal memory access")))
+    with pytest.raises(DeviceFailed) as caught:
+        engine.features(_blank_batch(checkpoint.config), FeatureKind.POOLED)
+    assert "CUDA" not in caught.value.message
+    assert isinstance(caught.value.__cause__, torch.AcceleratorError)  # for the log
+
+
+@pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("odd")])
+def test_any_other_error_is_passed_on(checkpoint: Checkpoint, error: Exception) -> None:
+    with pytest.raises(type(error)) as caught:
+        failing_engine(checkpoint, raising(error)).features(_blank_batch(checkpoint.config), FeatureKind.POOLED)
+    assert caught.value is error
+
+
+def test_an_engine_works_on_after_it_had_too_little_memory(checkpoint: Checkpoint) -> None:
+    fails = [True]
+
+    def fail() -> None:
+        if fails.pop():
+            torch.empty(1 << 50)
+
+    engine = failing_engine(checkpoint, fail)
+    with pytest.raises(MemoryError):
+        engine.features(_blank_batch(checkpoint.config), FeatureKind.POOLED)
+    fails.append(False)
+    assert engine.features(_blank_batch(checkpoint.config), FeatureKind.POOLED).values.isfinite().all()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import doctest
+import random
 import re
+from difflib import get_close_matches
 
 import pytest
 
 from models import errors
 from models.errors import DatasetInvalid, GraftworkError, InputError, Unavailable, did_you_mean, from_code
+from tests.stopwatch import quickest
 
 
 def tree(kind: type[GraftworkError] = GraftworkError) -> list[type[GraftworkError]]:
@@ -87,6 +90,84 @@ def test_near_names_are_offered() -> None:
     assert did_you_mean("flower", ["flowers", "dogs"]) == "; did you mean 'flowers'?"
     assert did_you_mean("ab", ["ab1", "ab2", "ab3", "ab4"], most=2).count(" or ") == 1
     assert did_you_mean("flower", ["dogs"]) == did_you_mean("", []) == ""
+
+
+WORDS = [
+    "flowers",
+    "cats",
+    "intents",
+    "toxicity",
+    "birds",
+    "cars",
+    "leaves",
+    "spam",
+    "topic",
+    "product",
+    "review",
+    "defect",
+    "street",
+    "food",
+    "fabric",
+]
+TAILS = [
+    "small",
+    "large",
+    "v2",
+    "eu",
+    "us",
+    "prod",
+    "staging",
+    "beta",
+    "2025",
+    "2026",
+    "de",
+    "fr",
+    "it",
+    "en",
+    "mobile",
+    "edge",
+]
+
+
+def a_thousand_names() -> list[str]:
+    """Names as people give them, many of them much alike."""
+    chance = random.Random(0)
+    found: set[str] = set()
+    while len(found) < 1000:
+        words = [*chance.choices(WORDS, k=chance.randint(1, 2)), *chance.choices(TAILS, k=chance.randint(0, 2))]
+        found.add("-".join([*words, *([str(chance.randrange(1000))] if chance.random() < 0.5 else [])]))
+    return sorted(found)
+
+
+def mistyped(name: str, chance: random.Random) -> str:
+    """One letter is missing, doubled, wrong, or changes places with the next."""
+    at, letter = chance.randrange(len(name)), chance.choice("abcdefghijklmnopqrstuvwxyz-")
+    before, here, after = name[:at], name[at], name[at + 1 :]
+    return chance.choice(
+        [before + after, before + here + here + after, before + letter + after, before + after[:1] + here + after[1:]]
+    )
+
+
+def test_among_many_names_the_one_that_was_meant_is_offered() -> None:
+    names, chance = a_thousand_names(), random.Random(1)
+    same = 0
+    for meant in chance.sample(names, 200):
+        typed = mistyped(meant, chance)
+        wanted = get_close_matches(typed, names, n=3, cutoff=0.6)
+        found = re.findall("'([^']+)'", did_you_mean(typed, names))
+        assert found[0] == wanted[0]  # as if all of them had been looked at closely
+        assert meant in found or meant not in wanted
+        same += found == wanted
+    assert same > 180  # the third best may differ
+    assert did_you_mean("xylophone", names) == ""
+
+
+def test_many_names_are_looked_at_quickly() -> None:
+    """It happens on the server's event loop: 1.3 ms measured, where difflib alone takes 3 to 25."""
+    names = a_thousand_names()
+    assert quickest(lambda: did_you_mean("flowers-larg-prod", names), bound=0.002) < 0.004
+    alike = [f"model-{number:04}" for number in range(1000)]
+    assert quickest(lambda: did_you_mean("model-012", alike), bound=0.002) < 0.004
 
 
 def test_the_examples_hold() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import http.client
 import io
+import itertools
 import json
 import math
 import os
+import random
 import shutil
 import signal
 import socket
@@ -25,7 +27,6 @@ from typing import Any
 
 import pytest
 import torch
-from fastapi import FastAPI
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -45,8 +46,10 @@ from models.sources import fetch_checkpoint
 from models.task import Task
 from models.version import ModelVersion
 from service.application import Application
+from service.flight_record import FlightRecord
+from service.loaded_version import LoadedVersion
 from service.messages import Hello
-from service.registry import LoadedVersion
+from service.patience import CONNECTION
 from service.settings import ServerSettings
 from service.worker import Worker
 
@@ -260,29 +263,54 @@ def samples(exposition: bytes, name: str) -> dict[tuple[str, ...], float]:
 # The API process without a process
 
 
+class Client:
+    """The connection of a client that may hang up.
+
+    Attributes:
+        callback: what is to be called then.
+    """
+
+    def __init__(self) -> None:
+        self.callback: Callable[[], None] | None = None
+
+    def on_disconnect(self, callback: Callable[[], None] | None) -> None:
+        self.callback = callback
+
+    def hang_up(self) -> None:
+        assert self.callback is not None
+        self.callback()
+
+
+MAX_BATCH_ROWS = 8
+NO_PID = 1 << 30  # and above: no process has such a number, so that a worker in a thread can be killed without harm
+
+
 class Site:
     """The whole application in this process; its workers are threads on the echo engine.
 
     Args:
-        application: mounted and running.
-        app: what it is mounted on.
+        application: running.
         path: of the socket that workers connect to.
     """
 
-    def __init__(self, application: Application, app: FastAPI, path: str) -> None:
+    def __init__(self, application: Application, path: str) -> None:
         self.application = application
         self.engine = EchoEngine()
-        self._app = app
         self._path = path
         self._workers: list[tuple[socket.socket, threading.Thread]] = []
+        self._pids = itertools.count()
 
     async def start_worker(self) -> None:
         """Starts a worker that knows ``letters:1`` and ``moods:1``, and returns when it has loaded them."""
         registry = EchoRegistry(echo_version(self.engine, "letters"), echo_version(self.engine, "moods", weight=-3.0))
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(self._path)
-        worker = Worker(connection, registry, decode_threads=2, max_batch_rows=8)  # type: ignore[arg-type]
-        thread = threading.Thread(target=worker.run, args=(Hello(worker=len(self._workers), pid=0, device="cpu"),))
+        hello = Hello(worker=len(self._workers), pid=NO_PID + next(self._pids), device="cpu")
+        record = FlightRecord(
+            Path(self._path).with_name(f"flight-{hello.pid}"), decode_threads=2, max_batch_rows=MAX_BATCH_ROWS
+        )
+        worker = Worker(connection, registry, record, decode_threads=2, max_batch_rows=MAX_BATCH_ROWS)
+        thread = threading.Thread(target=worker.run, args=(hello,))
         thread.start()
         self._workers.append((connection, thread))
         while (await self.get("/health/ready")).status != 200:
@@ -298,9 +326,15 @@ class Site:
         self._workers.clear()
 
     async def request(
-        self, method: str, path: str, *chunks: bytes, query: str = "", headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        *chunks: bytes,
+        query: str = "",
+        headers: Mapping[str, str] | None = None,
+        client: Client | None = None,
     ) -> Reply:
-        """One request, its body in chunks, straight to the application."""
+        """One request, its body in chunks, straight to the application; its status is 0 where nothing was answered."""
         left = list(chunks)
         sent: list[MutableMapping[str, Any]] = []
 
@@ -324,8 +358,11 @@ class Site:
             "headers": [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in (headers or {}).items()],
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 80),
+            CONNECTION: client,
         }
-        await self._app(scope, receive, send)
+        await self.application(scope, receive, send)
+        if not sent:
+            return Reply(status=0, headers={}, body=b"")
         start, *rest = sent
         return Reply(
             status=start["status"],
@@ -344,6 +381,15 @@ class Site:
         """The values of a metric by those of its labels, in the order of the labels' names."""
         return samples((await self.get("/metrics")).body, name)
 
+    async def outcomes(self) -> dict[tuple[str, ...], float]:
+        """How many requests had each outcome that there was, by model, outcome and version."""
+        return {labels: count for labels, count in (await self.metric("graftwork_requests_total")).items() if count}
+
+    async def until(self, name: str, *labels: str, value: float) -> None:
+        """Waits until a metric has a value."""
+        while (await self.metric(name)).get(labels) != value:
+            await asyncio.sleep(0.002)
+
 
 Play = Callable[..., None]
 
@@ -361,10 +407,9 @@ def play(models_on_disk: Path) -> Play:
                 path = f"{directory}/workers.sock"
                 listening.bind(path)
                 listening.listen()
-                application = Application(ServerSettings(repository=models_on_disk, **settings), "0", listening)
-                app = FastAPI(openapi_url="")
-                application.mount(app)
-                site = Site(application, app, path)
+                server_settings = ServerSettings(repository=models_on_disk, **settings)
+                application = Application(server_settings, "0", listening, workers=max(1, workers))
+                site = Site(application, path)
                 async with asyncio.timeout(60), application.running():
                     try:
                         for _ in range(workers):
@@ -393,15 +438,19 @@ class ServerProcess:
         self.directory = Path(tempfile.mkdtemp(prefix="gw-test-"))  # short: the path of a local socket has 108 bytes
         (self.directory / "tmp").mkdir()
         self.log = self.directory / "log"
-        command = [sys.executable, "-m", "graftwork", "serve", "--port", str(self.port), "--device", "cpu"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, "--repository", str(self.repository), *self.options],
+                self.command(),
                 env={**os.environ, "TMPDIR": str(self.directory / "tmp")},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+
+    def command(self) -> Sequence[str]:
+        """What is run."""
+        serve = [sys.executable, "-m", "graftwork", "serve", "--port", str(self.port), "--device", "cpu"]
+        return [*serve, "--repository", str(self.repository), *self.options]
 
     def request(
         self,
@@ -484,18 +533,26 @@ class ServerProcess:
         shutil.rmtree(self.directory)
 
 
-def wait_for(condition: Callable[[], object], seconds: float, explain: Callable[[], str] = lambda: "") -> None:
+def wait_for(
+    condition: Callable[[], object], seconds: float, explain: Callable[[], str] = lambda: "", *, pause: float = 0.03
+) -> None:
     """Looks again and again; fails with an explanation where it takes too long."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, explain()
-        time.sleep(0.03)
+        time.sleep(pause)
+
+
+def assert_true(value: bool) -> None:
+    assert value
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on; not one of those that clients get, as one of them may take it before it is used."""
+    while True:
+        port = random.randint(10_000, 30_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def running() -> list[int]:

@@ -4,19 +4,20 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
 
 from models.backbone import Modality
-from models.errors import BodyTooLarge, InputError, UnsupportedMediaType
+from models.errors import BodyTooLarge, InputError, Overloaded, UnsupportedMediaType
+from service.admission import Admission
 from service.body import parse_json, read_body, read_instances
+from service.metrics import Metrics
 from tests.stopwatch import quickest
 
 JSON = "application/json"
@@ -25,7 +26,7 @@ PNG = b"\x89PNG\r\n\x1a\n and so on"
 
 
 def read(body: bytes, media_type: str | None = JSON, modality: Modality = Modality.TEXT) -> Sequence[bytes]:
-    headers = Headers({} if media_type is None else {"content-type": media_type})
+    headers = {} if media_type is None else {"content-type": media_type}
     return read_instances(body, headers, modality, max_instances=64)
 
 
@@ -338,46 +339,80 @@ def test_texts_arrive_as_they_were_sent(items: list[str]) -> None:
 # Reading the body
 
 
-def request(chunks: Iterable[bytes], headers: dict[str, str], seen: list[bytes] | None = None) -> Request:
+def read_chunks(
+    chunks: Iterable[bytes],
+    headers: Mapping[str, str],
+    limit: int,
+    *,
+    seen: list[bytes] | None = None,
+    hangs_up: bool = False,
+    admission: Admission | None = None,
+) -> bytes:
+    """The body that is read from a request; whatever happens, nothing of it stays in flight."""
     waiting = list(chunks)
+    admission = admission or Admission(max_rows=1, max_bytes=1 << 30, workers=1, metrics=Metrics("0"))
 
     async def receive() -> dict[str, Any]:
+        if not waiting:
+            return {"type": "http.disconnect"}
         chunk = waiting.pop(0)
         if seen is not None:
             seen.append(chunk)
-        return {"type": "http.request", "body": chunk, "more_body": bool(waiting)}
+        return {"type": "http.request", "body": chunk, "more_body": hangs_up or bool(waiting)}
 
-    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
-    return Request({"type": "http", "method": "POST", "headers": raw}, receive)
+    with admission.ticket() as ticket:
+        try:
+            body = asyncio.run(read_body(receive, headers, limit, ticket))
+            assert admission.bytes == len(body)
+            return body
+        finally:
+            assert admission.bytes <= sum(map(len, seen or chunks))
 
 
-def test_a_body_is_put_together_from_its_chunks() -> None:
-    assert asyncio.run(read_body(request([b"a", b"", b"bc"], {}), 3)) == b"abc"
+@given(st.lists(st.binary(), min_size=1))
+def test_a_body_is_put_together_from_its_chunks(chunks: list[bytes]) -> None:
+    body = b"".join(chunks)
+    assert read_chunks(chunks, {}, len(body)) == body
 
 
 def test_a_body_that_is_declared_too_large_is_not_read() -> None:
     seen: list[bytes] = []
     with pytest.raises(BodyTooLarge, match="101 bytes"):
-        asyncio.run(read_body(request([b"x" * 101], {"content-length": "101"}, seen), 100))
+        read_chunks([b"x" * 101], {"content-length": "101"}, 100, seen=seen)
     assert seen == []
 
 
 def test_a_chunked_body_is_read_no_further_than_its_limit() -> None:
     seen: list[bytes] = []
     with pytest.raises(BodyTooLarge):
-        asyncio.run(read_body(request([b"x" * 40] * 1000, {"transfer-encoding": "chunked"}, seen), 100))
+        read_chunks([b"x" * 40] * 1000, {"transfer-encoding": "chunked"}, 100, seen=seen)
     assert len(seen) == 3
+
+
+def test_a_client_that_hangs_up_in_the_middle_of_its_body_sent_no_request() -> None:
+    with pytest.raises(ClientDisconnect):
+        read_chunks([b"ab", b"c"], {}, 100, hangs_up=True)
+
+
+def test_a_body_that_there_is_no_room_for_is_read_no_further() -> None:
+    seen: list[bytes] = []
+    admission = Admission(max_rows=1, max_bytes=100, workers=1, metrics=Metrics("0"))
+    with pytest.raises(Overloaded):
+        read_chunks([b"x" * 40] * 1000, {}, 1 << 20, seen=seen, admission=admission)
+    assert len(seen) == 3
+    assert admission.bytes == 0
+    assert read_chunks([b"x" * 100], {}, 1 << 20, admission=admission) == b"x" * 100
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "gzip, identity", "x"])
 def test_compressed_bodies_are_refused(encoding: str) -> None:
     with pytest.raises(UnsupportedMediaType):
-        asyncio.run(read_body(request([os.urandom(4)], {"content-encoding": encoding}), 100))
+        read_chunks([os.urandom(4)], {"content-encoding": encoding}, 100)
 
 
 @pytest.mark.parametrize("encoding", ["identity", "Identity ", ""])
 def test_identity_is_no_compression(encoding: str) -> None:
-    assert asyncio.run(read_body(request([b"a"], {"content-encoding": encoding}), 100)) == b"a"
+    assert read_chunks([b"a"], {"content-encoding": encoding}, 100) == b"a"
 
 
 @pytest.mark.parametrize("modality", list(Modality))

@@ -4,17 +4,22 @@ import math
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.messages import Timings
+from service.messages import Batch, Report, Timings
 from service.metrics import Metrics
+
+REPORT = Report(batches=[Batch(backbone="d" * 64, rows=rows, seconds=0.1) for rows in (3, 2)], dropped=4, waiting=9)
 
 
 def filled() -> Metrics:
     metrics = Metrics("1.2.3")
     timings = Timings(decode=0.01, queue=0.02, compute=0.03)
+    for _ in range(3):
+        metrics.observe_begin()
     metrics.observe_answer("flowers", "1", 5, timings)
     metrics.observe_end("flowers", "1", "ok", None, 0.07)
     metrics.observe_end("flowers", "1", "client_error", "empty_text", 0.001)
-    metrics.observe_batches(0, [("d" * 64, 3), ("d" * 64, 2)], 9)
+    metrics.observe_report(0, REPORT)
+    metrics.worker_deaths.labels("0").inc()
     metrics.loaded_versions.labels("flowers", "1").set(1)
     metrics.load_failures.labels("flowers").inc()
     return metrics
@@ -35,9 +40,20 @@ def test_the_exposition_is_one_that_prometheus_reads() -> None:
     assert found["graftwork_batch_size_rows_sum"] == [({"backbone": "d" * 12}, 5)]
     assert found["graftwork_batch_size_rows_count"] == [({"backbone": "d" * 12}, 2)]
     assert found["graftwork_queue_depth_rows"] == [({"worker": "0"}, 9)]
+    assert found["graftwork_dropped_rows_total"] == [({}, 4)]
     for part, seconds in [("decode", 0.01), ("queue", 0.02), ("compute", 0.03)]:
         ((_, total),) = found[f"graftwork_{part}_seconds_sum"]
         assert math.isclose(total, seconds)
+
+
+def test_a_request_is_in_flight_from_its_begin_to_its_one_end() -> None:
+    found = samples(filled())
+    assert found["graftwork_received_requests_total"] == [({}, 3)]
+    assert found["graftwork_in_flight_requests"] == [({}, 1)]
+    ended = {labels["outcome"]: count for labels, count in found["graftwork_requests_total"]}
+    assert ended == {"ok": 1, "client_error": 1}
+    assert found["graftwork_errors_total"] == [({"model": "flowers", "version": "1", "reason": "empty_text"}, 1)]
+    assert found["graftwork_request_seconds_count"] == [({"model": "flowers", "version": "1"}, 2)]
 
 
 def test_names_keep_the_rules() -> None:
@@ -61,6 +77,20 @@ def test_labels_are_only_those_that_are_bounded() -> None:
         "backbone",
         "le",
     }
+
+
+def test_l19_a_worker_that_is_gone_takes_its_gauges_along_and_no_counter() -> None:
+    metrics = filled()
+    before = samples(metrics)
+    metrics.forget_worker(0)
+    after = samples(metrics)
+    gone = {name for name in before if name.startswith("graftwork_") and name not in after}
+    assert gone == {"graftwork_queue_depth_rows"}
+    metrics.observe_report(0, REPORT)  # the one that took its place
+    again = samples(metrics)
+    assert again["graftwork_batch_size_rows_sum"] == [({"backbone": "d" * 12}, 10)]
+    assert again["graftwork_dropped_rows_total"] == [({}, 8)]
+    assert again["graftwork_queue_depth_rows"] == [({"worker": "0"}, 9)]
 
 
 def test_what_is_gone_has_no_series() -> None:

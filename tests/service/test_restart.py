@@ -43,6 +43,16 @@ def test_a_worker_that_had_lived_long_starts_again_soon(clock: Clock) -> None:
     assert restart.seconds_left() == pytest.approx(Restart.FIRST_SECONDS)
 
 
+def test_a_worker_that_had_answered_starts_again_soon_however_young_it_died(clock: Clock) -> None:
+    restart = Restart()
+    for _ in range(5):
+        restart.died()
+        restart.started()
+    restart.died(has_answered=True)
+    assert restart.seconds_left() == pytest.approx(Restart.FIRST_SECONDS)
+    assert restart.deaths == 1
+
+
 def test_the_clock_runs_on_while_a_restart_is_due(clock: Clock) -> None:
     restart = Restart()
     restart.died()

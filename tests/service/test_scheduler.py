@@ -79,6 +79,7 @@ def test_a_busy_group_does_not_starve_another() -> None:
 def test_no_row_is_lost_or_twice_and_groups_never_mix(drawn: list[Row], most: int) -> None:
     made = scheduler(*drawn, Row(number=-1, group="last"), max_batch_rows=most)
     batches = take_all(made)
+    assert made.take_dropped() == sum(row.abandoned for row in drawn)
     taken = [row for batch in batches for row in batch]
     assert Counter(taken) == Counter([row for row in drawn if not row.abandoned] + [Row(number=-1, group="last")])
     assert all(1 <= len(batch) <= most for batch in batches)
@@ -96,12 +97,15 @@ def test_every_batch_holds_the_oldest_row_of_all(groups: str, most: int) -> None
         left = [row for row in left if row not in batch]
 
 
-def test_abandoned_rows_are_passed_over() -> None:
+def test_abandoned_rows_are_passed_over_and_counted_once() -> None:
     abandoned = [Row(number=n, group="a", abandoned=True) for n in range(3)]
     last = Row(number=3, group="b")
     made = scheduler(*abandoned, last)
     assert made.take() == [last]
     assert made.waiting == 0
+    made.dropped(2)  # before they were put
+    assert made.take_dropped() == 5
+    assert made.take_dropped() == 0
 
 
 @settings(max_examples=15, deadline=None)

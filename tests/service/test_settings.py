@@ -15,6 +15,9 @@ def test_the_defaults_are_those_of_the_security_page() -> None:
     assert (settings.max_json_bytes, settings.max_image_bytes) == (2 * 1024**2, 16 * 1024**2)
     assert settings.max_instances == 64
     assert settings.request_timeout_seconds == 30
+    assert settings.max_bytes_in_flight == 256 * 1024**2
+    assert settings.max_rows_in_flight is None  # four batches a worker
+    assert settings.worker_timeout_seconds == 10
 
 
 @pytest.mark.parametrize(
@@ -26,6 +29,8 @@ def test_the_defaults_are_those_of_the_security_page() -> None:
         {"device": "tpu"},
         {"request_timeout_seconds": 0},
         {"drain_seconds": -1},
+        {"max_rows_in_flight": 0},
+        {"worker_timeout_seconds": 1},  # it is heard once a second
         {"unheard_of": 1},
     ],
 )

@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from models.errors import InvalidParameter
+from service.flight_record import FlightRecord
+from service.messages import Died, FrameReader
+from service.restart import Restart
 from service.settings import ServerSettings
-from service.substrate import GraftworkServer
-from tests.service.conftest import process_state, wait_for
+from service.substrate import SOCKET_NAME, GraftworkServer
 
 
 def test_the_api_process_has_nothing_heavy_to_fork() -> None:
@@ -32,43 +34,6 @@ def test_a_port_in_use_is_told_before_anything_starts(tmp_path: Path) -> None:
             GraftworkServer(settings, "0")
 
 
-ORPHAN = """
-import multiprocessing, os, signal, sys, time
-from service.substrate import die_with_parent
-
-def child(early):
-    if early:
-        os.kill(os.getppid(), signal.SIGKILL)
-        while multiprocessing.parent_process().is_alive():
-            time.sleep(0.01)
-    die_with_parent(signal.SIGKILL)
-    print(os.getpid(), flush=True)
-    time.sleep(60)
-
-process = multiprocessing.get_context("fork").Process(target=child, args=(len(sys.argv) > 1,))
-process.start()
-process.join()
-"""
-
-
-def test_a_child_dies_with_its_parent() -> None:
-    parent = subprocess.Popen([sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    child = int(parent.stdout.readline())
-    parent.kill()
-    parent.wait()
-    wait_for(lambda: process_state(child) in "ZX", 10)
-    parent.stdout.close()
-
-
-def test_a_child_whose_parent_is_dead_already_dies_too() -> None:
-    parent = subprocess.Popen([sys.executable, "-c", ORPHAN, "early"], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    assert parent.stdout.read() == ""  # it ends without a word, and not after a minute
-    assert parent.wait() == -signal.SIGKILL
-    parent.stdout.close()
-
-
 def test_the_signal_handler_of_the_parent_ends_a_process_that_is_not_it(tmp_path: Path) -> None:
     server = GraftworkServer.__new__(GraftworkServer)
     server._parent_pid = os.getpid() + 1
@@ -77,3 +42,44 @@ def test_the_signal_handler_of_the_parent_ends_a_process_that_is_not_it(tmp_path
         with pytest.raises(SystemExit) as caught:
             server._on_signal()
         assert caught.value.code == code
+
+
+def parent_of(directory: Path) -> GraftworkServer:
+    """As much of a server's parent process as notices the death of a worker."""
+    server = GraftworkServer.__new__(GraftworkServer)
+    server._runtime_dir = directory
+    server._records = {}
+    server.lit_api = SimpleNamespace(socket_path=str(directory / SOCKET_NAME))
+    return server
+
+
+def test_a_death_is_told_to_the_api_process_with_what_is_known_of_it() -> None:
+    with tempfile.TemporaryDirectory(prefix="gw-test-") as name, socket.socket(socket.AF_UNIX) as listening:
+        directory = Path(name)
+        listening.bind(str(directory / SOCKET_NAME))
+        listening.listen()
+        listening.settimeout(30)
+        server, restart = parent_of(directory), Restart()
+        for pid, has_answered, exit_code, deaths in [(11, False, 1, 1), (12, False, 1, 2), (13, True, -9, 1)]:
+            record = FlightRecord(directory / f"flight-{pid}", decode_threads=1, max_batch_rows=1)
+            if has_answered:
+                record.computing([(0, 0)])
+                record.computed()
+            server.inference_workers = [SimpleNamespace(pid=pid, exitcode=exit_code, join=lambda: None)]
+            server._on_death(0, restart)
+            connection, _ = listening.accept()
+            with connection:
+                ((died, _),) = FrameReader().feed(connection.recv(65536))
+                assert isinstance(died, Died)
+                assert (died.worker, died.exit_code, died.deaths) == (0, exit_code, deaths)
+                assert died.pause_seconds == pytest.approx(Restart.FIRST_SECONDS * 2 ** (deaths - 1), abs=0.05)
+            # The API process may be about to read the last record; the ones before have been read.
+            assert [path.name for path in directory.glob("flight-*")] == [f"flight-{pid}"]
+            restart.started()
+
+
+def test_a_death_while_the_api_process_is_gone_is_no_error(tmp_path: Path) -> None:
+    server, restart = parent_of(tmp_path), Restart()
+    server.inference_workers = [SimpleNamespace(pid=11, exitcode=-9, join=lambda: None)]
+    server._on_death(0, restart)
+    assert restart.pending

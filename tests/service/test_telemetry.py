@@ -4,17 +4,25 @@ import asyncio
 import json
 import logging
 import re
-import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect
 
-from models.errors import EmptyText
+from models.errors import (
+    DeviceFailed,
+    EmptyText,
+    GraftworkError,
+    HeadersTooLarge,
+    NotReady,
+    OutOfMemory,
+    Overloaded,
+    RequestTimeout,
+    WorkerLost,
+)
+from service.log import JsonLines
 from service.metrics import Metrics
-from service.telemetry import JsonLines, RequestRecord, Telemetry, configure_logging
+from service.telemetry import REFUSAL, RequestRecord, Telemetry
 
 OURS = re.compile(r"[0-9a-f]{32}")
 
@@ -110,6 +118,7 @@ def test_an_error_after_the_answer_has_begun_sends_no_second_one() -> None:
         (400, "client_error"),
         (404, "client_error"),
         (422, "client_error"),
+        (499, "disconnected"),
         (503, "shed"),
         (504, "timeout"),
         (500, "failed"),
@@ -130,6 +139,26 @@ def test_every_prediction_request_has_one_outcome(status: int, outcome: str) -> 
         "graftwork_errors_total", {"model": "m", "version": "1", "reason": "empty_text"}
     )
     assert errors == (1 if status == 422 else None)
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (Overloaded("full"), "shed"),
+        (NotReady("not yet"), "shed"),
+        (WorkerLost("gone"), "failed"),
+        (OutOfMemory("too large"), "failed"),
+        (DeviceFailed("broken"), "failed"),
+    ],
+)
+def test_what_is_shed_was_never_begun(error: GraftworkError, outcome: str) -> None:
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        record: RequestRecord = scope["graftwork"]
+        record.counted, record.error = True, error
+        await send({"type": "http.response.start", "status": error.status, "headers": []})
+
+    _, metrics = call(answer)
+    assert requests(metrics, outcome) == 1
 
 
 def test_other_requests_are_not_counted() -> None:
@@ -173,6 +202,49 @@ def test_a_client_that_hangs_up_is_neither_ours_nor_an_error_of_its_own() -> Non
     assert requests(metrics, "failed") is None
 
 
+def test_a_request_that_was_refused_while_it_was_read_reaches_no_handler() -> None:
+    scope = {"type": "http", "method": "-", "path": "", "headers": [], REFUSAL: HeadersTooLarge("too large")}
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    metrics = Metrics("0")
+    asyncio.run(Telemetry(_unreachable, metrics, _never)(scope, None, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == 431
+    assert json.loads(sent[1]["body"])["code"] == "headers_too_large"
+    assert b"graftwork_requests_total{" not in metrics.exposition()
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_request_that_breaks_off_is_an_error_of_its_client(answered: bool) -> None:
+    """It gets the one answer that it has not had yet."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def reading(scope: Any, receive: Any, send: Any) -> None:
+        scope["graftwork"].counted = True
+        if answered:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        scope[REFUSAL] = RequestTimeout("too slow")
+        raise ClientDisconnect
+
+    metrics = Metrics("0")
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+    asyncio.run(Telemetry(reading, metrics, _never)(scope, None, send))  # type: ignore[arg-type]
+    assert [message["status"] for message in sent if message["type"] == "http.response.start"] == [
+        200 if answered else 408
+    ]
+    assert requests(metrics, "disconnected" if answered else "client_error") == 1
+    assert requests(metrics, "client_error" if answered else "disconnected") is None
+
+
+async def _unreachable(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError("the request reached a handler")
+
+
 def _never() -> None:
     raise AssertionError("no request was cut off")
 
@@ -202,38 +274,5 @@ def test_one_line_says_what_happened(caplog: pytest.LogCaptureFixture) -> None:
     assert entry["ms"] >= 0
 
 
-@given(st.text())
-def test_a_path_cannot_forge_a_record(path: str) -> None:
-    record = logging.LogRecord("graftwork.access", logging.INFO, "", 0, "request", None, None)
-    record.fields = {"path": path[:256]}
-    line = JsonLines().format(record)
-    assert line.isascii()
-    assert line.isprintable()
-    assert json.loads(line)["path"] == path[:256]
-
-
 def test_a_long_path_is_cut(caplog: pytest.LogCaptureFixture) -> None:
     assert len(access_line("/" * 100_000, [], caplog)) < 1000
-
-
-def test_a_traceback_stays_on_its_line() -> None:
-    try:
-        raise ValueError('a\n{"level": "forged"}')
-    except ValueError:
-        record = logging.LogRecord("x", logging.ERROR, "", 0, "what %s", ("it\nwas",), sys.exc_info())
-    line = JsonLines().format(record)
-    assert "\n" not in line
-    entry = json.loads(line)
-    assert entry["message"] == "what it\nwas"
-    assert "ValueError" in entry["traceback"]
-
-
-def test_logging_goes_to_stderr_as_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    root = logging.getLogger()
-    monkeypatch.setattr(root, "handlers", [])
-    monkeypatch.setattr(root, "level", root.level)
-    configure_logging()
-    logging.getLogger("anything").warning("look %d", 1)
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert json.loads(captured.err)["message"] == "look 1"

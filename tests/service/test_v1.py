@@ -2,10 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from tests.service.conftest import Play, Site, decoded, json_body
+from tests.service.audit import touched_files
+from tests.service.conftest import POISON, Client, Play, Reply, Site, decoded, json_body
 
 LETTERS, MOODS = 1.0, -3.0  # the weights of their heads
 
@@ -121,7 +128,7 @@ def test_a_full_server_says_so_and_when_to_come_back(play: Play) -> None:
         assert [(await task).status for task in waiting] == [200, 200]
         assert (await site.predict("letters", ["5"])).status == 200
         assert await site.metric("graftwork_in_flight_rows") == {(): 0}
-        assert await site.metric("graftwork_requests_total") == {("letters", "ok", "1"): 3, ("letters", "shed", "1"): 1}
+        assert await site.outcomes() == {("letters", "ok", "1"): 3, ("letters", "shed", "1"): 1}
 
     play(story, max_rows_in_flight=4)
 
@@ -145,24 +152,258 @@ def test_a_lost_worker_is_503_and_the_server_is_not_ready(play: Play) -> None:
     play(story)
 
 
+# Deadlines, and clients that hang up
+
+
+def test_o05_a_client_may_wait_for_less_than_the_server_would(play: Play) -> None:
+    async def story(site: Site) -> None:
+        site.engine.gate.clear()
+        started = time.monotonic()
+        reply = await site.predict("letters", ["1"], **{"x-request-timeout": "0.1"})
+        assert (reply.status, reply.json()["code"]) == (504, "deadline_exceeded")
+        assert 0.1 <= time.monotonic() - started < 0.1 + 0.25
+        site.engine.gate.set()
+        for header in ("0", "-1", "soon", "nan"):
+            reply = await site.predict("letters", ["1"], **{"x-request-timeout": header})
+            assert (reply.status, reply.json()["code"]) == (400, "invalid_parameter")
+        assert (await site.predict("letters", ["1"], **{"x-request-timeout": "1e9"})).status == 200
+
+    play(story)
+
+
+def test_o05_rows_that_wait_past_their_deadline_are_never_computed_and_counted(play: Play) -> None:
+    async def story(site: Site) -> None:
+        site.engine.gate.clear()
+        first = asyncio.create_task(site.predict("letters", ["0"]))
+        while not site.engine.batches:
+            await asyncio.sleep(0.001)
+        replies = await asyncio.gather(
+            *(site.predict("letters", ["1", "2"], **{"x-request-timeout": "0.1"}) for _ in range(3))
+        )
+        assert [reply.status for reply in replies] == [504] * 3
+        site.engine.gate.set()
+        assert (await first).status == (await site.predict("letters", ["3"])).status == 200
+        assert site.engine.batches == [[0], [3]]
+        await site.until("graftwork_dropped_rows_total", value=6)
+
+    play(story)
+
+
+def test_o04_rows_of_a_client_that_hung_up_are_never_computed_and_counted(play: Play) -> None:
+    async def story(site: Site) -> None:
+        async def ask(*rows: str, client: Client) -> Reply:
+            return await site.request("POST", "/v1/models/letters:predict", json_body(rows), client=client)
+
+        site.engine.gate.clear()
+        clients = [Client() for _ in range(4)]
+        asked = [asyncio.create_task(ask("0", client=clients[0]))]
+        while not site.engine.batches:
+            await asyncio.sleep(0.001)
+        asked += [asyncio.create_task(ask("1", "2", client=client)) for client in clients[1:]]
+        await site.until("graftwork_in_flight_rows", value=7)
+        for client in clients:
+            client.hang_up()
+        assert [(await task).status for task in asked] == [0] * 4  # there is nobody to be answered
+        for gauge in ("requests", "rows", "bytes"):
+            assert await site.metric(f"graftwork_in_flight_{gauge}") == {(): 0}
+        site.engine.gate.set()
+        assert (await site.predict("letters", ["9"])).status == 200
+        assert site.engine.batches == [[0], [9]]
+        await site.until("graftwork_dropped_rows_total", value=6)
+        assert await site.outcomes() == {("letters", "disconnected", "1"): 4, ("letters", "ok", "1"): 1}
+
+    play(story)
+
+
+def test_more_bytes_than_there_is_room_for_are_refused(play: Play) -> None:
+    async def story(site: Site) -> None:
+        site.engine.gate.clear()
+        first = asyncio.create_task(site.request("POST", "/v1/models/letters:predict", json_body(["1"]) + b" " * 80))
+        await site.until("graftwork_in_flight_rows", value=1)
+        reply = await site.predict("letters", ["2"])
+        assert (reply.status, reply.json()["code"]) == (503, "overloaded")
+        assert "retry-after" in reply.headers
+        assert (await site.metric("graftwork_in_flight_bytes"))[()] == len(json_body(["1"])) + 80
+        site.engine.gate.set()
+        assert (await first).status == 200
+        assert (await site.predict("letters", ["2"])).status == 200
+        assert await site.metric("graftwork_in_flight_bytes") == {(): 0}
+
+    play(story, max_bytes_in_flight=110)
+
+
+def test_g20_every_request_has_one_outcome(play: Play) -> None:
+    async def story(site: Site) -> None:
+        async def ask(number: int) -> int:
+            model, instances, headers = [
+                ("letters", ["1"], {}),
+                ("moods", ["1", "2"], {}),
+                ("letters", ["blank"], {}),
+                ("letters", ["?"], {}),
+                ("letters", [str(POISON)], {}),
+                ("letters", 3, {}),
+                ("unheard-of", ["1"], {}),
+                ("moods", ["1"], {"x-request-timeout": "0.000001"}),
+                ("moods", ["1"], {"x-request-timeout": "never"}),
+            ][number % 9]
+            client = Client()
+            asking = asyncio.create_task(
+                site.request(
+                    "POST", f"/v1/models/{model}:predict", json_body(instances), headers=headers, client=client
+                )
+            )
+            if number % 4 == 0:
+                await asyncio.sleep(0)
+                if client.callback is not None:
+                    client.hang_up()
+            return (await asking).status
+
+        statuses = Counter(await asyncio.gather(*(ask(number) for number in range(360))))
+        outcomes: Counter[str] = Counter()
+        for (_, outcome, _), count in (await site.outcomes()).items():
+            outcomes[outcome] += int(count)
+        assert await site.metric("graftwork_received_requests_total") == {(): 360}
+        assert sum(outcomes.values()) == 360
+        assert outcomes == {
+            "ok": statuses[200],
+            "client_error": statuses[400] + statuses[404] + statuses[422],
+            "shed": statuses[503],
+            "timeout": statuses[504],
+            "failed": statuses[500],
+            "disconnected": statuses[0],
+        }
+        assert min(outcomes.values()) > 0
+        for gauge in ("requests", "rows", "bytes"):
+            assert await site.metric(f"graftwork_in_flight_{gauge}") == {(): 0}
+
+    play(story, workers=2, max_rows_in_flight=64)
+
+
+def test_l19_no_counter_goes_down_when_workers_die(play: Play) -> None:
+    async def counters(site: Site) -> dict[tuple[str, ...], float]:
+        families = text_string_to_metric_families((await site.get("/metrics")).body.decode())
+        return {
+            (sample.name, *map("=".join, sorted(sample.labels.items()))): sample.value
+            for family in families
+            if family.type in ("counter", "histogram")
+            for sample in family.samples
+        }
+
+    async def story(site: Site) -> None:
+        before: dict[tuple[str, ...], float] = {}
+        for _ in range(3):
+            for number in range(4):
+                assert (await site.predict("letters", [str(number)])).status == 200
+            after = await counters(site)
+            assert all(after[name] >= value for name, value in before.items())
+            before = after
+            assert len(await site.metric("graftwork_queue_depth_rows")) == 1
+            await asyncio.to_thread(site.stop_workers)
+            await site.until("graftwork_workers", value=0)
+            after = await counters(site)
+            assert all(after[name] >= value for name, value in before.items())
+            assert await site.metric("graftwork_queue_depth_rows") == {}
+            await site.start_worker()
+        assert (await site.metric("graftwork_rows_total"))["letters", "1"] == 12
+
+    play(story)
+
+
 def test_an_unknown_model_is_told_before_its_body_is_read(play: Play) -> None:
     async def story(site: Site) -> None:
         reply = await site.request("POST", "/v1/models/letter:predict", headers={"content-length": "999999999999"})
         assert (reply.status, reply.json()["code"]) == (404, "model_not_found")
         assert "did you mean 'letters'" in reply.json()["detail"]
-        assert await site.metric("graftwork_requests_total") == {("_unknown", "client_error", "_unknown"): 1}
+        assert await site.outcomes() == {("_unknown", "client_error", "_unknown"): 1}
 
     play(story)
 
 
-@pytest.mark.parametrize("name", ["..", ".", "a b", "%2e%2e", "a\\b", "\uff41", "x" * 65, "-a", "a\x00", "caf\u00e9"])
-def test_a_name_that_no_model_can_have(play: Play, name: str) -> None:
+# H09: names that are paths, or would be to a careless reader
+
+ODD_NAMES = [
+    "../etc",
+    "..",
+    ".",
+    "//",
+    "a/../b",
+    "%2e%2e",
+    "%2e%2e%2f",
+    "..%2f..%2fetc%2fpasswd",
+    "%2fetc%2fpasswd",
+    "%252e%252e",
+    "%252e%252e%252f",
+    "..%5c",
+    "..;/",
+    "%00",
+    "letters%00",
+    "letters%00.png",
+    "%ff",
+    "%c0%ae%c0%ae%c0%af",
+    "%ef%bc%8e%ef%bc%8e%ef%bc%8f",  # fullwidth dots and a fullwidth slash
+    "%ef%bd%8cetters",  # a fullwidth l
+    "caf%c3%a9",
+    "x" * 300,
+    "%20",
+    "%09",
+    "%0a",
+    "%c2%a0",
+    "a%20b",
+    "letters%20",
+    "letters%0a",
+    "-a",
+    "~root",
+    ".backbones",
+    "staging",
+]
+ODD_PATHS = [
+    ("GET", "/v1/models/{}"),
+    ("GET", "/v1/models/{}/metadata"),
+    ("POST", "/v1/models/{}:predict"),
+    ("POST", "/v1/models/{}/versions/1:predict"),
+    ("POST", "/v1/models/{}/labels/champion:predict"),
+    ("POST", "/v1/models/letters/versions/{}:predict"),
+    ("POST", "/v1/models/letters/labels/{}:predict"),
+]
+
+
+def test_h09_names_that_are_paths_are_refused_and_touch_no_file(play: Play, models_on_disk: Path) -> None:
     async def story(site: Site) -> None:
-        for method, path in [("GET", f"/v1/models/{name}"), ("POST", f"/v1/models/{name}:predict")]:
-            reply = await site.request(method, path, b"{}")
-            assert (reply.status, reply.json()["code"]) == (400, "invalid_parameter")
+        async def ask(name: str) -> None:
+            for method, path in ODD_PATHS:
+                reply = await site.request(
+                    method, unquote(path.format(name)), json_body(["1"])
+                )  # as a server decodes it
+                assert reply.status in (400, 404), (method, path, name, reply.body)
+                assert reply.json()["code"] in (
+                    "invalid_parameter",
+                    "route_not_found",
+                    "model_not_found",
+                    "version_not_found",
+                )
+
+        await ask("unheard-of")  # imports what is imported when the first error is made
+        with touched_files() as touched:
+            for name in ODD_NAMES:
+                await ask(name)
+            assert (await site.predict("letters", ["1"])).status == 200
+        assert [path for path in touched if not path.is_relative_to(models_on_disk)] == []
+        assert await site.outcomes() == {
+            ("letters", "ok", "1"): 1,
+            ("_unknown", "client_error", "_unknown"): sum((await site.outcomes()).values()) - 1,
+        }
 
     play(story)
+
+
+def test_h09_the_audit_sees_every_file_that_is_touched(tmp_path: Path) -> None:
+    with touched_files() as touched:
+        (tmp_path / "written").write_bytes(b"")
+        os.listdir(tmp_path)
+        os.close(os.open("/etc/../etc/passwd", os.O_RDONLY))
+    assert touched == [tmp_path / "written", tmp_path, Path("/etc/passwd")]
+    Path("/etc/passwd").read_bytes()
+    assert len(touched) == 3
 
 
 def test_bodies_over_the_limit_of_the_modality(play: Play) -> None:

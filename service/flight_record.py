@@ -1,0 +1,76 @@
+"""Which rows a worker has in its hands; readable after it died, however it died.
+
+A worker notes each row before it decodes it, and each batch before it computes it, in a small file mapped into memory: a few
+stores, no system call. When its connection ends, the API process reads from it which rows may have been the cause; all others
+merely waited.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+_ROW = struct.Struct("<QI")  # request id + 1, as zeros mean nothing; index of the row in its request
+_ANSWERED = (0, 1)  # what stands in the first place, which is no row, once a batch was computed
+
+
+class FlightRecord:
+    """The notes of one worker. Each decoding thread has one place of its own, the compute thread one for each row of a batch.
+
+    Args:
+        path: of the file, which is made.
+        decode_threads: how many rows are decoded at a time.
+        max_batch_rows: how many are computed at a time.
+    """
+
+    def __init__(self, path: Path, *, decode_threads: int, max_batch_rows: int) -> None:
+        self._batch_start = (1 + decode_threads) * _ROW.size
+        size = self._batch_start + max_batch_rows * _ROW.size
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.truncate(handle, size)
+            self._map = mmap.mmap(handle, size)
+        finally:
+            os.close(handle)
+        self._batch_end = self._batch_start
+
+    def decoding(self, thread: int, request: int, row: int) -> None:
+        """A thread starts to decode a row."""
+        _ROW.pack_into(self._map, (1 + thread) * _ROW.size, request + 1, row)
+
+    def decoded(self, thread: int) -> None:
+        """A thread has nothing in its hands."""
+        _ROW.pack_into(self._map, (1 + thread) * _ROW.size, 0, 0)
+
+    def computing(self, rows: Iterable[tuple[int, int]]) -> None:
+        """The compute thread starts a batch; each row is a request id and an index."""
+        self._note_batch(b"".join([_ROW.pack(request + 1, row) for request, row in rows]))
+
+    def computed(self) -> None:
+        """The compute thread has nothing in its hands."""
+        self._note_batch(b"")
+        _ROW.pack_into(self._map, 0, *_ANSWERED)
+
+    def _note_batch(self, batch: bytes) -> None:
+        before, self._batch_end = self._batch_end, self._batch_start + len(batch)
+        self._map[self._batch_start : max(before, self._batch_end)] = batch.ljust(before - self._batch_start, b"\0")
+
+    @staticmethod
+    def has_answered(path: Path) -> bool:
+        """Whether a worker ever computed a batch."""
+        try:
+            return path.read_bytes()[: _ROW.size] == _ROW.pack(*_ANSWERED)
+        except OSError:
+            return False
+
+    @staticmethod
+    def read(path: Path) -> set[tuple[int, int]]:
+        """Request id and index of every row that a worker had in its hands; nothing where it left no record."""
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return set()
+        return {(request - 1, row) for request, row in _ROW.iter_unpack(data) if request}

@@ -1,0 +1,202 @@
+"""The parts that the routes of the OpenAPI document share: what goes in and what comes out.
+
+Examples called ``texts`` and ``images`` are for the two kinds of model; those of one name belong together.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+Json: TypeAlias = dict[str, Any]
+
+MAX_INSTANCES = 64
+
+
+def ref(name: str, section: str = "schemas") -> Json:
+    """A reference to one of the parts."""
+    return {"$ref": f"#/components/{section}/{name}"}
+
+
+def record(**members: Json) -> Json:
+    """An object with these members, all of them required."""
+    return {"type": "object", "required": list(members), "properties": members}
+
+
+def _list(items: Json, **limits: int) -> Json:
+    return {"type": "array", "items": items, **limits}
+
+
+_INSTANCES = {"minItems": 1, "maxItems": MAX_INSTANCES}
+_WHITE_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mP4DwABAQEAHLCMmQAAAABJRU5ErkJggg=="
+
+TEXT: Json = {"type": "string"}
+NAME: Json = {**TEXT, "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}
+ALIAS: Json = {**TEXT, "pattern": "^[A-Za-z_][A-Za-z0-9_-]{0,63}$"}
+NUMBER: Json = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
+SCORE: Json = {"type": "number", "minimum": 0, "maximum": 1}
+REQUEST_ID: Json = {**TEXT, "pattern": "^[A-Za-z0-9._-]{1,64}$"}
+
+SCHEMAS: Json = {
+    "Texts": {
+        **record(instances=_list({**TEXT, "minLength": 1}, **_INSTANCES)),
+        "description": "For a model that reads texts.",
+    },
+    "Images": {
+        **record(instances=_list(record(b64={**TEXT, "contentEncoding": "base64"}), **_INSTANCES)),
+        "description": "For a model that reads images: JPEG, PNG or WebP files.",
+    },
+    "Predictions": {
+        **record(predictions=_list(ref("Prediction"), minItems=1), model=NAME, version=NUMBER, request_id=REQUEST_ID),
+        "description": "One prediction for each instance, in their order.",
+        "examples": [
+            {
+                "predictions": [{"label": "lost_card", "score": 0.75, "scores": {"lost_card": 0.75, "arrival": 0.25}}],
+                "model": "intents",
+                "version": 1,
+                "request_id": "0f8fad5bd9cb469fa16570867728950e",
+            }
+        ],
+    },
+    "Prediction": {
+        "type": "object",
+        "required": ["label", "score", "scores"],
+        "properties": {
+            "label": {**TEXT, "description": "The most probable one."},
+            "score": {**SCORE, "description": "Its probability."},
+            "scores": {
+                "type": "object",
+                "additionalProperties": SCORE,
+                "minProperties": 1,
+                "description": "Probabilities by label, highest first; of all labels, or of the `top_k` best.",
+            },
+            "truncated": {"const": True, "description": "The text was too long, and only its start was read."},
+        },
+    },
+    "Models": {**record(models=_list(NAME)), "examples": [{"models": ["flowers", "intents"]}]},
+    "Model": {
+        **record(
+            name=NAME,
+            ready={"type": "boolean", "description": "Whether any version is."},
+            default_version={"type": ["integer", "null"], "description": "The one that `predict` asks."},
+            aliases={"type": "object", "additionalProperties": NUMBER},
+            versions=_list(
+                {
+                    "type": "object",
+                    "required": ["version", "state"],
+                    "properties": {
+                        "version": NUMBER,
+                        "state": {"enum": ["loading", "ready", "failed"]},
+                        "reason": {**TEXT, "description": "Why it failed."},
+                    },
+                }
+            ),
+        ),
+        "examples": [
+            {
+                "name": "intents",
+                "ready": True,
+                "default_version": 1,
+                "aliases": {"champion": 1},
+                "versions": [{"version": 1, "state": "ready"}],
+            }
+        ],
+    },
+    "Problem": {
+        **record(
+            type={"const": "about:blank"},
+            title={**TEXT, "description": "The status in words."},
+            status={"type": "integer", "minimum": 400, "maximum": 599},
+            code={**TEXT, "pattern": "^[a-z0-9_]+$", "description": "Stable: what programs may match on."},
+            detail={**TEXT, "minLength": 1, "description": "What is wrong, and the cure."},
+            request_id=REQUEST_ID,
+        ),
+        "additionalProperties": False,
+        "description": "RFC 9457.",
+        "examples": [
+            {
+                "type": "about:blank",
+                "title": "Not Found",
+                "status": 404,
+                "code": "model_not_found",
+                "detail": "there is no model 'intent'; did you mean 'intents'?",
+                "request_id": "0f8fad5bd9cb469fa16570867728950e",
+            }
+        ],
+    },
+}
+
+# A media type without a schema: bytes as they are.
+BODY: Json = {
+    "required": True,
+    "description": "What the model reads: texts, or image files (JPEG, PNG, WebP); not compressed. An image model also takes "
+    "one file without a type, or as `application/x-www-form-urlencoded`, which is what `curl --data-binary` says.",
+    "content": {
+        "application/json": {
+            "schema": {"anyOf": [ref("Texts"), ref("Images")]},
+            "examples": {
+                "texts": {"value": {"instances": ["where is my card?", "my card is lost"]}},
+                "images": {"value": {"instances": [{"b64": _WHITE_PIXEL}]}},
+            },
+        },
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "minProperties": 1,
+                "maxProperties": MAX_INSTANCES,
+                "additionalProperties": {**TEXT, "contentMediaType": "application/octet-stream"},
+                "description": "Each part is an instance, whatever its name and type.",
+            },
+            "examples": {"texts": {"value": {"first": "where is my card?", "second": "my card is lost"}}},
+        },
+        "text/plain": {
+            "schema": {**TEXT, "minLength": 1, "description": "One text in UTF-8."},
+            "examples": {"texts": {"value": "where is my card?"}},
+        },
+        "image/jpeg": {},
+        "image/png": {},
+        "image/webp": {},
+        "application/octet-stream": {},
+    },
+}
+
+
+def _parameter(where: str, name: str, schema: Json, description: str, **examples: object) -> Json:
+    named = {kind: {"value": value} for kind, value in examples.items()}
+    required = {"required": True} if where == "path" else {}
+    return {"in": where, "name": name, "schema": schema, "description": description, "examples": named, **required}
+
+
+PARAMETERS: Json = {
+    "name": _parameter("path", "name", NAME, "A model.", texts="intents", images="flowers"),
+    "number": _parameter("path", "number", NUMBER, "A version.", texts=1, images=1),
+    "alias": _parameter("path", "alias", ALIAS, "A name for a version.", texts="champion", images="champion"),
+    "top_k": _parameter("query", "top_k", NUMBER, "How many scores to list.", texts=1, images=3),
+    "truncate": _parameter(
+        "query",
+        "truncate",
+        {"type": "boolean", "default": False},
+        "Cut a text that is too long, instead of refusing it.",
+        texts=True,
+    ),
+    "X-Request-Timeout": _parameter(
+        "header",
+        "X-Request-Timeout",
+        {"type": "number", "exclusiveMinimum": 0},
+        "Seconds until the answer is 504; never more than the server allows (30, unless it was told otherwise).",
+        texts=2.5,
+        images=10,
+    ),
+    "X-Request-Id": _parameter(
+        "header",
+        "X-Request-Id",
+        REQUEST_ID,
+        "Comes back with the answer and stands in the log. One of another form is replaced.",
+        texts="order-4711.first_try",
+    ),
+}
+
+HEADERS: Json = {
+    "X-Request-Id": {"description": "The request's own, or a new one.", "required": True, "schema": REQUEST_ID},
+    "Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer", "minimum": 1}},
+    "Allow": {"description": "The methods that the path takes.", "required": True, "schema": TEXT},
+}

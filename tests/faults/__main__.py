@@ -1,0 +1,84 @@
+"""All fault scenarios in their long form, as one table: ``make faults``.
+
+    python -m tests.faults                    # minutes on two cores
+    python -m tests.faults --only overload    # those with this word in their name
+    python -m tests.faults --list
+
+It ends with exit code 1 where a figure misses its bar. All figures are written to build/faults.json too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tests.faults.figure import Figure
+
+OUTPUT = Path("build/faults.json")
+
+Scenario = Callable[[], Sequence[Figure]]
+
+
+def scenarios() -> Mapping[str, Scenario]:
+    """What is run, in this order, by name."""
+    from tests.faults import disconnects, isolation, memory, overload, shutdown, slow_clients, worker_kills
+
+    return {
+        "batch isolation": isolation.batch_patterns,
+        "mixed lists": partial(isolation.mixed_lists, rounds=100),
+    }
+
+
+def main() -> int:
+    """Runs the scenarios; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="scenarios with this word in their name")
+    parser.add_argument("--list", action="store_true", help="their names")
+    arguments = parser.parse_args()
+    chosen = {name: scenario for name, scenario in scenarios().items() if arguments.only in name}
+    if arguments.list or not chosen:
+        print("\n".join(scenarios()))
+        return 0 if arguments.list else 2
+
+    console = Console()
+    table = Table("scenario", "goal", "figure", "value", "unit", "must be", "", box=box.SIMPLE_HEAD)
+    figures: dict[str, list[Figure]] = {}
+    for name, scenario in chosen.items():
+        started = time.monotonic()
+        with console.status(f"{name} ..."):
+            figures[name] = list(scenario())
+        missed = sum(not figure.holds for figure in figures[name])
+        said = f"{missed} missed" if missed else "all hold"
+        console.print(f"{name}: {len(figures[name])} figures, {said} ({time.monotonic() - started:.0f} s)", style="dim")
+        for number, figure in enumerate(figures[name]):
+            table.add_row("" if number else name, *row(figure))
+        table.add_section()
+    console.print(table)
+    OUTPUT.parent.mkdir(exist_ok=True)
+    OUTPUT.write_text(json.dumps({name: list(map(document, some)) for name, some in figures.items()}, indent=1) + "\n")
+    print(f"written: {OUTPUT}")
+    return 0 if all(figure.holds for some in figures.values() for figure in some) else 1
+
+
+def row(figure: Figure) -> Sequence[str]:
+    bar = "" if figure.bar is None else f"{figure.relation} {figure.bar:g}"
+    verdict = "" if figure.bar is None else "holds" if figure.holds else "[red]MISSED"
+    return figure.goal, figure.name, f"{figure.value:.6g}", figure.unit, bar, verdict
+
+
+def document(figure: Figure) -> Mapping[str, object]:
+    bar = None if figure.bar is None else f"{figure.relation} {figure.bar:g}"
+    return {"goal": figure.goal, "name": figure.name, "value": figure.value, "unit": figure.unit, "bar": bar}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""What a fuzz found: how many requests were answered how, and every answer that breaks a promise."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import jsonschema_rs
+
+from service.openapi import openapi_document
+
+GRACE_SECONDS = 1.0  # an answer may come so much later than its deadline on a busy machine
+BY_POLICY = (503, 504)  # full, not ready; too late: no server errors
+MOST_FAILURES = 100
+PROBLEM = "application/problem+json"
+
+# Class names, tracebacks and places on this machine.
+_SECRET = re.compile(
+    rb'Traceback|File \\?"|, line \d|\.py\b|object at 0x|\.sock\b|/(?:tmp|home|root|usr|var|site-packages)\b'
+    rb"|[A-Z][a-z]+(?:[A-Z][a-z]+)+|\w(?:Error|Exception)\b"
+)
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(kw_only=True)
+class FuzzResult:
+    """Answers, and what is wrong with them.
+
+    Attributes:
+        seed: gives the same requests again.
+        deadline: seconds that the server allows a request; ``X-Request-Timeout`` makes them fewer.
+        by_status: answers by status.
+        by_code: errors by their code.
+        slowest: seconds to the slowest answer.
+        failures: what was wrong with an answer, and the request; no more than the first hundred.
+        failed: how many there were.
+    """
+
+    seed: int
+    deadline: float = 30.0
+    by_status: Counter[int] = field(default_factory=Counter)
+    by_code: Counter[str] = field(default_factory=Counter)
+    slowest: float = 0.0
+    failures: list[str] = field(default_factory=list)
+    failed: int = 0
+
+    @property
+    def cases(self) -> int:
+        """Requests that were answered."""
+        return self.by_status.total()
+
+    def fail(self, what: str, request: object) -> None:
+        self.failed += 1
+        if len(self.failures) < MOST_FAILURES:
+            self.failures.append(f"{what}\n    {str(request)[:800]}")
+
+    def count(
+        self,
+        request: object,
+        sent: Mapping[str, str],
+        *,
+        method: str,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes,
+        seconds: float,
+    ) -> None:
+        """Counts an answer and checks what holds for all of them.
+
+        Args:
+            request: what to print in order to ask again.
+            sent: the request's headers.
+            method: of the request.
+            status: of the answer, as are headers (names in lower case) and body.
+            seconds: from the request to its answer.
+        """
+        self.by_status[status] += 1
+        self.slowest = max(self.slowest, seconds)
+        sent = {name.lower(): value for name, value in sent.items()}
+        allowed = min(self.deadline, _seconds(sent.get("x-request-timeout"), self.deadline))
+        if seconds > allowed + GRACE_SECONDS:
+            self.fail(f"answered after {seconds:.2f} s of {allowed:g}", request)
+        if status >= 500 and status not in BY_POLICY:
+            self.fail(f"a server error: {status} {body[:300]!r}", request)
+        carried, asked = headers.get("x-request-id", ""), sent.get("x-request-id", "")
+        echo = _REQUEST_ID.fullmatch(asked) and status != 400  # which may be sent before it is read
+        if not _REQUEST_ID.fullmatch(carried) or (echo and carried != asked):
+            self.fail(f"asked with the id {asked!r}, answered with {carried!r}", request)
+        if b"Traceback" in body:
+            self.fail(f"{status} shows a traceback: {body[:300]!r}", request)
+        if status >= 400:
+            self._check_error(request, method, status, headers, body)
+
+    def _check_error(self, request: object, method: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        if headers.get("content-type") != PROBLEM:
+            self.fail(f"{status} as {headers.get('content-type')}: {body[:300]!r}", request)
+            return
+        if status == 503 and not headers.get("retry-after", "").isdigit():
+            self.fail("503 without Retry-After", request)
+        if status == 405 and not headers.get("allow"):
+            self.fail("405 without Allow", request)
+        if method == "HEAD":
+            return
+        try:
+            document = json.loads(body)
+        except ValueError:
+            self.fail(f"{status} with a body that is no JSON: {body[:300]!r}", request)
+            return
+        for error in problem_validator().iter_errors(document):
+            self.fail(f"{status} with a body that is no problem: {error.message}: {document}", request)
+            return
+        self.by_code[document["code"]] += 1
+        if (document["status"], document["request_id"]) != (status, headers.get("x-request-id")):
+            self.fail(f"a problem with another status or id than its response, which has {status}: {document}", request)
+        if (status, document["code"]) not in documented_errors():
+            self.fail(f"no documented error: {document}", request)
+        for secret in _SECRET.findall(body):
+            if secret.decode() not in str(request):
+                self.fail(f"{status} shows {secret!r}: {body!r}", request)
+
+    def table(self) -> str:
+        """Counts by status and by code."""
+        statuses = [f"{status:>6} {count:>9,}" for status, count in sorted(self.by_status.items())]
+        codes = [f"{code:<26} {count:>9,}" for code, count in self.by_code.most_common()]
+        rows = [f"{'status':>6} {'answers':>9}    {'error code':<26} {'answers':>9}"]
+        for index in range(max(len(statuses), len(codes))):
+            status = statuses[index] if index < len(statuses) else " " * 16
+            rows.append(f"{status}    {codes[index] if index < len(codes) else ''}".rstrip())
+        summary = (
+            f"{self.cases:,} requests, {self.failed:,} failures, slowest answer {self.slowest:.3f} s, seed {self.seed}"
+        )
+        return "\n".join([*rows, summary])
+
+
+def _seconds(header: str | None, most: float) -> float:
+    try:
+        seconds = float(header or "")
+    except ValueError:
+        return most
+    return seconds if seconds > 0 else most
+
+
+@cache
+def problem_validator() -> Any:
+    components = openapi_document("0")["components"]
+    return jsonschema_rs.Draft202012Validator({"$ref": "#/components/schemas/Problem", "components": components})
+
+
+@cache
+def documented_errors() -> frozenset[tuple[int, str]]:
+    """Every status with a code that the document has for any route."""
+    found = set()
+    for path in openapi_document("0")["paths"].values():
+        for operation in path.values():
+            for status, response in operation["responses"].items():
+                if PROBLEM in response["content"]:
+                    _, particular = response["content"][PROBLEM]["schema"]["allOf"]
+                    found |= {(int(status), code) for code in particular["properties"]["code"]["enum"]}
+    return frozenset(found)
