@@ -11,7 +11,7 @@ from service.messages import Batch
 from service.metrics import Metrics
 
 MOST_SECONDS = 60  # of Retry-After
-_WEIGHT = 0.1  # of a new batch in the measured rate
+_WEIGHT = 0.1  # of a new batch in the averages
 
 
 class Admission:
@@ -31,7 +31,8 @@ class Admission:
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._workers = workers
-        self._seconds_a_row = 0.0
+        self._seconds_a_batch = 0.0
+        self._rows_a_batch = 0.0
         self.rows = 0
         self.bytes = 0
         metrics.rows_in_flight.set_function(lambda: self.rows)
@@ -48,14 +49,18 @@ class Admission:
         return Ticket(self)
 
     def observe(self, batches: Sequence[Batch]) -> None:
-        """Learns from computed batches how long a row takes."""
+        """Learns from computed batches how long a row takes.
+
+        Seconds and rows are averaged apart: a row of a small batch takes longer, but there are few of them.
+        """
         for batch in batches:
-            seconds = batch.seconds / batch.rows
-            self._seconds_a_row += (seconds - self._seconds_a_row) * (_WEIGHT if self._seconds_a_row else 1.0)
+            weight = _WEIGHT if self._rows_a_batch else 1.0
+            self._seconds_a_batch += (batch.seconds - self._seconds_a_batch) * weight
+            self._rows_a_batch += (batch.rows - self._rows_a_batch) * weight
 
     def retry_after_seconds(self) -> int:
         """When what is in flight now will have been computed, by the measured rate."""
-        seconds = self.rows * self._seconds_a_row / self._workers
+        seconds = self.rows * self._seconds_a_batch / max(1.0, self._rows_a_batch) / self._workers
         return min(max(1, math.ceil(seconds)), MOST_SECONDS)
 
     def _take_rows(self, rows: int) -> None:

@@ -6,7 +6,6 @@ import resource
 from dataclasses import dataclass, replace
 
 RESERVED_FILES = 128  # for what is no client: sockets of workers, the log, the repository, clients that are told to go
-ACCEPTED_AT_ONCE = 2048  # uvicorn's backlog: so many may be accepted before the first of them is looked at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +57,7 @@ def fit_to_open_files(limits: ConnectionLimits) -> ConnectionLimits:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return limits
-    wanted = limits.max_connections + ACCEPTED_AT_ONCE + RESERVED_FILES
+    wanted = limits.max_connections + RESERVED_FILES
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft < wanted:

@@ -34,6 +34,7 @@ from service.connection import ClientConnection
 from service.flight_record import FlightRecord
 from service.limits import fit_to_open_files
 from service.messages import Died, pack
+from service.orphans import LOOK_SECONDS, reap_orphans
 from service.restart import Restart
 from service.settings import ServerSettings
 from service.sweep import Sweep
@@ -48,6 +49,7 @@ from service.worker_process import (
 
 logger = logging.getLogger(__name__)
 
+LISTENING_SOCKETS = 8  # each more costs every new connection 3 us of the API process
 SOCKET_NAME = "workers.sock"
 SOCKET_PATH_MAX = 104  # bytes, of sockaddr_un: 108 on Linux, 104 on macOS
 
@@ -179,7 +181,12 @@ class GraftworkServer(LitServer):
     def _start_server(
         self, port: int, num: int, log_level: str, sockets: list[socket.socket], kind: str, **kwargs: Any
     ) -> Any:
-        """Leaves the listening sockets to the API process: while a copy is open here, who connects waits for nobody."""
+        """Leaves the listening sockets to the API process: while a copy is open here, who connects waits for nobody.
+
+        libuv accepts one connection of a socket each time around its loop (libuv/libuv#3696), and a busy loop takes 50 ms:
+        of a few hundred new clients, some would wait for seconds. Each copy of the socket lets in one more.
+        """
+        sockets = [copy for each in sockets for copy in (each, *(each.dup() for _ in range(LISTENING_SOCKETS - 1)))]
         uvicorn_workers = super()._start_server(port, num, log_level, sockets, kind, **kwargs)
         for listening in (*sockets, self._worker_socket):
             listening.close()
@@ -189,11 +196,15 @@ class GraftworkServer(LitServer):
         """Supervises in the main thread; theirs polls every 2 s and never looks at the API process."""
         (api_process,) = uvicorn_workers.values()
         restarts = {index: Restart() for index in range(len(self.inference_workers))}
+        is_first_process = self._parent_pid == 1  # of its container
         while True:
             alive = {p.sentinel: i for i, p in enumerate(self.inference_workers) if not restarts[i].pending}
-            pause = min((r.seconds_left() for r in restarts.values() if r.pending), default=None)
+            pauses = [r.seconds_left() for r in restarts.values() if r.pending]
+            if is_first_process:
+                reap_orphans({process.pid for process in (api_process, *self.inference_workers)})
+                pauses.append(LOOK_SECONDS)
             awaited: list[Any] = [self._wake_reader, api_process.sentinel, *alive]
-            ended = multiprocessing.connection.wait(awaited, pause)
+            ended = multiprocessing.connection.wait(awaited, min(pauses, default=None))
             if self._wake_reader in ended:
                 self._wake_reader.recv_bytes()
                 return

@@ -18,7 +18,7 @@ from service.admission import Admission
 from service.body import read_body, read_instances
 from service.catalog import Catalog, CatalogModel
 from service.metrics import Metrics
-from service.patience import CONNECTION, Patience, timeout_seconds
+from service.patience import CONNECTION, Deadlines, Patience, timeout_seconds
 from service.patience import HEADER as TIMEOUT_HEADER
 from service.settings import ServerSettings
 from service.telemetry import RequestRecord
@@ -56,6 +56,7 @@ class V1Routes:
         self._pool = pool
         self._admission = admission
         self._metrics = metrics
+        self._deadlines = Deadlines()
 
     async def predict(self, scope: Scope, receive: Receive, path: Mapping[str, str]) -> bytes:
         """``POST /v1/models/{name}:predict``, also below ``/versions/{number}`` and ``/labels/{alias}``.
@@ -76,7 +77,7 @@ class V1Routes:
         top_k, truncate = _options(QueryParams(scope["query_string"])) if scope["query_string"] else (None, False)
         limit = settings.max_image_bytes if modality is Modality.IMAGE else settings.max_json_bytes
         seconds = timeout_seconds(headers.get(TIMEOUT_HEADER), settings.request_timeout_seconds)
-        with Patience(seconds, scope.get(CONNECTION)) as patience, self._admission.ticket() as ticket:
+        with Patience(seconds, scope.get(CONNECTION), self._deadlines) as patience, self._admission.ticket() as ticket:
             body = await read_body(receive, headers, limit, ticket)
             items = read_instances(body, headers, modality, max_instances=settings.max_instances)
             ticket.take_rows(len(items))

@@ -30,7 +30,7 @@ Scenario = Callable[[], Sequence[Figure]]
 
 def scenarios() -> Mapping[str, Scenario]:
     """What is run, in this order, by name."""
-    from tests.faults import disconnects, isolation, memory, overload, shutdown, slow_clients, worker_kills
+    from tests.faults import isolation
 
     return {
         "batch isolation": isolation.batch_patterns,

@@ -67,6 +67,7 @@ def excess_of_the_api_process(*, seconds: float = 3.0, clients: int = 400) -> li
             Figure(goal="G6", name="goodput over peak", value=tally.rate() / peak),
             Figure(goal="G6", name="accepted p99", value=tally.p(0.99) * 1000, unit="ms"),
             Figure(goal="G6", name="shed p99", value=tally.p(0.99, 503) * 1000, unit="ms"),
+            Figure(goal="G6", name="slowest of both", value=max(tally.p(1.0), tally.p(1.0, 503)), unit="s"),
             Figure(goal="G6", name="answered and shed", value=tally.rate() + tally.rate(503), unit="requests/s"),
             *counts("API process", tally, before, settled_outcomes(server.port)),
             Figure(goal="O01", name="a request afterwards", value=server.answers(), bar=1),

@@ -32,7 +32,7 @@ class Preparation:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.lists(st.integers()), max_size=30), st.integers(1, 4))
+@given(st.lists(st.lists(st.integers(), max_size=20), max_size=20), st.integers(1, 4))
 def test_every_item_is_prepared_once_by_a_thread_of_the_pool(puts: list[list[int]], threads: int) -> None:
     prepare = Preparation()
     decoders = Decoders(threads, prepare)

@@ -22,6 +22,7 @@ import pytest
 from models.predictor import Predictor
 from models.repository import ModelRepository
 from models.version import Reference
+from service.flight_record import FlightRecord
 from service.registry import Registry
 from tests.service.conftest import (
     LETTERS,
@@ -94,7 +95,9 @@ def both_answer(server: ServerProcess) -> bool:
     """Whether requests at the same time go to two workers."""
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda number: server.predict("letters", [f"{number}"]), range(8)))
-    return len(server.metric("graftwork_queue_depth_rows")) == 2
+    records = {path.name: path for path in server.directory.glob("tmp/*/flight-*")}
+    pids = server.workers()
+    return len(pids) == 2 and all(FlightRecord.has_answered(records[f"flight-{pid}"]) for pid in pids)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from service.limits import ACCEPTED_AT_ONCE, RESERVED_FILES, ConnectionLimits
+from service.limits import RESERVED_FILES, ConnectionLimits
 
 
 def test_the_defaults_are_those_of_the_security_page() -> None:
@@ -23,7 +23,7 @@ from service.limits import ConnectionLimits, fit_to_open_files
 resource.setrlimit(resource.RLIMIT_NOFILE, tuple(json.loads(sys.argv[1])))
 print(json.dumps([fit_to_open_files(ConnectionLimits()).max_connections, *resource.getrlimit(resource.RLIMIT_NOFILE)]))
 """
-ENOUGH = 1024 + ACCEPTED_AT_ONCE + RESERVED_FILES
+ENOUGH = 1024 + RESERVED_FILES
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect
 
 from models.errors import DeadlineExceeded, InvalidParameter
-from service.patience import Patience, timeout_seconds
+from service.patience import Deadlines, Patience, timeout_seconds
 from tests.service.conftest import Client
 
 LONG = 60.0
@@ -37,7 +37,7 @@ async def forever() -> None:
 def test_work_that_ends_in_time_is_not_disturbed() -> None:
     async def story() -> None:
         client = Client()
-        with Patience(LONG, client) as patience:
+        with Patience(LONG, client, Deadlines()) as patience:
             assert patience.deadline == pytest.approx(time.monotonic() + LONG, abs=1)
             assert client.callback is not None
             await asyncio.sleep(0)
@@ -48,7 +48,7 @@ def test_work_that_ends_in_time_is_not_disturbed() -> None:
 
 def test_an_error_of_the_work_itself_is_passed_on() -> None:
     async def story() -> None:
-        with pytest.raises(ZeroDivisionError), Patience(LONG, None):
+        with pytest.raises(ZeroDivisionError), Patience(LONG, None, Deadlines()):
             raise ZeroDivisionError
 
     play(story)
@@ -57,7 +57,7 @@ def test_an_error_of_the_work_itself_is_passed_on() -> None:
 def test_o05_the_deadline_ends_the_work() -> None:
     async def story() -> None:
         started = time.monotonic()
-        with pytest.raises(DeadlineExceeded, match=r"within 0\.05 s"), Patience(0.05, Client()):
+        with pytest.raises(DeadlineExceeded, match=r"within 0\.05 s"), Patience(0.05, Client(), Deadlines()):
             await forever()
         assert 0.04 < time.monotonic() - started < 0.05 + 0.25
 
@@ -68,7 +68,7 @@ def test_o04_a_client_that_hangs_up_ends_the_work() -> None:
     async def story() -> None:
         client = Client()
         asyncio.get_running_loop().call_soon(client.hang_up)
-        with pytest.raises(ClientDisconnect), Patience(LONG, client):
+        with pytest.raises(ClientDisconnect), Patience(LONG, client, Deadlines()):
             await forever()
         assert client.callback is None
 
@@ -78,11 +78,30 @@ def test_o04_a_client_that_hangs_up_ends_the_work() -> None:
 def test_only_the_first_reason_counts() -> None:
     async def story() -> None:
         client = Client()
-        patience = Patience(LONG, client)
+        patience = Patience(LONG, client, Deadlines())
         asyncio.get_running_loop().call_soon(client.hang_up)
-        asyncio.get_running_loop().call_soon(patience._expire)
+        asyncio.get_running_loop().call_soon(patience.expire)
         with pytest.raises(ClientDisconnect), patience:
             await forever()
+
+    play(story)
+
+
+def test_one_timer_keeps_every_deadline() -> None:
+    async def story() -> None:
+        deadlines, ended = Deadlines(), []
+
+        async def wait(seconds: float) -> None:
+            with pytest.raises(DeadlineExceeded), Patience(seconds, None, deadlines):
+                await forever()
+            ended.append(seconds)
+
+        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+            for seconds in (0.12, 0.04, 0.2, 0.08, 0.04):
+                tasks.create_task(wait(seconds))
+            with Patience(0.01, None, deadlines):
+                pass  # the first deadline is of work that is done
+        assert ended == [0.04, 0.04, 0.08, 0.12, 0.2]
 
     play(story)
 
@@ -91,7 +110,7 @@ def test_a_deadline_that_passes_as_the_work_ends_changes_nothing_after_it() -> N
     async def story() -> None:
         for _ in range(20):
             try:
-                with Patience(0.001, None):
+                with Patience(0.001, None, Deadlines()):
                     await asyncio.sleep(0.001)
             except DeadlineExceeded:
                 pass
@@ -103,7 +122,7 @@ def test_a_deadline_that_passes_as_the_work_ends_changes_nothing_after_it() -> N
 def test_work_cancelled_by_somebody_else_is_cancelled() -> None:
     async def story() -> None:
         async def work() -> None:
-            with Patience(LONG, Client()):
+            with Patience(LONG, Client(), Deadlines()):
                 await forever()
 
         task = asyncio.create_task(work())
@@ -122,7 +141,7 @@ def test_work_cancelled_by_both_is_cancelled() -> None:
         client = Client()
 
         async def work() -> None:
-            with Patience(LONG, client):
+            with Patience(LONG, client, Deadlines()):
                 await forever()
 
         task = asyncio.create_task(work())
@@ -137,7 +156,7 @@ def test_work_cancelled_by_both_is_cancelled() -> None:
 
 def test_a_timeout_of_the_work_itself_is_its_own() -> None:
     async def story() -> None:
-        with Patience(LONG, None):
+        with Patience(LONG, None, Deadlines()):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.001):
                     await forever()
@@ -150,7 +169,7 @@ def test_a_timeout_of_the_work_itself_does_not_hide_the_deadline() -> None:
     async def story() -> None:
         client = Client()
         asyncio.get_running_loop().call_soon(client.hang_up)
-        with pytest.raises(ClientDisconnect), Patience(LONG, client):
+        with pytest.raises(ClientDisconnect), Patience(LONG, client, Deadlines()):
             async with asyncio.timeout(LONG):
                 await forever()
 

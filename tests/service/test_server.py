@@ -23,7 +23,7 @@ from PIL import Image
 from models.predictor import Predictor
 from models.repository import ModelRepository
 from service.registry import Registry
-from tests.service.conftest import LETTERS, Reply, ServerProcess, json_body, picture
+from tests.service.conftest import LETTERS, Reply, ServerProcess, json_body, picture, wait_for
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}  # what curl --data-binary says
 TOLERANCE = 1e-5
@@ -223,8 +223,12 @@ def test_every_request_is_counted_and_logged_once(server: ServerProcess) -> None
     after = Counter(server.metric("graftwork_requests_total"))
     after.subtract(before)
     assert +after == sent
-    logged = Counter(record["request_id"] for record in server.records() if "request_id" in record)
-    assert {request: logged[request] for request in ids} == dict.fromkeys(ids, 1)
+
+    def logged() -> Counter[str]:
+        return Counter(record["request_id"] for record in server.records() if "request_id" in record)
+
+    wait_for(lambda: ids[-1] in logged(), 5)  # lines are written a moment later
+    assert {request: logged()[request] for request in ids} == dict.fromkeys(ids, 1)
 
 
 def test_h16_a_request_id_cannot_forge_a_record(server: ServerProcess) -> None:

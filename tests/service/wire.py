@@ -20,9 +20,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from models.errors import BodyTooLarge, GraftworkError
-from service.connection import CONNECTION, ClientConnection
+from service.connection import ClientConnection
 from service.limits import ConnectionLimits
 from service.metrics import Metrics
+from service.patience import CONNECTION
 from service.problems import problem
 from service.sweep import Sweep
 from service.telemetry import Telemetry
