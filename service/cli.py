@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -29,6 +30,11 @@ WORKER_ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",  # a server never downloads
     "TRANSFORMERS_OFFLINE": "1",
 }
+
+
+def exit_at_once(*_args: object) -> None:
+    """Ends a server that is told to while it starts; the first process of a container would not be told without a handler."""
+    sys.exit(0)
 
 
 @app.command(epilog=example("graftwork serve", "graftwork serve --port 9000 --workers 2 --repository /models"))
@@ -63,6 +69,7 @@ def serve(
             f"{host} can be reached from other machines and there are no keys; add --allow-unauthenticated",
             param_hint="--host",
         )
+    signal.signal(signal.SIGTERM, exit_at_once)
     from importlib.metadata import version
 
     from service.log import configure_logging, flush_log

@@ -42,9 +42,13 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
         try:
-            return orjson.dumps(entry, default=str).decode()
+            line = orjson.dumps(entry, default=str)
         except TypeError:  # a lone surrogate: the name of a file may hold one
-            return json.dumps(entry, default=str)
+            line = b"\x7f"
+        if line.isascii() and b"\x7f" not in line:
+            return line.decode()
+        # orjson leaves U+0085, U+2028 and the control codes of terminals as they are: they could end a line, or worse.
+        return json.dumps(entry, default=str).replace("\x7f", "\\u007f")
 
     def _time_of(self, record: logging.LogRecord) -> str:
         second = int(record.created)
@@ -160,6 +164,7 @@ def configure_logging() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("litserve").setLevel(logging.WARNING)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of each malformed form; that is in our answer
 
 
 def flush_log() -> None:

@@ -143,7 +143,9 @@ def main() -> None:
     parser.add_argument("settings", nargs="?", default="{}", help="further settings of the server, as JSON")
     arguments = parser.parse_args()
 
-    from service.cli import WORKER_ENVIRONMENT
+    from service.cli import WORKER_ENVIRONMENT, exit_at_once
+
+    signal.signal(signal.SIGTERM, exit_at_once)
     from service.log import configure_logging
     from service.substrate import GraftworkServer
 

@@ -210,3 +210,12 @@ assert os.waitpid(child, 0)[1] == 0
 def test_a_fork_writes_its_own_lines_only() -> None:
     ended = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], capture_output=True, text=True, check=True)
     assert sorted(json.loads(line)["message"] for line in ended.stderr.splitlines()) == ["child", "parent"]
+
+
+@pytest.mark.parametrize("evil", ["\x85", "\u2028", "\u2029", "\x9b31m", "\x7f", "\x1b[2J", "\n", "\ud800"])
+def test_no_character_of_a_caller_ends_a_line_or_reaches_a_terminal(evil: str) -> None:
+    record = logging.LogRecord("x", logging.INFO, "", 0, "path %s", (f"/{evil}",), None)
+    line = JsonLines().format(record)
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["message"] == f"path /{evil}"
