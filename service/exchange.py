@@ -19,6 +19,8 @@ class Exchange(RequestResponseCycle):
         """Tells the handler of a request that is refused while its body is read to stop; it can still be answered."""
         if REFUSAL not in self.scope:
             message = await super().receive()
+            if not message.get("more_body"):
+                self.flow.resume_reading()  # its last piece may have stopped it, and it is by reading that a client is seen to leave
             if REFUSAL not in self.scope:
                 return message
         return {"type": "http.disconnect"}

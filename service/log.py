@@ -159,12 +159,15 @@ class BackgroundHandler(logging.Handler):
 
 def configure_logging() -> None:
     """JSON lines on stderr for the whole process."""
-    handler = BackgroundHandler(sys.stderr.fileno())
+    # Whoever is started without stderr has none; its number may have gone to another file since.
+    handler = BackgroundHandler(os.open(os.devnull, os.O_WRONLY) if sys.stderr is None else sys.stderr.fileno())
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("litserve").setLevel(logging.WARNING)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of each malformed form; that is in our answer
+    logging.getLogger("python_multipart").setLevel(
+        logging.ERROR
+    )  # it warns of each malformed form; that is in our answer
 
 
 def flush_log() -> None:

@@ -240,7 +240,7 @@ class RequestReader(HttpToolsProtocol):
         """
         cause = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else error
         if isinstance(cause, GraftworkError):
-            self._refuse(cause)
+            self._refuse(cause.with_traceback(None))  # which leads to the scope, where the error is kept
         elif isinstance(cause, httptools.HttpParserInvalidMethodError) and unknown_method:
             self._deaf = True  # the parser does not read on, but the application knows what the route allows instead
             method, self.url = unknown_method.groups()

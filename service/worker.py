@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeAlias
 
 import orjson
 
@@ -47,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 1.0
 _RECEIVE_BYTES = 256 << 10
+_UndecodedRow: TypeAlias = tuple[PendingRequest, int, bytes]  # a request, which of its rows, and that row's bytes
 
 
 class Worker:
@@ -73,7 +75,7 @@ class Worker:
         self._servables = servables
         self._record = record
         self._scheduler: Scheduler[PendingRow] = Scheduler(max_batch_rows=max_batch_rows)
-        self._decoders: Decoders[tuple[PendingRequest, int, bytes]] = Decoders(decode_threads, self._prepare)
+        self._decoders: Decoders[_UndecodedRow] = Decoders(decode_threads, self._prepare)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._requests: dict[int, PendingRequest] = {}
         self._lock = threading.Lock()  # guards _requests, every PendingRequest and _batches
@@ -101,8 +103,11 @@ class Worker:
         frames, buffer = FrameReader(), memoryview(bytearray(_RECEIVE_BYTES))
         try:
             while size := self._connection.recv_into(buffer):
-                for message, payload in frames.feed(buffer[:size]):
-                    self._handle(message, payload)
+                rows = [
+                    row for message, payload in frames.feed(buffer[:size]) for row in self._handle(message, payload)
+                ]
+                if rows:  # of all requests together: to wake a thread takes longer than to decode a short text
+                    self._decoders.put(rows)
         except OSError:
             pass
         except Exception:  # such as no more threads for whatever a message starts
@@ -112,10 +117,10 @@ class Worker:
             self._scheduler.close()
             logger.info("the API process is gone")
 
-    def _handle(self, message: Message, payload: bytes) -> None:
+    def _handle(self, message: Message, payload: bytes) -> Sequence[_UndecodedRow]:
         match message:
             case Predict():
-                self._accept(message, payload)
+                return self._accept(message, payload)
             case Cancel():
                 with self._lock:
                     request = self._requests.pop(message.id, None)
@@ -127,6 +132,7 @@ class Worker:
                 self._loader.submit(self._servables.unload, message.name, message.number)
             case _:
                 logger.error("unexpected message %r", message.kind)
+        return ()
 
     def _load(self, message: Load) -> None:
         name, number = message.name, message.number
@@ -141,12 +147,12 @@ class Worker:
         else:
             self._send(Loaded(name=name, number=number))
 
-    def _accept(self, message: Predict, payload: bytes) -> None:
+    def _accept(self, message: Predict, payload: bytes) -> Sequence[_UndecodedRow]:
         try:
             version = self._servables.get(message.name, message.number)
         except GraftworkError as error:
             self._send(Failure(id=message.id, code=error.code, message=error.message))
-            return
+            return ()
         count = len(message.sizes)
         request = PendingRequest(
             id=message.id,
@@ -164,11 +170,11 @@ class Worker:
         for index, size in enumerate(message.sizes):
             rows.append((request, index, payload[start : start + size]))
             start += size
-        self._decoders.put(rows)
+        return rows
 
     # Decode pool
 
-    def _prepare(self, thread: int, item: tuple[PendingRequest, int, bytes]) -> None:
+    def _prepare(self, thread: int, item: _UndecodedRow) -> None:
         request, index, data = item
         if request.abandoned:
             self._scheduler.dropped(1)

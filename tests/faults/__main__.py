@@ -30,11 +30,48 @@ Scenario = Callable[[], Sequence[Figure]]
 
 def scenarios() -> Mapping[str, Scenario]:
     """What is run, in this order, by name."""
-    from tests.faults import isolation
+    from tests.faults import (
+        admission,
+        crash_loop,
+        deadlines,
+        disconnects,
+        fuzz,
+        hangs,
+        isolation,
+        overload,
+        poison,
+        scarcity,
+        shutdown,
+        worker_kills,
+    )
 
     return {
+        "one of two workers is killed": worker_kills.kill_one_of_two,
+        "the only worker is killed": worker_kills.kill_the_only_worker,
+        "poison, two workers": partial(poison.poison, workers=2),
+        "poison, one worker": partial(poison.poison, workers=1),
+        "too little memory": poison.too_little_memory,
+        "a worker is stopped": hangs.stopped_worker,
+        "a row is computed for ever": hangs.endless_row,
+        "a worker cannot start": crash_loop.worker_that_cannot_start,
+        "SIGTERM under load": shutdown.sigterm_under_load,
+        "SIGTERM under load, as PID 1": partial(shutdown.sigterm_under_load, as_first_process=True),
+        "SIGTERM at the start": shutdown.sigterm_early,
+        "overload": overload.excess,
+        "overload of the API process": overload.excess_of_the_api_process,
+        "Retry-After": admission.retry_after,
+        "large and tiny requests": partial(admission.large_and_tiny, seconds=20.0, strict=True),
+        "bytes in flight": admission.bytes_in_flight,
+        "short deadlines": deadlines.short_deadlines,
+        "deadline of a body": deadlines.deadline_of_a_body,
+        "hang-ups": partial(disconnects.hang_ups, clients=10_000),
         "batch isolation": isolation.batch_patterns,
         "mixed lists": partial(isolation.mixed_lists, rounds=100),
+        "few open files": scarcity.few_open_files,
+        "little memory": scarcity.little_memory,
+        "few processes": scarcity.few_processes,
+        "no more processes": scarcity.no_more_processes,
+        "any request": partial(fuzz.any_request, cases=10_000),
     }
 
 

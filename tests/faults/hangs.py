@@ -28,7 +28,7 @@ from tests.service.conftest import wait_for
 DEADLINE_SECONDS = 1.0  # of each request, as X-Request-Timeout
 TOLERANCE_SECONDS = 0.25
 WORKER_TIMEOUT_SECONDS = 3.0
-REQUEST_TIMEOUT_SECONDS = 2.0  # the server's own, which is the most that anybody may wait
+REQUEST_TIMEOUT_SECONDS = 1.0  # the server's own, which is the most that anybody may wait
 GIVE_UP_SECONDS = 60.0
 
 Inflict = Callable[[EchoServer, int], Tally]  # lets a worker hang; gives what it asked for that

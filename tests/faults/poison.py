@@ -28,13 +28,14 @@ BATCH = 8
 GIVE_UP_SECONDS = 60.0
 
 
-def poison(*, workers: int, rounds: int = 5) -> list[Figure]:
+def poison(*, workers: int, rounds: int = 5, kinds: Sequence[str] = POISONS) -> list[Figure]:
     """Poison among good rows: alone, in a list with good ones, and again when it is known.
 
     Args:
         workers: how many there are. The two deaths that a poison takes may be those of all workers where there are one or
             two: then good rows get 503 until one is back. With three, all of them must be answered.
         rounds: how often each kind is sent, each time as new rows.
+        kinds: ``crash``, ``segfault``.
     """
     deaths_by_one: list[float] = []
     deaths_by_known = 0.0
@@ -44,7 +45,7 @@ def poison(*, workers: int, rounds: int = 5) -> list[Figure]:
         before = settled_outcomes(server.port)
         with LoadProcess(server.port, rate=100, seconds=rounds * GIVE_UP_SECONDS) as load:
             for number in range(rounds):
-                for kind in POISONS:
+                for kind in kinds:
                     alone = [f"{kind} {number}"]
                     in_a_list = [f"good {kind}", f"{kind} {number} in a list", f"better {kind}"]
                     for texts in (alone, in_a_list):

@@ -44,19 +44,20 @@ def remains_of(server: EchoServer) -> Remains:
     )
 
 
-def figures_of(goal: str, remains: Sequence[Remains], *, slack: float = 1.0) -> list[Figure]:
+def figures_of(goal: str, remains: Sequence[Remains], *, files: bool = True, slack: float = 1.0) -> list[Figure]:
     """Of several servers.
 
     Args:
         goal: that the figures belong to.
         remains: of each.
+        files: False where it was not able to remove them.
         slack: factor on the bar on time.
     """
     gone_after = max(each.gone_after for each in remains)
     return [
         Figure(goal=goal, name="processes left", value=sum(each.processes for each in remains), bar=0),
         Figure(goal=goal, name="ports left", value=sum(each.ports for each in remains), bar=0),
-        Figure(goal=goal, name="files left", value=sum(each.files for each in remains), bar=0),
+        Figure(goal=goal, name="files left", value=sum(each.files for each in remains), bar=0 if files else None),
         Figure(
             goal=goal, name="all gone after, most", value=gone_after, unit="s", relation="<=", bar=GONE_SECONDS * slack
         ),

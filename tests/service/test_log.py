@@ -170,6 +170,45 @@ def test_l17_a_log_whose_reader_is_gone_fails_nobody(pipe: Pipe) -> None:
         pipe.handler.flush()
 
 
+def test_l18_a_log_for_which_no_thread_can_be_started_is_written_at_once(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    os.set_blocking(pipe.reader, False)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for number in range(3):
+            pipe.logger.info("%d", number)
+            assert [line["message"] for line in pipe.read(1)] == [str(number)]
+    pipe.logger.info("with a thread")
+    pipe.handler.flush()
+    assert [line["message"] for line in pipe.read(1)] == ["with a thread"]
+
+
+WITHOUT_STDERR = """
+import sys
+
+other = open(sys.argv[1], "wb")
+assert other.fileno() == 2
+
+import logging
+from service.log import configure_logging, flush_log
+
+configure_logging()
+logging.error("for nobody")
+flush_log()
+"""
+
+
+def test_l17_a_process_without_stderr_writes_into_no_other_file(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", WITHOUT_STDERR, str(other)]
+    assert subprocess.run(command, check=False).returncode == 0
+    assert other.read_bytes() == b""
+
+
 WHOLE = """
 import logging, os, sys
 from service.log import configure_logging, flush_log

@@ -106,15 +106,22 @@ def test_one_timer_keeps_every_deadline() -> None:
     play(story)
 
 
+def test_nothing_is_left_of_a_deadline_once_the_work_has_ended() -> None:
+    async def story() -> None:
+        with Patience(0.02, None, Deadlines()) as patience:
+            pass
+        while time.monotonic() < patience.deadline + 0.02:  # a timer that was left behind would cancel this
+            await asyncio.sleep(0.005)
+
+    play(story)
+
+
 def test_a_deadline_that_passes_as_the_work_ends_changes_nothing_after_it() -> None:
     async def story() -> None:
         for _ in range(20):
-            try:
-                with Patience(0.001, None, Deadlines()):
-                    await asyncio.sleep(0.001)
-            except DeadlineExceeded:
-                pass
-            await asyncio.sleep(0.002)  # would be cancelled by a timer that was left behind
+            with suppress(DeadlineExceeded), Patience(0.001, None, Deadlines()):
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)
 
     play(story)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -83,3 +84,30 @@ def test_a_death_while_the_api_process_is_gone_is_no_error(tmp_path: Path) -> No
     server.inference_workers = [SimpleNamespace(pid=11, exitcode=-9, join=lambda: None)]
     server._on_death(0, restart)
     assert restart.pending
+
+
+def test_l18_a_worker_that_cannot_be_started_is_tried_again_later(caplog: pytest.LogCaptureFixture) -> None:
+    server, restart = GraftworkServer.__new__(GraftworkServer), Restart()
+    server.lit_api = SimpleNamespace()
+    dead, new = SimpleNamespace(pid=11), SimpleNamespace(pid=12)
+    server.inference_workers = [dead]
+    outcomes: list[object] = [OSError(errno.EAGAIN, "no more processes"), OSError(errno.ENOMEM, "no memory"), new]
+
+    def launch(lit_api: object, index: int) -> object:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, OSError):
+            raise outcome
+        return outcome
+
+    server.launch_single_inference_worker = launch  # type: ignore[method-assign]
+    pauses = []
+    for _ in range(2):
+        server._start_again(0, restart)
+        assert restart.pending
+        assert server.inference_workers == [dead]
+        pauses.append(restart.seconds_left())
+    assert pauses == pytest.approx([Restart.FIRST_SECONDS, 2 * Restart.FIRST_SECONDS], abs=0.05)
+    assert "worker 0 cannot be started: no more processes" in caplog.text
+    server._start_again(0, restart)
+    assert not restart.pending
+    assert server.inference_workers == [new]

@@ -413,6 +413,21 @@ def test_loads_and_unloads_keep_their_order(worker: EchoConversation) -> None:
     assert worker.registry.unloads == [("plain", 1)]
 
 
+def test_l18_a_message_that_cannot_be_handled_ends_the_worker(
+    worker: EchoConversation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as for want of threads: were it to stay, it would be deaf, and nobody would replace it."""
+
+    def refuse(*_args: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(worker.worker._loader, "submit", refuse)
+    worker.send(Load(name="plain", number=1))
+    worker.thread.join(30)
+    assert not worker.thread.is_alive()
+    assert "can't start new thread" in caplog.text
+
+
 def test_the_end_of_the_connection_ends_the_worker(worker: EchoConversation) -> None:
     worker.socket.shutdown(socket.SHUT_RDWR)
     worker.thread.join(30)
@@ -450,7 +465,7 @@ def test_o05_rows_past_their_deadline_are_never_computed(worker: EchoConversatio
     worker.close_the_gate()
     waiting = worker.ask("7", "7", seconds=0.2)
     worker.wait_for_rows(2)
-    too_late = worker.ask("9", seconds=-1.0)  # it is not even decoded
+    too_late = worker.ask("blank", seconds=-1.0)  # it is not even decoded, which would fail
     kept = worker.ask("8")
     worker.wait_for_rows(3)
     wait_for(lambda: worker.worker._requests[waiting].abandoned, 30)
@@ -780,6 +795,7 @@ def test_a_suspected_row_that_is_bad_is_answered_like_any_other(echoes: Batches)
         echoes.conversation.ask(b"good", row, name="echo", isolated=True)
         (outcome,) = echoes.conversation.outcomes(1).values()
         assert outcome == code
+        wait_for(lambda: echoes.conversation.worker._report().computing_seconds == 0, 30)
     echoes.conversation.ask(b"good", FAT, name="echo", isolated=True)
     (predictions,) = echoes.conversation.outcomes(1).values()
     assert [each["label"] for each in predictions] == [hashlib.sha256(row).hexdigest() for row in (b"good", FAT)]

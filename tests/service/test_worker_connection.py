@@ -67,9 +67,11 @@ def play(story: Callable[[Line], Coroutine[Any, Any, None]], *, pid: int | None 
                 worker.say(worker.hello)
                 await until(lambda: messages)
                 assert messages.pop() == connection.hello == worker.hello
-            await story(Line(connection=connection, worker=worker, messages=messages, ends=ends))
-            worker.hang_up()
-            await until(lambda: ends)
+            try:
+                await story(Line(connection=connection, worker=worker, messages=messages, ends=ends))
+            finally:  # uvloop waits for connections that are left open
+                worker.hang_up()
+                await until(lambda: ends)
             assert ends == [connection]
             assert connection.rows == 0
             assert not connection.loaded

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -52,6 +53,26 @@ def test_a_child_whose_parent_is_dead_already_dies_too() -> None:
     assert parent.stdout.read() == ""  # it ends without a word, and not after a minute
     assert parent.wait() == -signal.SIGKILL
     parent.stdout.close()
+
+
+CANNOT_START = """
+from types import SimpleNamespace
+from service.worker_process import EngineLoop
+
+def fail(settings, device, threads):
+    raise RuntimeError("no weights")
+
+EngineLoop()(SimpleNamespace(settings=SimpleNamespace(workers=1), open_servables=fail), ["cpu"], 3)
+"""
+
+
+def test_l07_a_worker_that_cannot_start_says_why_as_json() -> None:
+    ended = subprocess.run([sys.executable, "-c", CANNOT_START], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    found = json.loads(line)
+    assert found["message"] == "worker 3 failed"
+    assert "RuntimeError: no weights" in found["traceback"]
 
 
 def test_an_interrupt_waits_until_it_is_welcome() -> None:

@@ -97,8 +97,10 @@ def play(story: Callable[[Stage], Coroutine[Any, Any, None]], **patience: float)
     async def on_stage() -> None:
         with tempfile.TemporaryDirectory(prefix="gw-test-") as directory:
             stage = Stage(Path(directory), **patience)
-            await story(stage)
-            await stage.end()
+            try:
+                await story(stage)
+            finally:  # uvloop waits for connections that are left open
+                await stage.end()
 
     perform(on_stage)
 
