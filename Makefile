@@ -37,8 +37,8 @@ format: $(INSTALLED)  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)  ## Throughput in process and through the server, side by side
-	$(BIN)/python -m tests.benchmarks.serving
+bench: $(INSTALLED)  ## Speed of the request path, of serving beside in process, and of an idle server
+	$(BIN)/python -m tests.benchmarks
 
 faults: $(INSTALLED)  ## Kills, overload, abuse: what becomes of every request, as a table (many minutes)
 	$(BIN)/python -m tests.faults

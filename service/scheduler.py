@@ -89,6 +89,18 @@ class Scheduler(Generic[W]):
         """Rows that wait now."""
         return self._waiting
 
+    def drop_abandoned(self) -> None:
+        """Forgets rows that nobody waits for any more now, not when it is their turn: they hold memory."""
+        with self._changed:
+            for group, queue in tuple(self._groups.items()):
+                left = deque(entry for entry in queue if not entry[1].abandoned)
+                self._dropped += len(queue) - len(left)
+                self._waiting -= len(queue) - len(left)
+                if left:
+                    self._groups[group] = left
+                else:
+                    del self._groups[group]
+
     def dropped(self, rows: int) -> None:
         """Rows that were abandoned before they were put."""
         with self._changed:

@@ -103,9 +103,10 @@ class Worker:
         frames, buffer = FrameReader(), memoryview(bytearray(_RECEIVE_BYTES))
         try:
             while size := self._connection.recv_into(buffer):
-                rows = [
-                    row for message, payload in frames.feed(buffer[:size]) for row in self._handle(message, payload)
-                ]
+                messages = frames.feed(buffer[:size])
+                rows = [row for message, payload in messages for row in self._handle(message, payload)]
+                if any(isinstance(message, Cancel) for message, _ in messages):
+                    self._scheduler.drop_abandoned()  # the API process has let in others in their place
                 if rows:  # of all requests together: to wake a thread takes longer than to decode a short text
                     self._decoders.put(rows)
         except OSError:

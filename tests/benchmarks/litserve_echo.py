@@ -49,7 +49,7 @@ def main() -> None:
         accelerator="cpu",
         fast_queue=options.fast_queue,
     )
-    server.run(host="127.0.0.1", port=options.port, generate_client_file=False, log_level="warning")
+    server.run(host="127.0.0.1", port=options.port, generate_client_file=False)
 
 
 if __name__ == "__main__":

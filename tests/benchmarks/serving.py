@@ -1,4 +1,4 @@
-"""Throughput in process and through the server, side by side in one run: ``make bench``.
+"""Throughput in process and through the server, side by side in one run.
 
 In process means the same payload bytes, decoder, engine, head, threads and order, without HTTP: rows are prepared by as many
 threads as there are cores while the batch before them is computed, in batches of as many rows as there are clients. The
@@ -29,11 +29,12 @@ from rich.console import Console
 from rich.table import Table
 
 from service.cli import WORKER_ENVIRONMENT
+from tests.benchmarks.report import write
+from tests.faults.figure import Figure
 
 CONCURRENCIES = (1, 8, 32)
 ROUNDS = 3
 SECONDS = float(os.environ.get("GRAFTWORK_BENCH_SECONDS", "5"))
-OUTPUT = Path("build/bench.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,10 +214,10 @@ def server(repository_dir: Path, port: int) -> Iterator[None]:
         process.wait(60)
 
 
-def measure(repository_dir: Path, workloads: Sequence[Workload], port: int) -> dict[str, dict[str, object]]:
-    """All figures by name, and a table of them on the way."""
+def measure(repository_dir: Path, workloads: Sequence[Workload], port: int) -> list[Figure]:
+    """All figures, and a table of them on the way."""
     console = Console()
-    figures: dict[str, dict[str, object]] = {}
+    figures = []
     table = Table(
         "rows", "clients", "in process /s", "served /s", "served / in process", "p50 ms", "p99 ms", box=box.SIMPLE_HEAD
     )
@@ -245,16 +246,18 @@ def measure(repository_dir: Path, workloads: Sequence[Workload], port: int) -> d
                 f"{p99:.1f}",
             )
             tail = f"{workload.name}_c{concurrency}"
-            figures[f"in_process_{tail}"] = {"value": round(alone, 2), "unit": workload.unit, "bar": None}
-            figures[f"served_{tail}"] = {"value": round(served, 2), "unit": workload.unit, "bar": None}
-            figures[f"served_over_in_process_{tail}"] = {"value": round(ratio, 3), "unit": "ratio", "bar": None}
+            figures += [
+                Figure(goal="", name=f"in_process_{tail}", value=alone, unit=workload.unit),
+                Figure(goal="", name=f"served_{tail}", value=served, unit=workload.unit),
+                Figure(goal="", name=f"served_over_in_process_{tail}", value=ratio, unit="ratio"),
+            ]
             console.print(f"{workload.name}, {concurrency} clients: {alone:.1f} and {served:.1f} /s", style="dim")
     console.print(table)
     return figures
 
 
 def main() -> None:
-    """Runs the benchmark and writes ``build/bench.json``."""
+    """Runs the benchmark and adds its figures to ``build/bench.json``."""
     if any(os.environ.get(name) != value for name, value in WORKER_ENVIRONMENT.items()):
         # The in-process side gets the environment that the server gives to its workers.
         os.execve(
@@ -287,9 +290,7 @@ def main() -> None:
         port = free_port()
         with server(directory / "repository", port):
             figures = measure(directory / "repository", workloads, port)
-    OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_text(json.dumps(figures, indent=1) + "\n")
-    print(f"written: {OUTPUT}")
+    write(figures)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from service.restart import Restart
 from tests.faults.echo_server import echo_server
 from tests.faults.figure import Figure
 from tests.faults.metrics import metrics, total
+from tests.faults.remains import figures_of, remains_of
 from tests.service.conftest import wait_for
 
 GIVE_UP_SECONDS = 60.0
@@ -40,6 +41,7 @@ def worker_that_cannot_start(*, deaths: int = 9, slack: float = 1.0) -> list[Fig
         told = time.monotonic()
         code = server.process.wait(GIVE_UP_SECONDS)
         ended_after = time.monotonic() - told
+        remains = remains_of(server)
         told_why = [r for r in server.records() if "this worker cannot start" in r.get("traceback", "")]
         least = min(Restart.MOST_SECONDS, Restart.FIRST_SECONDS * 2 ** (deaths - 2))
         return [
@@ -60,5 +62,5 @@ def worker_that_cannot_start(*, deaths: int = 9, slack: float = 1.0) -> list[Fig
             Figure(goal="L07", name="times that the log says why", value=len(told_why), relation=">=", bar=deaths),
             Figure(goal="L07", name="exit code after SIGTERM", value=code, bar=0),
             Figure(goal="L07", name="end after SIGTERM", value=ended_after, unit="s", relation="<=", bar=3 * slack),
-            Figure(goal="L07", name="processes left", value=len(server.survivors()), bar=0),
+            *figures_of("L07", [remains], slack=slack),
         ]

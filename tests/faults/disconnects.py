@@ -36,24 +36,27 @@ class Count:
         return Count(**{name: value - getattr(before, name) for name, value in vars(self).items()})
 
 
-def hang_ups(*, clients: int = 1000, at_once: int = 200, computed: int = 24) -> list[Figure]:
+def hang_ups(*, clients: int = 1000, at_once: int = 200, computed: int = 24, size: int = 100) -> list[Figure]:
     """Clients that hang up while their rows wait, and then some that do while theirs are computed.
 
     Args:
         clients: that hang up while their rows wait.
         at_once: how many of them, each time.
         computed: clients that hang up while their rows are computed.
+        size: of each text, in bytes; one above 64 KiB comes in more than one piece.
     """
     waves = -(-clients // at_once)
     with echo_server(delay=BATCH_SECONDS, max_batch_rows=BATCH_ROWS, max_rows_in_flight=2 * at_once) as server:
         warm_up(server)
         for _ in range(max(1, waves // 10)):  # the most that there is at once is taken once
-            hang_up_while_queued(server, at_once)
+            hang_up_while_queued(server, at_once, size)
         start, before = count(server), footprint(server)
         for _ in range(waves):
-            hang_up_while_queued(server, at_once)
+            hang_up_while_queued(server, at_once, size)
         middle = count(server)
-        executing = run_load(server.port, connections=BATCH_ROWS, requests=computed, hang_up_after=BATCH_SECONDS / 2)
+        executing = run_load(
+            server.port, connections=BATCH_ROWS, requests=computed, hang_up_after=BATCH_SECONDS / 2, size=size
+        )
         end = count(server)
         growth = footprint(server).growth(before)
         found = metrics(server.port)
@@ -87,13 +90,13 @@ def hang_ups(*, clients: int = 1000, at_once: int = 200, computed: int = 24) -> 
         ]
 
 
-def hang_up_while_queued(server: EchoServer, clients: int) -> None:
+def hang_up_while_queued(server: EchoServer, clients: int, size: int) -> None:
     """One request occupies the device; others come meanwhile, and have hung up before it is free."""
     occupying = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     try:
         occupying.request("POST", "/v1/models/echo:predict", json_body(["occupies the device"]))
         wait_for(lambda: total(metrics(server.port), "graftwork_in_flight_rows") == 1, 10, pause=0.005)
-        tally = run_load(server.port, connections=clients, requests=clients, hang_up_after=0.02)
+        tally = run_load(server.port, connections=clients, requests=clients, hang_up_after=0.02, size=size)
         assert tally.hung_up == clients, tally.summary()
         assert occupying.getresponse().status == 200
     finally:

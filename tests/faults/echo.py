@@ -74,7 +74,7 @@ class Echo:
             if row.startswith(OBESE) or (row.startswith(FAT) and len(rows) > 1):
                 raise MemoryError
         if self.leak_bytes:
-            self.leaked += [b"x" * self.leak_bytes for _ in rows]
+            self.leaked.extend(b"x" * self.leak_bytes for _ in rows)
         seconds = self.batch_seconds + self.row_seconds * len(rows)
         seconds += SLOW_SECONDS * any(row.startswith(SLOW) for row in rows)
         if seconds:

@@ -31,6 +31,8 @@ MALFORMED: dict[str, tuple[bytes, int]] = {
     "no number": (post(b'{"instances": [NaN]}'), 400),
     "instances of another type": (post(b'{"instances": [1, null, {}]}'), 422),
     "too many instances": (post(b'{"instances": [' + b'"a",' * 64 + b'"a"]}'), 413),
+    "much that is no JSON": (post(b'{"instances": ["' + b"x" * 300_000), 400),
+    "a bad text that is long": (post(b'{"instances": ["bad' + b"x" * 300_000 + b'"]}'), 422),
     "a bad text in a list": (post(b'{"instances": ["a", "b", "bad", "c"]}'), 422),
     "a compressed body": (post(b"\x1f\x8b" + bytes(100), b"Content-Encoding: gzip"), 415),
     "another media type": (post(b"<a/>", media_type=b"application/xml"), 415),

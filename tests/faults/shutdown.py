@@ -16,6 +16,7 @@ A request on a kept connection that the server closes at that moment is not acce
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -47,6 +48,8 @@ Trouble = Literal["worker dies", "the only worker dies", "worker hangs", "second
 
 def may_be_first_process() -> bool:
     """Whether this process may start others in a process namespace of their own."""
+    if shutil.which("unshare") is None or shutil.which("nsenter") is None:
+        return False
     return subprocess.run([*AS_FIRST_PROCESS, "true"], capture_output=True, check=False).returncode == 0
 
 

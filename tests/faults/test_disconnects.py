@@ -6,3 +6,7 @@ from tests.faults.figure import check
 
 def test_g15_clients_that_hang_up() -> None:
     check(hang_ups())
+
+
+def test_g15_clients_that_hang_up_on_large_requests() -> None:
+    check(hang_ups(clients=100, at_once=50, computed=8, size=500_000))

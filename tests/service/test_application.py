@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import asyncio
+import gc
+import sys
+from collections.abc import Mapping
+
 import pytest
 
 from tests.service.conftest import Play, Site
@@ -124,3 +129,35 @@ def test_workers_are_let_go_without_complaint(play: Play, caplog: pytest.LogCapt
 
     play(story, workers=2)
     assert [record for record in caplog.records if record.levelname == "ERROR" and record.name == "asyncio"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "headers"),
+    [
+        (b'{"instances": ["17"]}', 200, {}),
+        (b'{"instances": ["17"]}', 504, {"x-request-timeout": "0.05"}),
+        (b'{"instances": ["17"', 400, {}),
+        (b'{"instances": [[]]}', 422, {}),
+        (b'{"instances": ["blank"]}', 422, {}),
+        (b'{"instances": ["?"]}', 500, {}),
+        (b'{"instances": [' + b'"17", ' * 64 + b'"17"]}', 413, {}),
+    ],
+)
+def test_nothing_holds_a_body_that_was_answered(
+    play: Play, body: bytes, status: int, headers: Mapping[str, str]
+) -> None:
+    """Not even until the next garbage collection, which counts objects, not bytes."""
+
+    async def story(site: Site) -> None:
+        if status == 504:
+            site.engine.gate.clear()
+        before = sys.getrefcount(body)
+        asking = asyncio.create_task(site.request("POST", POSTS[0], body, headers=headers))  # a task of its own
+        assert (await asking).status == status
+        assert sys.getrefcount(body) == before
+
+    gc.disable()
+    try:
+        play(story)
+    finally:
+        gc.enable()

@@ -19,6 +19,22 @@ class Row:
     abandoned: bool = False
 
 
+@dataclass(kw_only=True, eq=False)
+class Caller:
+    gone: bool = False
+
+
+@dataclass(frozen=True)
+class RowOf:
+    number: int
+    group: str
+    caller: Caller
+
+    @property
+    def abandoned(self) -> bool:
+        return self.caller.gone
+
+
 def scheduler(*rows: Row, max_batch_rows: int = 32) -> Scheduler[Row]:
     made: Scheduler[Row] = Scheduler(max_batch_rows=max_batch_rows)
     for row in rows:
@@ -105,6 +121,26 @@ def test_abandoned_rows_are_passed_over_and_counted_once() -> None:
     assert made.waiting == 0
     made.dropped(2)  # before they were put
     assert made.take_dropped() == 5
+    assert made.take_dropped() == 0
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from("abc"))))
+def test_rows_that_are_abandoned_while_they_wait_are_forgotten_before_their_turn(drawn: list[tuple[bool, str]]) -> None:
+    """Each is of a caller who stays or of one who leaves."""
+    stays, leaves = Caller(), Caller()
+    sent = [RowOf(number, group, leaves if goes else stays) for number, (goes, group) in enumerate(drawn)]
+    made: Scheduler[RowOf] = Scheduler(max_batch_rows=3)
+    for row in sent:
+        made.put(row)
+    leaves.gone = True
+    made.drop_abandoned()
+    left = [row for row in sent if row.caller is stays]
+    assert made.waiting == len(left)
+    assert made.take_dropped() == len(sent) - len(left)
+    taken: list[RowOf] = []
+    while made.waiting:
+        taken += made.take()
+    assert sorted(row.number for row in taken) == [row.number for row in left]
     assert made.take_dropped() == 0
 
 
