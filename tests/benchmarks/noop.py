@@ -47,7 +47,7 @@ from tests.service.conftest import ServerProcess, process_group, running, wait_f
 
 CONNECTIONS = 32
 ROUNDS = 5
-SECONDS = int(os.environ.get("GRAFTWORK_BENCH_SECONDS", "4"))
+SECONDS = max(1, round(float(os.environ.get("GRAFTWORK_BENCH_SECONDS", "4"))))
 WARM_UP_SECONDS = 1
 VERIFIED_REQUESTS = 500
 

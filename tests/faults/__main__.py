@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 from rich import box
 from rich.console import Console
@@ -38,26 +39,46 @@ def scenarios() -> Mapping[str, Scenario]:
         fuzz,
         hangs,
         isolation,
+        log_sinks,
+        memory,
         overload,
         poison,
         scarcity,
         shutdown,
+        slow_clients,
+        sudden_end,
         worker_kills,
     )
+    from tests.faults.pids_group import PidsGroup
 
+    as_first_process: Mapping[str, Scenario] = {  # these want rights that not every user has
+        "SIGTERM under load, as PID 1": partial(shutdown.sigterm_under_load, as_first_process=True),
+        "SIGTERM at the start, as PID 1": partial(shutdown.sigterm_early, as_first_process=True),
+    }
+    few_processes: Mapping[str, Scenario] = {
+        "few processes": scarcity.few_processes,
+        "no more processes": scarcity.no_more_processes,
+    }
     return {
         "one of two workers is killed": worker_kills.kill_one_of_two,
         "the only worker is killed": worker_kills.kill_the_only_worker,
         "poison, two workers": partial(poison.poison, workers=2),
         "poison, one worker": partial(poison.poison, workers=1),
+        "poison, three workers": partial(poison.poison, workers=3),
         "too little memory": poison.too_little_memory,
         "a worker is stopped": hangs.stopped_worker,
         "a row is computed for ever": hangs.endless_row,
         "a worker cannot start": crash_loop.worker_that_cannot_start,
         "SIGTERM under load": shutdown.sigterm_under_load,
-        "SIGTERM under load, as PID 1": partial(shutdown.sigterm_under_load, as_first_process=True),
         "SIGTERM at the start": shutdown.sigterm_early,
-        "overload": overload.excess,
+        **{
+            f"SIGTERM, and {trouble}": partial(shutdown.troubled_end, trouble) for trouble in get_args(shutdown.Trouble)
+        },
+        **(as_first_process if shutdown.may_be_first_process() else {}),
+        "the API process is killed": partial(sudden_end.killed, "API process"),
+        "the parent is killed": partial(sudden_end.killed, "parent"),
+        "logs that cannot be written": log_sinks.unwritable_logs,
+        "overload": partial(overload.excess, seconds=15.0, after_seconds=5.0, strict=True),
         "overload of the API process": overload.excess_of_the_api_process,
         "Retry-After": admission.retry_after,
         "large and tiny requests": partial(admission.large_and_tiny, seconds=20.0, strict=True),
@@ -69,8 +90,15 @@ def scenarios() -> Mapping[str, Scenario]:
         "mixed lists": partial(isolation.mixed_lists, rounds=100),
         "few open files": scarcity.few_open_files,
         "little memory": scarcity.little_memory,
-        "few processes": scarcity.few_processes,
-        "no more processes": scarcity.no_more_processes,
+        **(few_processes if PidsGroup.is_available() else {}),
+        "slow heads and bodies": partial(slow_clients.slow_senders, clients=500, seconds=60.0, limits={}, strict=True),
+        "idle connections": partial(slow_clients.idle_connections, idle=10_000, most=1024),
+        "clients that never read": slow_clients.slow_readers,
+        "memory, mixed requests": partial(memory.mixed_requests, requests=1_000_000),
+        "memory, chunks": memory.chunks,
+        "memory, malformed requests": memory.malformed_requests,
+        "bombs": memory.bombs,
+        "image bomb": memory.image_bomb,
         "any request": partial(fuzz.any_request, cases=10_000),
     }
 

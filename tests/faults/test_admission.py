@@ -9,7 +9,7 @@ def test_o01_retry_after_is_when_there_is_room_again() -> None:
 
 
 def test_o06_large_requests_beside_tiny_ones() -> None:
-    check(large_and_tiny(seconds=1.5))
+    check(large_and_tiny(seconds=1))
 
 
 def test_o01_bodies_are_counted_as_they_arrive() -> None:

@@ -5,7 +5,7 @@ from tests.faults.slow_clients import idle_connections, slow_readers, slow_sende
 
 
 def test_g13_slow_heads_and_bodies_beside_a_usual_load() -> None:
-    check(slow_senders(seconds=3))
+    check(slow_senders(seconds=2))
 
 
 def test_o03_idle_connections_beyond_the_limit() -> None:
