@@ -53,7 +53,7 @@ class Exchange(RequestResponseCycle):
             headers.append((b"connection", b"close"))
         lines = [STATUS_LINE[status], *[b"%b: %b\r\n" % header for header in headers], b"\r\n"]
         head = b"".join(lines)
-        if head.count(b"\n") != len(lines):
+        if not head.count(b"\r") == head.count(b"\n") == len(lines):
             raise RuntimeError("a header of the response has a line end in it")
         self.response_started = True
         self.transport.write(head + body)

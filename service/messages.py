@@ -184,10 +184,12 @@ _KINDS: dict[str, type[Message]] = {
     cls.kind: cls for cls in (Hello, Load, Unload, Loaded, LoadFailed, Predict, Cancel, Answer, Failure, Report, Died)
 }
 
+_STARTS = {cls: b'{"kind":"%s",' % kind.encode() for kind, cls in _KINDS.items()}
+
 
 def pack(message: Message, payload_size: int = 0) -> bytes:
     """A frame up to its payload, which is to be sent right after it."""
-    header = b'{"kind":"%s",%s' % (message.kind.encode(), orjson.dumps(message)[1:])
+    header = _STARTS[type(message)] + orjson.dumps(message)[1:]
     return PREFIX.pack(len(header), payload_size) + header
 
 

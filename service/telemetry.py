@@ -29,7 +29,7 @@ REFUSAL = "graftwork.refusal"  # the scope's key for what is wrong with a reques
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class RequestRecord:
     """What becomes known of a request on its way; kept in the ASGI scope under ``graftwork``.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
+from typing import TypeAlias
 
 import orjson
 from starlette.datastructures import QueryParams
@@ -27,14 +29,15 @@ from service.workers import WorkerPool
 PREDICTION_PATHS = tuple(
     f"/v1/models/{{name}}{where}:predict" for where in ("", "/versions/{number}", "/labels/{alias}")
 )
+PredictionPath: TypeAlias = tuple[str, str | None, str | None]
 _PREDICTION = re.compile(r"/v1/models/(?P<name>[^/]+)(?:/versions/(?P<number>[^/]+)|/labels/(?P<alias>[^/]+))?:predict")
 
 
-def match_prediction(scope: Scope) -> Mapping[str, str] | None:
-    """The parts of the path, where a request is for a prediction: ``name``, and ``number`` or ``alias`` or neither."""
+def match_prediction(scope: Scope) -> PredictionPath | None:
+    """The parts of the path, where a request is for a prediction: a name, and a number or an alias or neither."""
     if scope["method"] != "POST" or (match := _PREDICTION.fullmatch(scope["path"])) is None:
         return None
-    return {part: text for part, text in match.groupdict().items() if text is not None}
+    return match.groups()  # type: ignore[return-value]
 
 
 class V1Routes:
@@ -58,7 +61,7 @@ class V1Routes:
         self._metrics = metrics
         self._deadlines = Deadlines()
 
-    async def predict(self, scope: Scope, receive: Receive, path: Mapping[str, str]) -> bytes:
+    async def predict(self, scope: Scope, receive: Receive, path: PredictionPath) -> bytes:
         """``POST /v1/models/{name}:predict``, also below ``/versions/{number}`` and ``/labels/{alias}``.
 
         Args:
@@ -70,7 +73,7 @@ class V1Routes:
         record: RequestRecord = scope["graftwork"]
         record.counted = True
         self._metrics.observe_begin()
-        version = self._catalog.resolve(_reference(path))
+        version = self._catalog.resolve(_reference(*path))
         record.model, record.version = version.name, str(version.number)
         settings, modality = self._settings, version.manifest.modality
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -116,13 +119,13 @@ def _status(model: CatalogModel) -> dict[str, object]:
     }
 
 
-def _reference(path: Mapping[str, str]) -> Reference:
-    name = check_name(path["name"])
-    if "number" in path:
-        return Reference(name=name, number=parse_number(path["number"]))
-    if "alias" in path:
-        return Reference(name=name, alias=check_alias(path["alias"]))
-    return Reference(name=name)
+@lru_cache(1024)  # of paths that are right: errors are not remembered
+def _reference(name: str, number: str | None, alias: str | None) -> Reference:
+    return Reference(
+        name=check_name(name),
+        number=None if number is None else parse_number(number),
+        alias=None if alias is None else check_alias(alias),
+    )
 
 
 def _options(query: Mapping[str, str]) -> tuple[int | None, bool]:

@@ -35,7 +35,7 @@ from service.messages import (
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)  # not frozen: one is made a request
 class Reply:
     """What a worker answered.
 

@@ -19,7 +19,7 @@ from service.worker_connection import ConnectionLost, Reply, WorkerConnection
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
-PATIENCE_SECONDS = 0.8  # for another worker, once one was lost with a request: 503 within a second of its death
+PATIENCE_SECONDS = 0.6  # for another worker, once one was lost with a request: 503 within a second of its death
 MOST_LOSSES = 3  # of workers that a request may see without being suspected itself
 
 
@@ -147,7 +147,8 @@ class WorkerPool:
             top_k=top_k,
             truncate=truncate,
         )
-        if self._holder(name, number) is None:
+        connection = self._holder(name, number)
+        if connection is None:
             raise NotReady("no engine worker can answer for this version right now; try again")
         request.isolated = self._quarantine.has_suspect(name, number, items)
         for attempt in range(MOST_LOSSES):
@@ -156,8 +157,9 @@ class WorkerPool:
             try:
                 if request.isolated:
                     return await self._try_alone(request, items)
-                return await (await self._next_holder(name, number)).predict(request, items)
+                return await (connection or await self._next_holder(name, number)).predict(request, items)
             except ConnectionLost as loss:
+                connection = None
                 if loss.suspects:
                     request.isolated = True
                     self._quarantine.suspect(name, number, [items[index] for index in loss.suspects])
@@ -185,8 +187,11 @@ class WorkerPool:
         raise _crash(culprit, len(items))
 
     def _holder(self, name: str, number: int) -> WorkerConnection | None:
-        holders = [c for c in self.connections if (name, number) in c.loaded]
-        return min(holders, key=lambda c: c.rows, default=None)
+        least: WorkerConnection | None = None
+        for connection in self.connections:
+            if (name, number) in connection.loaded and (least is None or connection.rows < least.rows):
+                least = connection
+        return least
 
     async def _next_holder(self, name: str, number: int) -> WorkerConnection:
         """A worker, after one was lost; there may be none for a moment."""

@@ -67,7 +67,7 @@ def main() -> None:
         try:
             server.wait_until_ready()
             before = cpu_seconds([server.api()])
-            count, _ = Asking(with_wrk=True).run(server.port, "/v1/models/echo:predict", SECONDS)
+            count, _ = Asking().run(server.port, "/v1/models/echo:predict", SECONDS)
             microseconds = (cpu_seconds([server.api()]) - before) / count * 1e6
             samples = json.loads(server.stacks.read_text())
         finally:

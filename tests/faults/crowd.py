@@ -59,6 +59,7 @@ class Crowd:
         clients: how many.
         manner: of each.
         replaced: whether a client whose connection is ended connects again.
+        over_seconds: in which they come, evenly.
 
     Attributes:
         opened: connections that were made, and on which a first piece, if any, was sent.
@@ -66,11 +67,14 @@ class Crowd:
         lives: those that the server has ended.
     """
 
-    def __init__(self, port: int, clients: int, manner: Manner, *, replaced: bool = False) -> None:
+    def __init__(
+        self, port: int, clients: int, manner: Manner, *, replaced: bool = False, over_seconds: float = 0.0
+    ) -> None:
         self._port = port
         self._clients = clients
         self._manner = manner
         self._replaced = replaced
+        self._over_seconds = over_seconds
         self.opened = 0
         self.failed = 0
         self.lives: list[Life] = []
@@ -90,13 +94,14 @@ class Crowd:
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
         self._door = asyncio.Semaphore(OPENED_AT_ONCE)
         self._running.set()
-        clients = [asyncio.create_task(self._live()) for _ in range(self._clients)]
+        clients = [asyncio.create_task(self._live(number)) for number in range(self._clients)]
         await self._over.wait()
         for client in clients:
             client.cancel()
         await asyncio.gather(*clients, return_exceptions=True)
 
-    async def _live(self) -> None:
+    async def _live(self, number: int) -> None:
+        await asyncio.sleep(self._over_seconds * number / self._clients)
         await self._connect()
         while self._replaced:
             await self._connect()
