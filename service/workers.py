@@ -19,7 +19,7 @@ from service.worker_connection import ConnectionLost, Reply, WorkerConnection
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
-PATIENCE_SECONDS = 0.6  # for another worker, once one was lost with a request: 503 within a second of its death
+PATIENCE_SECONDS = 0.5  # for another worker, once one was lost with a request: 503 within a second of its death
 MOST_LOSSES = 3  # of workers that a request may see without being suspected itself
 
 
