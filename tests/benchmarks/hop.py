@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,7 @@ IN_FLIGHT = 32
 ROUNDS = 5
 SECONDS = float(os.environ.get("GRAFTWORK_BENCH_SECONDS", "2"))
 HOP_SECONDS = SECONDS / 4
+_IMAGE = bytes(70_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,19 +88,18 @@ class Hop:
         counts = await asyncio.gather(*map(client, range(IN_FLIGHT)))
         return (cpu_seconds([os.getpid(), self.pid]) - before) / sum(counts) * 1e6
 
-    async def images(self, name: str, files: Sequence[bytes]) -> float:
+    async def images(self, name: str) -> float:
         """Images a second."""
-        until = time.monotonic() + SECONDS
+        started = time.monotonic()
 
-        async def client(number: int) -> int:
+        async def client() -> int:
             count = 0
-            while time.monotonic() < until:
-                await self.ask(name, files[(number + count) % len(files)])
+            while time.monotonic() - started < SECONDS:
+                await self.ask(name, _IMAGE)
                 count += 1
             return count
 
-        started = time.monotonic()
-        counts = await asyncio.gather(*map(client, range(IN_FLIGHT)))
+        counts = await asyncio.gather(*(client() for _ in range(IN_FLIGHT)))
         return sum(counts) / (time.monotonic() - started)
 
 
@@ -126,7 +126,7 @@ async def connected() -> AsyncIterator[Hop]:
 
 
 async def measure_payloads(hop: Hop) -> list[Figure]:
-    costs = {(way, size): [] for size in SIZES for way in ("socket", "memory")}
+    costs: dict[tuple[str, str], list[float]] = {(way, size): [] for size in SIZES for way in ("socket", "memory")}
     for _ in range(ROUNDS):
         for way, size in costs:
             costs[way, size].append(await hop.cost(way, SIZES[size]))
@@ -141,10 +141,10 @@ async def measure_payloads(hop: Hop) -> list[Figure]:
 
 
 async def measure_images(hop: Hop) -> list[Figure]:
-    files, rates = [bytes(70_000)], {name: [] for name in KINDS}
+    rates: dict[str, list[float]] = {name: [] for name in KINDS}
     for _ in range(ROUNDS):
         for name in KINDS:
-            rates[name].append(await hop.images(name, files))
+            rates[name].append(await hop.images(name))
     limit = CORES / (DECODE_SECONDS + ENGINE_SECONDS)
     median = {name: statistics.median(each) for name, each in rates.items()}
     table = Table("a worker that decodes", "images/s", "of the limit", box=box.SIMPLE_HEAD)

@@ -16,7 +16,7 @@ def test_g10_a_server_that_leaks_is_seen() -> None:
         check(figures)
     assert {figure.name for figure in figures if not figure.holds} <= {
         "growth of memory",
-        "chance of such a slope without growth",
+        "chance of such steps without growth",
     }
 
 
