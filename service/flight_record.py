@@ -2,7 +2,7 @@
 
 A worker notes each row before it decodes it, and each batch before it computes it, in a small file mapped into memory: a few
 stores, no system call. When its connection ends, the API process reads from it which rows may have been the cause; all others
-merely waited.
+merely waited. The worker itself reads from it for how long it has been at the same thing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,23 +37,33 @@ class FlightRecord:
         finally:
             os.close(handle)
         self._batch_end = self._batch_start
+        self._since: list[float | None] = [None] * (1 + decode_threads)  # the compute thread's, then each decoder's
 
     def decoding(self, thread: int, request: int, row: int) -> None:
         """A thread starts to decode a row."""
         _ROW.pack_into(self._map, (1 + thread) * _ROW.size, request + 1, row)
+        self._since[1 + thread] = time.monotonic()
 
     def decoded(self, thread: int) -> None:
         """A thread has nothing in its hands."""
         _ROW.pack_into(self._map, (1 + thread) * _ROW.size, 0, 0)
+        self._since[1 + thread] = None
 
     def computing(self, rows: Iterable[tuple[int, int]]) -> None:
         """The compute thread starts a batch; each row is a request id and an index."""
         self._note_batch(b"".join([_ROW.pack(request + 1, row) for request, row in rows]))
+        self._since[0] = time.monotonic()
 
     def computed(self) -> None:
         """The compute thread has nothing in its hands."""
         self._note_batch(b"")
         _ROW.pack_into(self._map, 0, *_ANSWERED)
+        self._since[0] = None
+
+    def busy_seconds(self) -> float:
+        """For how long the row or the batch that is longest in a thread's hands has been there; 0 where all hands are empty."""
+        began = [since for since in self._since if since is not None]
+        return time.monotonic() - min(began) if began else 0.0
 
     def _note_batch(self, batch: bytes) -> None:
         before, self._batch_end = self._batch_end, self._batch_start + len(batch)

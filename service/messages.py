@@ -151,14 +151,14 @@ class Report:
         batches: those computed since the last report.
         dropped: rows that nobody waited for any more, and that were not computed, since the last report.
         waiting: rows that wait for the device now.
-        computing_seconds: for how long the present batch has been computing.
+        busy_seconds: for how long it has had the row or the batch that takes longest now.
     """
 
     kind: ClassVar[str] = "report"
     batches: Sequence[Batch] = ()
     dropped: int = 0
     waiting: int = 0
-    computing_seconds: float = 0.0
+    busy_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

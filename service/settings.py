@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.limits import ConnectionLimits
+from service.http.limits import ConnectionLimits
 
 
 class ServerSettings(BaseModel):

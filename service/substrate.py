@@ -29,16 +29,16 @@ from litserve.connector import check_cuda_with_nvidia_smi
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models.errors import InvalidParameter
-from service.application import DRAIN_SIGNAL, Application
-from service.connection import ClientConnection
+from service.api.application import DRAIN_SIGNAL, Application
 from service.flight_record import FlightRecord
-from service.limits import fit_to_open_files
+from service.http.connection import ClientConnection
+from service.http.limits import fit_to_open_files
+from service.http.sweep import Sweep
 from service.messages import Died, pack
 from service.orphans import LOOK_SECONDS, reap_orphans
 from service.restart import Restart
 from service.settings import ServerSettings
-from service.sweep import Sweep
-from service.worker_process import (
+from service.worker.process import (
     LITSERVE_PATH,
     EngineAPI,
     OpenServables,

@@ -28,8 +28,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from service.api.worker_connection import WorkerConnection
 from service.messages import Predict
-from service.worker_connection import WorkerConnection
 from tests.benchmarks.cpu_time import cpu_seconds
 from tests.benchmarks.report import write
 from tests.benchmarks.standin import CORES, DECODE_SECONDS, ENGINE_SECONDS

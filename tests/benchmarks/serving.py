@@ -112,7 +112,7 @@ class InProcess:
 
         from models.backbone import Modality
         from models.repository import ModelRepository
-        from service.registry import Registry
+        from service.worker.registry import Registry
 
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         version = Registry(ModelRepository(repository_dir), "cpu").load(workload.model, 1)

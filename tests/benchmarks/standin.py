@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.messages import Hello
-from service.pending import PendingRow
-from service.worker import serve_socket
+from service.worker.pending import PendingRow
+from service.worker.worker import serve_socket
 
 CORES = 2
 DECODE_SECONDS = 0.003  # of a core, an image: a JPEG of 640x480 to 224x224
@@ -56,7 +56,7 @@ class Computer:
 
 @dataclass(frozen=True, kw_only=True)
 class StandIn:
-    """A version; a `service.servable.Servable`."""
+    """A version; a `service.worker.servable.Servable`."""
 
     name: str
     computer: Computer
@@ -82,7 +82,7 @@ class StandIn:
 
 
 class StandIns:
-    """All versions; a `service.servable.Servables`."""
+    """All versions; a `service.worker.servable.Servables`."""
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._computer = Computer()

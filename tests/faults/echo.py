@@ -22,8 +22,8 @@ from functools import partial
 from pathlib import Path
 
 from models.errors import EmptyText, VersionNotFound
-from service.pending import PendingRow
 from service.settings import ServerSettings
+from service.worker.pending import PendingRow
 
 MODELS = ("echo", "other")
 
@@ -41,7 +41,7 @@ SLOW_SECONDS = 0.025
 
 @dataclass(frozen=True, kw_only=True)
 class Echo:
-    """A version; a `service.servable.Servable`.
+    """A version; a `service.worker.servable.Servable`.
 
     Attributes:
         batch_seconds: that any batch takes.
@@ -84,7 +84,7 @@ class Echo:
 
 
 class Echoes:
-    """All versions; a `service.servable.Servables`."""
+    """All versions; a `service.worker.servable.Servables`."""
 
     def __init__(self, echo: Echo) -> None:
         self._echo = echo

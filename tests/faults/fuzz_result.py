@@ -12,7 +12,7 @@ from typing import Any
 
 import jsonschema_rs
 
-from service.openapi import openapi_document
+from service.api.openapi import openapi_document
 
 GRACE_SECONDS = 1.0  # an answer may come so much later than its deadline on a busy machine
 BY_POLICY = (503, 504)  # full, not ready; too late: no server errors

@@ -26,7 +26,7 @@ from scipy.stats import linregress, ttest_1samp
 
 from finetune.importing import import_classifier
 from models.repository import ModelRepository
-from service.limits import ConnectionLimits
+from service.http.limits import ConnectionLimits
 from tests.conftest import write_tiny_vision
 from tests.faults.echo_server import echo_server
 from tests.faults.figure import Figure

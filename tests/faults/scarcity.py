@@ -29,7 +29,7 @@ from tests.faults.pids_group import PidsGroup
 from tests.service.conftest import wait_for
 
 OPEN_FILES = 256
-MOST_CONNECTIONS = OPEN_FILES - 128  # which are for what is no client: service.limits
+MOST_CONNECTIONS = OPEN_FILES - 128  # which are for what is no client: service.http.limits
 IDLE, BUSY, EXCESS = 100, 20, 300  # connections
 
 SERVES, ENDS, WAITS, HANGS = "serves", "ends and says why", "is not ready and says why", "hangs"

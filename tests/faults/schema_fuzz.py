@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
 
-from service.openapi import openapi_document
+from service.api.openapi import openapi_document
 from tests.faults.byte_fuzz import PICTURES, mutated
 from tests.faults.fuzz_result import BY_POLICY, GRACE_SECONDS, FuzzResult
 

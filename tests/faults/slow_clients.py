@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
 
-from service.limits import ConnectionLimits
+from service.http.limits import ConnectionLimits
 from tests.faults.crowd import Crowd, Manner
 from tests.faults.echo_server import EchoServer, echo_server
 from tests.faults.figure import Figure

@@ -45,13 +45,13 @@ from models.repository import ModelRepository
 from models.sources import fetch_checkpoint
 from models.task import Task
 from models.version import ModelVersion
-from service.application import Application
+from service.api.application import Application
 from service.flight_record import FlightRecord
-from service.loaded_version import LoadedVersion
+from service.http.scope import CONNECTION
 from service.messages import Hello
-from service.patience import CONNECTION
 from service.settings import ServerSettings
-from service.worker import Worker
+from service.worker.loaded_version import LoadedVersion
+from service.worker.worker import Worker
 
 # An engine whose answers encode its inputs
 

@@ -23,7 +23,7 @@ from models.predictor import Predictor
 from models.repository import ModelRepository
 from models.version import Reference
 from service.flight_record import FlightRecord
-from service.registry import Registry
+from service.worker.registry import Registry
 from tests.service.conftest import (
     LETTERS,
     Reply,

@@ -54,7 +54,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Cancel, id=numbers),
     st.builds(Answer, id=numbers, timings=timings),
     st.builds(Failure, id=numbers, code=texts, message=texts, timings=timings),
-    st.builds(Report, batches=batches, dropped=numbers, waiting=numbers, computing_seconds=seconds),
+    st.builds(Report, batches=batches, dropped=numbers, waiting=numbers, busy_seconds=seconds),
     st.builds(Died, worker=numbers, exit_code=st.integers(-64, 255), deaths=numbers, pause_seconds=seconds),
 )
 frames = st.lists(st.tuples(messages, st.binary()))

@@ -22,7 +22,7 @@ from PIL import Image
 
 from models.predictor import Predictor
 from models.repository import ModelRepository
-from service.registry import Registry
+from service.worker.registry import Registry
 from tests.service.conftest import LETTERS, Reply, ServerProcess, json_body, picture, wait_for
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}  # what curl --data-binary says

@@ -20,13 +20,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from models.errors import BodyTooLarge, GraftworkError
-from service.connection import ClientConnection
-from service.limits import ConnectionLimits
-from service.metrics import Metrics
-from service.patience import CONNECTION
-from service.problems import problem
-from service.sweep import Sweep
-from service.telemetry import Telemetry
+from service.api.metrics import Metrics
+from service.api.problems import problem
+from service.api.telemetry import Telemetry
+from service.http.connection import ClientConnection
+from service.http.limits import ConnectionLimits
+from service.http.scope import CONNECTION
+from service.http.sweep import Sweep
 from tests.service.conftest import Reply, wait_for
 
 PATIENT = ConnectionLimits(sweep_seconds=0.05)  # the usual limits, looked at often

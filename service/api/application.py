@@ -1,0 +1,198 @@
+"""The API process: routes, and what lives as long as they do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import orjson
+from starlette.convertors import StringConvertor, register_url_convertor
+from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
+
+from models.errors import GraftworkError, NotReady
+from models.repository import ModelRepository
+from service.api.admission import Admission
+from service.api.catalog import Catalog
+from service.api.metrics import Metrics
+from service.api.openapi import openapi_route
+from service.api.problems import from_http_exception, problem
+from service.api.telemetry import RequestRecord, Telemetry
+from service.api.v1 import PREDICTION_PATHS, V1Routes, match_prediction
+from service.api.workers import WorkerPool
+from service.log import flush_log
+from service.settings import ServerSettings
+
+logger = logging.getLogger(__name__)
+
+BATCHES_IN_FLIGHT = 4  # a worker: one being computed, the others ready or on their way
+DRAIN_SIGNAL = signal.SIGUSR1  # the parent says with it that the server is about to stop
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Application:
+    """Everything in the API process but the HTTP server itself.
+
+    Args:
+        settings: the server's settings.
+        version: of Graftwork.
+        worker_socket: a listening local socket; engine workers connect to it, and leave their flight records beside it.
+        workers: how many there shall be, on all devices.
+    """
+
+    def __init__(self, settings: ServerSettings, version: str, worker_socket: socket.socket, *, workers: int) -> None:
+        self._settings = settings
+        self._version = version
+        self._worker_socket = worker_socket
+        self._metrics = Metrics(version)
+        self._catalog = Catalog(ModelRepository(settings.repository), self._metrics)
+        self._admission = Admission(
+            max_rows=settings.max_rows_in_flight or BATCHES_IN_FLIGHT * settings.max_batch_rows * workers,
+            max_bytes=settings.max_bytes_in_flight,
+            workers=workers,
+            metrics=self._metrics,
+        )
+        self._pool = WorkerPool(
+            self._metrics,
+            self._admission,
+            self._catalog.on_connect,
+            Path(worker_socket.getsockname()).parent,
+            silence_seconds=settings.worker_timeout_seconds,
+            # By then, nobody waits for any row of it.
+            busy_seconds=settings.request_timeout_seconds + settings.worker_timeout_seconds,
+        )
+        self._catalog.connections = self._pool.connections
+        self.cut_off = 0  # requests that were accepted, but not answered in the time to drain
+        self._v1 = V1Routes(settings, self._catalog, self._pool, self._admission, self._metrics)
+        handlers = {GraftworkError: _on_error, HTTPException: _on_http_exception}
+        # Slashes are not added by redirects: the target would be built from a Host header that anyone can send.
+        self._router = ExceptionMiddleware(Router(self._routes(), redirect_slashes=False), handlers)
+        self._telemetry = Telemetry(self._dispatch, self._metrics, self._count_cut_off)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One HTTP request, as ASGI has it."""
+        await self._telemetry(scope, receive, send)
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reference = match_prediction(scope)
+        if reference is None:
+            scope["app"] = self  # with it, the router raises its refusals instead of answering them
+            await self._router(scope, receive, send)
+            return
+        # The road that nearly all requests take is short: no router, no layers between it and the server.
+        try:
+            body = await self._v1.predict(scope, receive, reference)
+        except GraftworkError as error:
+            await _refuse(scope, error)(scope, receive, send)
+            return
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _routes(self) -> list[Route]:
+        v1 = self._v1
+        register_url_convertor("model", _ModelName())
+        handlers: dict[str, Handler] = {
+            "/v1/models": v1.list_models,
+            "/v1/models/{name:model}": v1.model_status,
+            "/v1/models/{name:model}/metadata": v1.model_metadata,
+            "/health/live": self.live,
+            "/health/ready": self.ready,
+            # The same two questions as clients of the Open Inference Protocol ask them; only the status counts there.
+            "/v2/health/live": self.live,
+            "/v2/health/ready": self.ready,
+            "/metrics": self.metrics,
+        }
+        if self._settings.host == "127.0.0.1":  # whoever is on this machine may read how it works
+            handlers["/openapi.json"] = openapi_route(self._version)
+        routes = [Route(path, handler, methods=["GET"]) for path, handler in handlers.items()]
+        return [*routes, *(Route(path, _only_post, methods=["POST"]) for path in PREDICTION_PATHS)]
+
+    def _count_cut_off(self) -> None:
+        self.cut_off += 1
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Accepts workers and follows the repository."""
+        loop = asyncio.get_running_loop()
+        server = await loop.create_unix_server(self._pool.connection, sock=self._worker_socket)
+        background = [asyncio.create_task(self._catalog.follow()), asyncio.create_task(self._pool.watch())]
+        loop.add_signal_handler(DRAIN_SIGNAL, self._drain)
+        logger.info("listening on http://%s:%d", self._settings.host, self._settings.port)
+        try:
+            yield
+        finally:
+            for task in background:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            server.close()
+            flush_log()  # a forked process ends without the interpreter's own end
+
+    def _drain(self) -> None:
+        """The server is about to stop: it says that it is not ready, and ends connections, each with an answer.
+
+        A connection that is still open when it stops is closed then, and may be so just as the next request is on its way.
+        """
+        self._catalog.drain()
+        self._telemetry.closing = True
+
+    async def live(self, request: Request) -> Response:
+        """``GET /health/live``: the process answers."""
+        return _json({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        """``GET /health/ready``: 200 once models are loaded and checked, else 503 with the reason."""
+        reason = self._catalog.not_ready_reason()
+        self._metrics.ready.set(reason is None)
+        if reason is not None:
+            raise NotReady(reason + ("" if self._pool.connections else self._pool.why_nobody_is_connected()))
+        return _json({"ready": True})
+
+    async def metrics(self, request: Request) -> Response:
+        """``GET /metrics``: in the text format of Prometheus."""
+        self._metrics.ready.set(self._catalog.not_ready_reason() is None)
+        exposition = await asyncio.to_thread(self._metrics.exposition)  # a thousand models take most of a second
+        return Response(exposition, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+class _ModelName(StringConvertor):
+    """A path segment without a verb: ``GET /v1/models/flowers:predict`` is the wrong method, not an odd name."""
+
+    regex = "[^/:]+"
+
+
+async def _only_post(request: Request) -> Response:
+    raise AssertionError("predictions are dispatched before the router, which only knows that their paths are there")
+
+
+def _refuse(scope: Scope, error: GraftworkError) -> Response:
+    record: RequestRecord = scope["graftwork"]
+    record.error = error
+    return problem(error, record.request_id)
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, GraftworkError)
+    return _refuse(request.scope, error)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    record: RequestRecord = request.scope["graftwork"]
+    record.error = from_http_exception(error, request.url.path, request.method)
+    return problem(record.error, record.request_id, dict(error.headers or {}))
+
+
+def _json(document: object) -> Response:
+    return Response(orjson.dumps(document), media_type="application/json")

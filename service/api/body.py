@@ -1,0 +1,238 @@
+"""A prediction request's body: bytes with limits, and the instances in them."""
+
+from __future__ import annotations
+
+import binascii
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import orjson
+from python_multipart import MultipartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from models.backbone import Modality
+from models.errors import (
+    BodyTooLarge,
+    EmptyBody,
+    InputError,
+    InvalidBase64,
+    InvalidInstances,
+    InvalidJson,
+    InvalidUnicode,
+    InvalidUtf8,
+    JsonTooDeep,
+    NonFinite,
+    TooManyInstances,
+    UnsupportedMediaType,
+)
+from service.api.admission import Ticket
+
+MAX_JSON_DEPTH = 100
+MAX_JSON_CONTAINERS = 500_000
+_EXPLAINED_BYTES = 2 << 20  # a larger body that is no JSON is refused without a second, slower look
+_TOO_DEEP = f"the JSON is nested more than {MAX_JSON_DEPTH} levels deep"
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_BOM = b"\xef\xbb\xbf"
+
+
+async def read_body(receive: Receive, headers: Mapping[str, str], limit: int, ticket: Ticket) -> bytes:
+    """The whole body of an ASGI request, counted as it arrives.
+
+    Raises:
+        BodyTooLarge: more than ``limit`` bytes; found out without reading them where the client says so in advance.
+        ClientDisconnect: the client hung up.
+        Overloaded: there is no room for it now.
+        UnsupportedMediaType: a compressed body.
+    """
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", ""):
+        raise UnsupportedMediaType("compressed bodies are not accepted; send the body as it is")
+    length = headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > limit:
+        raise BodyTooLarge(f"the body has {int(length):,} bytes, over the limit of {limit:,}")
+    chunks, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
+        more = message.get("more_body", False)
+        ticket.take_bytes(len(chunk))
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            raise BodyTooLarge(f"the body has more than {limit:,} bytes")
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def read_instances(
+    body: bytes, headers: Mapping[str, str], modality: Modality, *, max_instances: int
+) -> Sequence[bytes]:
+    """The instances of a prediction request: image files, or texts in UTF-8.
+
+    Args:
+        body: JSON ``{"instances": [...]}``, multipart, one raw image, or one text as ``text/plain``.
+        headers: with names in lower case; ``Content-Type`` decides, except that an image model takes anything that is not JSON for an image:
+            ``curl --data-binary`` says ``application/x-www-form-urlencoded``.
+        modality: of the model that is asked.
+        max_instances: at most.
+
+    Raises:
+        InputError: the body or one of its instances cannot be read.
+    """
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        instances = _from_multipart(body, headers["content-type"], max_instances)
+    elif modality is Modality.IMAGE and _is_raw_image(body, media_type):
+        if not body:
+            raise EmptyBody("the body is empty; send the bytes of one image file")
+        instances = [body]
+    elif modality is Modality.TEXT and media_type == "text/plain":
+        instances = [body]
+    elif media_type in ("", "application/json", "application/x-www-form-urlencoded") or media_type.endswith("+json"):
+        instances = _from_json(body, modality, max_instances)
+    else:
+        raise UnsupportedMediaType(
+            f"a body of this type is not accepted; send application/json{_or_an_image(modality)}"
+        )
+    if not instances:
+        raise InvalidInstances("there are no instances; send at least one")
+    return instances
+
+
+def _check_count(count: int, most: int) -> None:
+    if count > most:
+        raise TooManyInstances(f"{count:,} instances are over the limit of {most} a request")
+
+
+def _or_an_image(modality: Modality) -> str:
+    return ", multipart/form-data or the bytes of one image file" if modality is Modality.IMAGE else ""
+
+
+def _is_raw_image(body: bytes, media_type: str) -> bool:
+    if media_type.startswith("image/") or media_type == "application/octet-stream":
+        return True
+    return media_type in ("", "application/x-www-form-urlencoded") and body.lstrip()[:1] not in (b"{", b"[")
+
+
+def _from_multipart(body: bytes, content_type: str, max_instances: int) -> list[bytes]:
+    """Every part is an instance, whatever its name and type."""
+    parts: list[bytearray] = []
+    ended = False
+
+    def begin() -> None:
+        if len(parts) == max_instances:
+            raise TooManyInstances(f"there are more parts than the {max_instances} instances that a request may have")
+        parts.append(bytearray())
+
+    def end() -> None:
+        nonlocal ended
+        ended = True
+
+    _, options = parse_options_header(content_type)
+    try:
+        parser = MultipartParser(
+            options.get(b"boundary", b""),
+            {
+                "on_part_begin": begin,
+                "on_part_data": lambda data, start, stop: parts[-1].extend(data[start:stop]),
+                "on_end": end,
+            },
+        )
+        parser.write(body)
+    except FormParserError:
+        raise InvalidInstances("the multipart body cannot be parsed") from None
+    if not ended:  # what there is may be part of a picture
+        raise InvalidInstances("the multipart body ends too early; send it whole")
+    return [bytes(part) for part in parts]
+
+
+def _from_json(body: bytes, modality: Modality, max_instances: int) -> list[bytes]:
+    document = parse_json(body)
+    if not isinstance(document, dict) or not isinstance(document.get("instances"), list):
+        raise InvalidInstances('the body must be {"instances": [...]}')
+    _check_count(len(document["instances"]), max_instances)
+    read = _image_instance if modality is Modality.IMAGE else _text_instance
+    return [read(index, instance) for index, instance in enumerate(document["instances"])]
+
+
+def _text_instance(index: int, instance: Any) -> bytes:
+    if not isinstance(instance, str):
+        raise InvalidInstances(f"instance {index} (/instances/{index}): send a string")
+    return instance.encode()
+
+
+def _image_instance(index: int, instance: Any) -> bytes:
+    pointer = f"instance {index} (/instances/{index}"
+    if not isinstance(instance, dict) or not isinstance(instance.get("b64"), str):
+        raise InvalidInstances(f'{pointer}): send {{"b64": "..."}} with the image file in base64')
+    try:
+        return binascii.a2b_base64(instance["b64"].encode(), strict_mode=True)
+    except (binascii.Error, ValueError):
+        raise InvalidBase64(f"{pointer}/b64): this is not standard base64 with padding, and no data: URL") from None
+
+
+def parse_json(body: bytes) -> Any:
+    """A JSON document in UTF-8, strictly.
+
+    Raises:
+        InvalidUtf8, InvalidUnicode, NonFinite, JsonTooDeep, InvalidJson: what is wrong with it.
+    """
+    body = body.removeprefix(_BOM)
+    if body.count(b"{") + body.count(b"[") > MAX_JSON_CONTAINERS:  # no request needs them; millions take seconds
+        raise InvalidInstances(f"the JSON has more than {MAX_JSON_CONTAINERS:,} brackets; send fewer instances")
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise _json_error(body, str(error)) from None
+    if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH and _deeper_than(document, MAX_JSON_DEPTH):
+        raise JsonTooDeep(_TOO_DEEP)
+    return document
+
+
+def _json_error(body: bytes, reason: str) -> InputError:
+    """Which error orjson's refusal stands for: told by what json refuses too, not by the words of a message."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return InvalidUtf8("the body is not UTF-8")
+    syntax = InvalidJson(f"the body is no JSON: {reason}")
+    if len(body) > _EXPLAINED_BYTES:
+        return syntax
+    try:
+        document = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        return JsonTooDeep(_TOO_DEEP)
+    except NonFinite as error:
+        return error
+    except ValueError:
+        return syntax
+    if _deeper_than(document, MAX_JSON_DEPTH):
+        return JsonTooDeep(_TOO_DEEP)
+    if _SURROGATE.search(text):
+        return InvalidUnicode("the JSON holds a lone surrogate, which is no character")
+    return NonFinite("the JSON holds a number that is too large; numbers must be finite")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise NonFinite(f"{name} is no JSON; numbers must be finite")
+
+
+def _deeper_than(document: Any, limit: int) -> bool:
+    level = [document]
+    for _ in range(limit):
+        level = [
+            child
+            for node in level
+            if isinstance(node, (dict, list))
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, (dict, list))
+        ]
+        if not level:
+            return False
+    return True

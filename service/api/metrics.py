@@ -1,0 +1,123 @@
+"""Every metric of the server, in one registry of the API process."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from service.api.request_counts import RequestCounts
+from service.messages import Report, Timings
+
+UNKNOWN = "_unknown"  # the label of whatever a caller made up: label values stay bounded
+
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """The server's metrics; ``model`` and ``version`` name versions that exist, or ``_unknown``.
+
+    Args:
+        version: of Graftwork, for the build info.
+    """
+
+    def __init__(self, version: str) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series a metric that nobody asks for
+        self.registry = CollectorRegistry()
+        self._requests = RequestCounts()
+        self.registry.register(self._requests)
+        by_version = ["model", "version"]
+        self.errors = Counter(
+            "graftwork_errors_total",
+            "Prediction requests that got an error, by its code.",
+            [*by_version, "reason"],
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "graftwork_in_flight_requests", "Prediction requests received and not yet ended.", registry=self.registry
+        )
+        self.in_flight.set_function(lambda: self._requests.open)
+        self.rows_in_flight = Gauge(
+            "graftwork_in_flight_rows", "Rows accepted and not yet answered.", registry=self.registry
+        )
+        self.bytes_in_flight = Gauge(
+            "graftwork_in_flight_bytes", "Bytes of the bodies of requests in flight.", registry=self.registry
+        )
+        self.dropped_rows = Counter(
+            "graftwork_dropped_rows_total",
+            "Rows that were not computed, as their deadline had passed or their client had hung up.",
+            registry=self.registry,
+        )
+        self.retries = Counter(
+            "graftwork_retries_total", "Requests asked again after their worker was lost.", registry=self.registry
+        )
+        self.queue_depth = Gauge(
+            "graftwork_queue_depth_rows",
+            "Rows that wait for the device, as the worker last said.",
+            ["worker"],
+            registry=self.registry,
+        )
+        self.batch_size = Histogram(
+            "graftwork_batch_size_rows",
+            "Rows in each batch that a device computed, by backbone digest.",
+            ["backbone"],
+            buckets=ROWS,
+            registry=self.registry,
+        )
+        self.loaded_versions = Gauge(
+            "graftwork_loaded_versions", "1 for each version that is served.", by_version, registry=self.registry
+        )
+        self.load_failures = Counter(
+            "graftwork_load_failures_total",
+            "Versions that a worker refused to load.",
+            ["model"],
+            registry=self.registry,
+        )
+        self.workers = Gauge("graftwork_workers", "Engine workers that are connected.", registry=self.registry)
+        self.worker_deaths = Counter(
+            "graftwork_worker_deaths_total", "Engine workers that ended.", ["worker"], registry=self.registry
+        )
+        self.ready = Gauge(
+            "graftwork_ready", "1 while the server answers /health/ready with 200.", registry=self.registry
+        )
+        build = Gauge("graftwork_build_info", "The version that runs.", ["version"], registry=self.registry)
+        build.labels(version).set(1)
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+
+    def observe_report(self, worker: int, report: Report) -> None:
+        """What a worker did since its last report."""
+        for batch in report.batches:
+            self.batch_size.labels(batch.backbone[:12]).observe(batch.rows)
+        self.dropped_rows.inc(report.dropped)
+        self.queue_depth.labels(str(worker)).set(report.waiting)
+
+    def observe_begin(self) -> None:
+        """A prediction request arrived."""
+        self._requests.begin()
+
+    def observe_answer(self, model: str, version: str, rows: int, timings: Timings) -> None:
+        """A request that was answered with predictions."""
+        self._requests.answer(model, version, rows, timings)
+
+    def observe_end(self, model: str, version: str, outcome: str, reason: str | None, seconds: float) -> None:
+        """The one end that every prediction request has."""
+        self._requests.end(model, version, outcome, seconds)
+        if reason is not None:
+            self.errors.labels(model, version, reason).inc()
+
+    def forget_worker(self, worker: int) -> None:
+        """A worker is gone: its queue with it."""
+        with suppress(KeyError):
+            self.queue_depth.remove(str(worker))
+
+    def forget_version(self, model: str, version: str) -> None:
+        """A version is no longer served."""
+        with suppress(KeyError):
+            self.loaded_versions.remove(model, version)
+
+    def exposition(self) -> bytes:
+        """The text format of Prometheus."""
+        return generate_latest(self.registry)

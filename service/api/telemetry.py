@@ -1,0 +1,158 @@
+"""What surrounds every request: its id, its one log line, its one count, and a fixed answer for what nobody foresaw."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.requests import ClientDisconnect
+
+from models.errors import DeviceFailed, GraftworkError, OutOfMemory, WorkerLost
+from service.api.metrics import UNKNOWN, Metrics
+from service.api.problems import problem
+from service.http.scope import REFUSAL
+from service.log import AccessRecord
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger(AccessRecord.name)
+
+CLIENT_GONE = 499  # nginx's number for a client that hung up; it is never sent
+
+_CLOSE = (b"connection", b"close")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(kw_only=True, slots=True)
+class RequestRecord:
+    """What becomes known of a request on its way; kept in the ASGI scope under ``graftwork``.
+
+    Attributes:
+        model: set once the name is known to exist.
+        counted: a prediction request, which the metrics count.
+        error: why it was not answered with a prediction.
+    """
+
+    request_id: str
+    model: str = UNKNOWN
+    version: str = UNKNOWN
+    counted: bool = False
+    error: GraftworkError | None = None
+
+
+class Telemetry:
+    """ASGI middleware, the outermost one.
+
+    Args:
+        metrics: what every prediction request is counted in.
+        on_cut_off: called for each request that is cancelled before it was answered.
+
+    Attributes:
+        closing: every answer is the last one on its connection.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, on_cut_off: Callable[[], None]) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._on_cut_off = on_cut_off
+        self.closing = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        record = RequestRecord(request_id=_request_id(scope))
+        scope["graftwork"] = record
+        started = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", record.request_id.encode())]
+                if self.closing:
+                    message["headers"].append(_CLOSE)
+            await send(message)
+
+        try:
+            if REFUSAL in scope:
+                await _refuse(scope, receive, send_with_id, record)
+            else:
+                await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:  # the server ends, and this request has outlasted the time to drain
+            record.error = record.error or GraftworkError("cancelled")
+            self._on_cut_off()
+            raise
+        except ClientDisconnect as gone:
+            _let_go(gone)
+            if REFUSAL in scope and status == 0:  # it is its request that broke off, not the connection
+                await _refuse(scope, receive, send_with_id, record)
+            else:
+                status, record.error = CLIENT_GONE, None
+        except Exception:
+            logger.exception("request %s failed", record.request_id)
+            record.error = GraftworkError("the server failed on this request; its log has the request id")
+            if status == 0:
+                await problem(record.error, record.request_id)(scope, receive, send_with_id)
+        finally:
+            self._end(scope, record, status, time.perf_counter() - started)
+
+    def _end(self, scope: Scope, record: RequestRecord, status: int, seconds: float) -> None:
+        code = None if record.error is None else record.error.code
+        if record.counted:
+            self._metrics.observe_end(record.model, record.version, _outcome(status, record.error), code, seconds)
+        if logger.isEnabledFor(logging.INFO):
+            fields = {
+                "request_id": record.request_id,
+                "method": scope["method"][:16],
+                "path": scope["path"][:256],
+                "status": status,
+                "model": record.model,
+                "version": record.version,
+                "code": code,
+                "ms": round(seconds * 1000, 2),
+            }
+            logger.handle(AccessRecord(fields))
+        if record.error is not None:
+            _let_go(record.error)
+
+
+def _let_go(error: BaseException) -> None:
+    """Forgets the functions that an error came through: they still hold the body, and the scope that holds the error.
+
+    In such a circle, up to 16 MiB a refused request would wait for the garbage collector, which counts objects, not bytes.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, record: RequestRecord) -> None:
+    record.error = scope[REFUSAL]
+    await problem(scope[REFUSAL], record.request_id)(scope, receive, send)
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's ``X-Request-Id`` where it is harmless, else one of ours."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return str(value.decode())
+    return f"{random.getrandbits(128):032x}"  # an id, not a secret
+
+
+def _outcome(status: int, error: GraftworkError | None) -> str:
+    if 200 <= status < 300:
+        return "ok"
+    if status == CLIENT_GONE:
+        return "disconnected"
+    if status == 503:
+        return "failed" if isinstance(error, (WorkerLost, OutOfMemory, DeviceFailed)) else "shed"
+    if status == 504:
+        return "timeout"
+    return "client_error" if 400 <= status < 500 else "failed"

@@ -1,0 +1,144 @@
+"""Prediction routes in the dialect of KServe V1 and TensorFlow Serving."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TypeAlias
+
+import orjson
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope
+
+from models.backbone import Modality
+from models.errors import InvalidParameter
+from models.version import Reference, check_alias, check_name, parse_number
+from service.api.admission import Admission
+from service.api.body import read_body, read_instances
+from service.api.catalog import Catalog, CatalogModel
+from service.api.metrics import Metrics
+from service.api.patience import HEADER as TIMEOUT_HEADER
+from service.api.patience import Deadlines, Patience, timeout_seconds
+from service.api.telemetry import RequestRecord
+from service.api.workers import WorkerPool
+from service.http.scope import CONNECTION
+from service.settings import ServerSettings
+
+PREDICTION_PATHS = tuple(
+    f"/v1/models/{{name}}{where}:predict" for where in ("", "/versions/{number}", "/labels/{alias}")
+)
+PredictionPath: TypeAlias = tuple[str, str | None, str | None]
+_PREDICTION = re.compile(r"/v1/models/(?P<name>[^/]+)(?:/versions/(?P<number>[^/]+)|/labels/(?P<alias>[^/]+))?:predict")
+
+
+def match_prediction(scope: Scope) -> PredictionPath | None:
+    """The parts of the path, where a request is for a prediction: a name, and a number or an alias or neither."""
+    if scope["method"] != "POST" or (match := _PREDICTION.fullmatch(scope["path"])) is None:
+        return None
+    return match.groups()  # type: ignore[return-value]
+
+
+class V1Routes:
+    """The handlers under ``/v1``.
+
+    Args:
+        settings: limits.
+        catalog: which versions there are.
+        pool: who answers.
+        admission: what may be in flight.
+        metrics: what is counted.
+    """
+
+    def __init__(
+        self, settings: ServerSettings, catalog: Catalog, pool: WorkerPool, admission: Admission, metrics: Metrics
+    ) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._pool = pool
+        self._admission = admission
+        self._metrics = metrics
+        self._deadlines = Deadlines()
+
+    async def predict(self, scope: Scope, receive: Receive, path: PredictionPath) -> bytes:
+        """``POST /v1/models/{name}:predict``, also below ``/versions/{number}`` and ``/labels/{alias}``.
+
+        Args:
+            path: what `match_prediction` found.
+
+        Returns:
+            The body of the answer, in JSON.
+        """
+        record: RequestRecord = scope["graftwork"]
+        record.counted = True
+        self._metrics.observe_begin()
+        version = self._catalog.resolve(_reference(*path))
+        record.model, record.version = version.name, str(version.number)
+        settings, modality = self._settings, version.manifest.modality
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        top_k, truncate = _options(QueryParams(scope["query_string"])) if scope["query_string"] else (None, False)
+        limit = settings.max_image_bytes if modality is Modality.IMAGE else settings.max_json_bytes
+        seconds = timeout_seconds(headers.get(TIMEOUT_HEADER), settings.request_timeout_seconds)
+        with Patience(seconds, scope.get(CONNECTION), self._deadlines) as patience, self._admission.ticket() as ticket:
+            body = await read_body(receive, headers, limit, ticket)
+            items = read_instances(body, headers, modality, max_instances=settings.max_instances)
+            ticket.take_rows(len(items))
+            reply = await self._pool.predict(
+                version.name, version.number, items, deadline=patience.deadline, top_k=top_k, truncate=truncate
+            )
+        self._metrics.observe_answer(record.model, record.version, len(items), reply.timings)
+        tail = orjson.dumps({"model": version.name, "version": version.number, "request_id": record.request_id})
+        return b'{"predictions":%s,%s' % (reply.predictions, tail[1:])
+
+    async def list_models(self, request: Request) -> Response:
+        """``GET /v1/models``: the names of all models."""
+        return _json({"models": sorted(self._catalog.models)})
+
+    async def model_status(self, request: Request) -> Response:
+        """``GET /v1/models/{name}``: its versions and their states."""
+        name = check_name(request.path_params["name"])
+        model = self._catalog.model(name)
+        return _json({"name": name, **_status(model)})
+
+    async def model_metadata(self, request: Request) -> Response:
+        """``GET /v1/models/{name}/metadata``: the manifest of the version that an unaddressed request would get."""
+        version = self._catalog.resolve(Reference(name=check_name(request.path_params["name"])))
+        return _json(version.manifest.model_dump(mode="json"))
+
+
+def _status(model: CatalogModel) -> dict[str, object]:
+    return {
+        "ready": any(entry.state == "ready" for entry in model.versions.values()),
+        "default_version": model.default,
+        "aliases": model.routes,
+        "versions": [
+            {"version": number, "state": entry.state, **({"reason": entry.reason} if entry.reason else {})}
+            for number, entry in sorted(model.versions.items())
+        ],
+    }
+
+
+@lru_cache(1024)  # of paths that are right: errors are not remembered
+def _reference(name: str, number: str | None, alias: str | None) -> Reference:
+    return Reference(
+        name=check_name(name),
+        number=None if number is None else parse_number(number),
+        alias=None if alias is None else check_alias(alias),
+    )
+
+
+def _options(query: Mapping[str, str]) -> tuple[int | None, bool]:
+    """``top_k`` and ``truncate``; other parameters are ignored."""
+    top_k = query.get("top_k")
+    if top_k is not None and not (top_k.isascii() and top_k.isdecimal() and int(top_k[:9]) >= 1 and len(top_k) < 10):
+        raise InvalidParameter("top_k must be a whole number from 1")
+    truncate = query.get("truncate", "false").lower()
+    if truncate not in ("true", "false"):
+        raise InvalidParameter("truncate must be true or false")
+    return None if top_k is None else int(top_k), truncate == "true"
+
+
+def _json(document: object) -> Response:
+    return Response(orjson.dumps(document), media_type="application/json")

@@ -1,0 +1,250 @@
+"""The API process's side of one engine worker."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from models.errors import GraftworkError, WorkerLost, from_code
+from service.flight_record import FlightRecord
+from service.messages import (
+    Answer,
+    Cancel,
+    Failure,
+    FrameReader,
+    Hello,
+    Load,
+    Loaded,
+    LoadFailed,
+    Message,
+    Predict,
+    Report,
+    Timings,
+    Unload,
+    pack,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, slots=True)  # not frozen: one is made a request
+class Reply:
+    """What a worker answered.
+
+    Attributes:
+        predictions: a JSON list, as bytes.
+    """
+
+    predictions: bytes
+    timings: Timings
+
+
+class ConnectionLost(Exception):
+    """The worker went away before it answered; another one may be asked.
+
+    Attributes:
+        suspects: those rows of the request that the worker had in its hands: each of them may have been the cause.
+    """
+
+    def __init__(self, suspects: frozenset[int] = frozenset()) -> None:
+        super().__init__()
+        self.suspects = suspects
+
+
+class WorkerConnection(asyncio.Protocol):
+    """One worker, from its hello to its end.
+
+    Args:
+        directory: where workers leave their flight records.
+        on_message: called with the connection and each message that is not the answer to a question: hello, report, ...
+        on_end: called once, with a connection that is lost.
+
+    Attributes:
+        hello: nothing until it came.
+        loaded: the versions that it can answer for.
+        settled: it has loaded (or refused) everything that it was first asked to.
+        rows: rows that it owes.
+        silent_ticks: how often `tick` was called since it was last heard.
+        busy_seconds: see `Report`, as it was last heard.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        on_message: Callable[[WorkerConnection, Message], None],
+        on_end: Callable[[WorkerConnection], None],
+    ) -> None:
+        self.hello: Hello | None = None
+        self.loaded: set[tuple[str, int]] = set()
+        self.settled = False
+        self.rows = 0
+        self.silent_ticks = 0
+        self.busy_seconds = 0.0
+        self._directory = directory
+        self._on_message = on_message
+        self._on_end = on_end
+        self._frames = FrameReader()
+        self._ids = itertools.count()
+        self._waiting: dict[int, asyncio.Future[Reply]] = {}
+        self._loads: dict[tuple[str, int], asyncio.Future[str | None]] = {}
+        self._transport: asyncio.Transport | None = None
+        self._unsent: list[bytes] = []
+        self._lost = False
+
+    def __str__(self) -> str:
+        hello = self.hello
+        return "a worker" if hello is None else f"worker {hello.worker} (pid {hello.pid}, {hello.device})"
+
+    # Questions
+
+    async def load(self, name: str, number: int) -> str | None:
+        """Has the worker load a version.
+
+        Returns:
+            Nothing once it is loaded and checked, or the reason why it must not be served.
+
+        Raises:
+            WorkerLost: the worker went away meanwhile.
+        """
+        if self._lost:
+            raise WorkerLost("the engine worker is gone")
+        future = self._loads.get((name, number))
+        if future is None:
+            future = asyncio.get_running_loop().create_future()
+            self._loads[name, number] = future
+            self._write(Load(name=name, number=number))
+        try:
+            return await asyncio.shield(future)
+        except ConnectionLost:
+            raise WorkerLost("the engine worker was lost while it loaded a version") from None
+
+    def unload(self, name: str, number: int) -> None:
+        """Has the worker forget a version; a load that is under way ends without it."""
+        self.loaded.discard((name, number))
+        self._settle_load(name, number, "it was unloaded before it was ready")
+        self._write(Unload(name=name, number=number))
+
+    async def predict(self, request: Predict, items: Sequence[bytes]) -> Reply:
+        """Asks the worker, and takes the question back if nobody waits for the answer any more.
+
+        Args:
+            request: its id is given here.
+            items: the instances, which are the payload.
+
+        Raises:
+            ConnectionLost: the worker went away.
+            GraftworkError: what the worker says.
+        """
+        if self._lost:
+            raise ConnectionLost
+        request.id = next(self._ids)
+        rows = len(items)
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting[request.id] = future
+        self.rows += rows
+        try:
+            self._write(request, items)
+            return await future
+        finally:
+            self.rows -= rows
+            if self._waiting.pop(request.id, None) is not None:  # neither answered nor lost: cancelled
+                self._write(Cancel(id=request.id))
+
+    def _write(self, message: Message, items: Sequence[bytes] = ()) -> None:
+        """Sends a message, unless the worker is gone: then `connection_lost` tells every future so.
+
+        All messages of one turn of the event loop go in one system call, which wakes the worker once. What waits to be
+        sent is bounded by admission, so that nothing has to wait here for the worker to read it.
+        """
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(pack(message, sum(map(len, items))))
+        self._unsent += items
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if self._transport is not None and not self._transport.is_closing():
+            with suppress(ConnectionError, RuntimeError):  # uvloop's error for a transport that a broken pipe closed
+                self._transport.writelines(unsent)
+
+    # A hung worker
+
+    def tick(self) -> None:
+        """A second went by; the worker should have been heard meanwhile."""
+        self.silent_ticks += 1
+
+    def kill(self, why: str) -> None:
+        """Ends the worker, which does not answer; the parent process replaces it."""
+        assert self.hello is not None
+        logger.error("%s is killed: %s", self, why)
+        with suppress(ProcessLookupError):
+            os.kill(self.hello.pid, signal.SIGKILL)
+
+    # Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class does not derive from it
+
+    def data_received(self, data: bytes) -> None:
+        self.silent_ticks = 0
+        for message, payload in self._frames.feed(data):
+            match message:
+                case Answer():
+                    self._settle(message.id, Reply(predictions=payload, timings=message.timings))
+                case Failure():
+                    self._settle(message.id, from_code(message.code, message.message))
+                case Loaded():
+                    self._settle_load(message.name, message.number, None)
+                    self._on_message(self, message)
+                case LoadFailed():
+                    self._settle_load(message.name, message.number, message.reason)
+                case _:
+                    if isinstance(message, Hello):
+                        self.hello = message
+                    elif isinstance(message, Report):
+                        self.busy_seconds = message.busy_seconds
+                    self._on_message(self, message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self.loaded.clear()
+        suspects = self._read_flight_record()
+        for request, waiting in self._waiting.items():
+            if not waiting.done():
+                waiting.set_exception(ConnectionLost(frozenset(row for id_, row in suspects if id_ == request)))
+        for load in self._loads.values():
+            if not load.done():
+                load.set_exception(ConnectionLost())
+        self._waiting.clear()
+        self._loads.clear()
+        self._on_end(self)
+
+    def _read_flight_record(self) -> set[tuple[int, int]]:
+        if self.hello is None:
+            return set()
+        return FlightRecord.read(self._directory / f"flight-{self.hello.pid}")
+
+    def _settle(self, request: int, outcome: Reply | GraftworkError) -> None:
+        future = self._waiting.pop(request, None)
+        if future is None or future.done():
+            return
+        if isinstance(outcome, Reply):
+            future.set_result(outcome)
+        else:
+            future.set_exception(outcome)
+
+    def _settle_load(self, name: str, number: int, reason: str | None) -> None:
+        future = self._loads.pop((name, number), None)
+        if future is None:
+            return  # unloaded meanwhile
+        if reason is None:
+            self.loaded.add((name, number))
+        future.set_result(reason)

@@ -1,0 +1,1 @@
+"""An engine worker: rows are prepared, put into batches, and computed."""

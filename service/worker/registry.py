@@ -1,0 +1,105 @@
+"""The versions that a worker holds in memory. (What lies on disk is the repository.)"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from models.backbone_store import StoredBackbone
+from models.engine import Engine, build_engine
+from models.errors import VersionCorrupt, VersionNotFound
+from models.golden import GoldenSet
+from models.manifest import Manifest
+from models.predictor import Predictor, read_head
+from models.preprocessor import Preprocessor, build_preprocessor
+from models.repository import ModelRepository
+from models.task import Task
+from service.worker.loaded_version import LoadedVersion
+
+
+class Registry:
+    """Loads versions beside the others; versions on one backbone share one engine.
+
+    Safe to use from several threads: one loads, others look up.
+
+    Args:
+        repository: where versions lie.
+        device: ``cpu``, ``cuda:0``, ...
+        build_engine: makes the engine of a backbone.
+    """
+
+    def __init__(
+        self,
+        repository: ModelRepository,
+        device: str,
+        build_engine: Callable[[StoredBackbone, str], Engine] = build_engine,
+    ) -> None:
+        self._repository = repository
+        self._device = device
+        self._build_engine = build_engine
+        self._versions: dict[tuple[str, int], LoadedVersion] = {}
+        self._engines: dict[str, Engine] = {}
+        self._preprocessors: dict[tuple[str, str], Preprocessor] = {}
+        self._loading = threading.Lock()
+
+    def load(self, name: str, number: int) -> LoadedVersion:
+        """Verifies, loads and warms up a version, and checks its golden outputs, before it can be looked up.
+
+        Raises:
+            GraftworkError: it must not be served; whatever was loaded before still is.
+        """
+        with self._loading:
+            version = self._repository.read(name, number)
+            self._repository.verify(version)
+            manifest = version.manifest
+            if manifest.task is not Task.SINGLE_LABEL:
+                raise VersionCorrupt(
+                    f"{version} is for {manifest.task}, which this graftwork does not serve; upgrade it"
+                )
+            digest = manifest.backbone.digest
+            predictor = Predictor(
+                preprocessor=self._preprocessor(manifest),
+                engine=self._engine(digest),
+                head=read_head(version.directory, manifest),
+                labels=manifest.labels,
+                temperature=manifest.calibration.temperature,
+            )
+            GoldenSet.read(version.directory, manifest.modality).check(predictor)
+            loaded = LoadedVersion(manifest=manifest, backbone=digest, predictor=predictor)
+            self._versions[name, number] = loaded
+            return loaded
+
+    def _engine(self, digest: str) -> Engine:
+        if digest not in self._engines:
+            engine = self._build_engine(self._repository.backbones.verify(digest), self._device)
+            engine.warm_up()
+            self._engines[digest] = engine
+        return self._engines[digest]
+
+    def _preprocessor(self, manifest: Manifest) -> Preprocessor:
+        key = (manifest.backbone.digest, manifest.preprocessor.model_dump_json())
+        if key not in self._preprocessors:
+            directory = self._repository.backbones.get(manifest.backbone.digest).directory
+            self._preprocessors[key] = build_preprocessor(manifest.preprocessor, directory)
+        return self._preprocessors[key]
+
+    def unload(self, name: str, number: int) -> None:
+        """Forgets a version, and its backbone with the last version on it."""
+        with self._loading:
+            self._versions.pop((name, number), None)
+            used = {loaded.backbone for loaded in self._versions.values()}
+            for digest in set(self._engines) - used:
+                del self._engines[digest]
+            for key in [key for key in self._preprocessors if key[0] not in used]:
+                del self._preprocessors[key]
+
+    def get(self, name: str, number: int) -> LoadedVersion:
+        """A loaded version.
+
+        Raises:
+            VersionNotFound: it is not loaded.
+        """
+        try:
+            return self._versions[name, number]
+        except KeyError:
+            raise VersionNotFound(f"version {number} of '{name}' is not loaded") from None

@@ -1,0 +1,63 @@
+"""What a worker needs of a version that it serves, and of the place where it finds it.
+
+`service.worker.registry` has the real ones, on torch. A worker itself imports no deep-learning library, so that its own part, all
+but the arithmetic, can be run and broken without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from service.worker.pending import PendingRow
+
+
+class Servable(Protocol):
+    """A version in memory."""
+
+    def prepare(self, item: bytes, *, truncate: bool) -> tuple[Any, Hashable]:
+        """Decodes or tokenises one instance; called in any thread.
+
+        Returns:
+            The row, and the group within which rows can share a batch.
+
+        Raises:
+            InputError: this row cannot be answered.
+        """
+
+    def compute(self, batch: Sequence[PendingRow]) -> Sequence[Mapping[str, object]]:
+        """Computes rows of one group, of this version or others; called in the compute thread.
+
+        Returns:
+            A prediction for each row.
+
+        Raises:
+            MemoryError: the batch is too large for the device.
+            DeviceFailed: the device answers nothing any more; a new process has to take over.
+        """
+
+    @property
+    def backbone(self) -> str:
+        """The digest of the backbone that `compute` runs."""
+
+
+class Servables(Protocol):
+    """The versions that a worker holds."""
+
+    def load(self, name: str, number: int) -> Servable:
+        """Loads and checks a version beside the others.
+
+        Raises:
+            GraftworkError: it must not be served.
+        """
+
+    def unload(self, name: str, number: int) -> None:
+        """Forgets a version; whoever holds it can use it on."""
+
+    def get(self, name: str, number: int) -> Servable:
+        """A loaded version.
+
+        Raises:
+            VersionNotFound: it is not loaded.
+        """

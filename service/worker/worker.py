@@ -1,0 +1,282 @@
+"""The engine worker: one process per device that turns frames into answers.
+
+    socket --> reader --> decode pool --> scheduler --> compute --> socket
+               (thread)   (threads)       (batches)     (main thread)
+
+Decoding happens per row beside the device, so that a bad row fails alone and the device never waits for a JPEG.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeAlias
+
+import orjson
+
+from models.errors import DeviceFailed, GraftworkError, InputError, OutOfMemory
+from service.flight_record import FlightRecord
+from service.log import flush_log
+from service.messages import (
+    Answer,
+    Batch,
+    Cancel,
+    Failure,
+    FrameReader,
+    Hello,
+    Load,
+    Loaded,
+    LoadFailed,
+    Message,
+    Predict,
+    Report,
+    Unload,
+    pack,
+)
+from service.worker.decoders import Decoders
+from service.worker.pending import PendingRequest, PendingRequests, PendingRow
+from service.worker.scheduler import Scheduler
+from service.worker.servable import Servables
+
+logger = logging.getLogger(__name__)
+
+REPORT_SECONDS = 1.0
+_RECEIVE_BYTES = 256 << 10
+_UndecodedRow: TypeAlias = tuple[PendingRequest, int, bytes]  # a request, which of its rows, and that row's bytes
+
+
+class Worker:
+    """Serves one connection to the API process until it closes.
+
+    Args:
+        connection: a connected stream socket.
+        servables: what to serve; loads arrive as messages.
+        record: where it notes what it has in its hands.
+        decode_threads: how many rows are decoded at a time.
+        max_batch_rows: the largest batch.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        servables: Servables,
+        record: FlightRecord,
+        *,
+        decode_threads: int,
+        max_batch_rows: int,
+    ) -> None:
+        self._connection = connection
+        self._servables = servables
+        self._record = record
+        self._scheduler: Scheduler[PendingRow] = Scheduler(max_batch_rows=max_batch_rows)
+        self._decoders: Decoders[_UndecodedRow] = Decoders(decode_threads, self._prepare)
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._requests = PendingRequests()
+        self._sending = threading.Lock()
+        self._batches: deque[Batch] = deque()
+        self._ended = threading.Event()
+
+    def run(self, hello: Hello) -> None:
+        """Says hello and serves until the API process closes the connection."""
+        self._send(hello)
+        reader = threading.Thread(target=self._read, name="reader", daemon=True)
+        reader.start()
+        threading.Thread(target=self._report_regularly, name="report", daemon=True).start()
+        while batch := self._scheduler.take():
+            answers = self._try_alone(batch[0]) if batch[0].request.isolated else self._compute(batch)
+            self._send_all([*answers, (self._report(), b"")])
+        reader.join()
+        self._decoders.close()
+        self._loader.shutdown(cancel_futures=True)
+
+    # Reader
+
+    def _read(self) -> None:
+        frames, buffer = FrameReader(), memoryview(bytearray(_RECEIVE_BYTES))
+        try:
+            while size := self._connection.recv_into(buffer):
+                messages = frames.feed(buffer[:size])
+                rows = [row for message, payload in messages for row in self._handle(message, payload)]
+                if any(isinstance(message, Cancel) for message, _ in messages):
+                    self._scheduler.drop_abandoned()  # the API process has let in others in their place
+                if rows:  # of all requests together: to wake a thread takes longer than to decode a short text
+                    self._decoders.put(rows)
+        except OSError:
+            pass
+        except Exception:  # such as no more threads for whatever a message starts
+            logger.exception("a message cannot be handled; this worker ends, and another one takes over")
+        finally:
+            self._ended.set()
+            self._scheduler.close()
+            logger.info("the API process is gone")
+
+    def _handle(self, message: Message, payload: bytes) -> Sequence[_UndecodedRow]:
+        match message:
+            case Predict():
+                return self._accept(message, payload)
+            case Cancel():
+                self._requests.cancel(message.id)
+            case Load():
+                self._loader.submit(self._load, message)
+            case Unload():
+                self._loader.submit(self._servables.unload, message.name, message.number)
+            case _:
+                logger.error("unexpected message %r", message.kind)
+        return ()
+
+    def _load(self, message: Load) -> None:
+        name, number = message.name, message.number
+        try:
+            self._servables.load(name, number)
+        except GraftworkError as error:
+            reason = error.message.encode(errors="replace").decode()  # it may name a file, whose name may be any bytes
+            self._send(LoadFailed(name=name, number=number, reason=reason))
+        except Exception:
+            logger.exception("loading %s:%d failed", name, number)
+            self._send(LoadFailed(name=name, number=number, reason="it cannot be loaded; the log says why"))
+        else:
+            self._send(Loaded(name=name, number=number))
+
+    def _accept(self, message: Predict, payload: bytes) -> Sequence[_UndecodedRow]:
+        try:
+            version = self._servables.get(message.name, message.number)
+        except GraftworkError as error:
+            self._send(Failure(id=message.id, code=error.code, message=error.message))
+            return ()
+        request = self._requests.add(message, version)
+        rows, start = [], 0
+        for index, size in enumerate(message.sizes):
+            rows.append((request, index, payload[start : start + size]))
+            start += size
+        return rows
+
+    # Decode pool
+
+    def _prepare(self, thread: int, item: _UndecodedRow) -> None:
+        request, index, data = item
+        if request.abandoned:
+            self._scheduler.dropped(1)
+        elif request.isolated:
+            self._scheduler.put(PendingRow(request=request, index=index, row=data, group=(request.id, index)))
+        else:
+            row = self._prepare_row(thread, request, index, data)
+            if row is not None:
+                self._scheduler.put(row)
+
+    def _prepare_row(self, thread: int, request: PendingRequest, index: int, data: bytes) -> PendingRow | None:
+        started = time.monotonic()
+        self._record.decoding(thread, request.id, index)
+        try:
+            row, group = request.version.prepare(data, truncate=request.truncate)
+        except InputError as error:
+            where = f"instance {index}: " if len(request.predictions) > 1 else ""
+            self._fail(request, error.code, where + error.message)
+            return None
+        except MemoryError:
+            self._fail(request, OutOfMemory.code, "there is not enough memory for this request now; try again")
+            return None
+        except Exception:
+            logger.exception("preparing a row failed")
+            self._fail(request, GraftworkError.code, "the server failed on this request")
+            return None
+        finally:
+            self._record.decoded(thread)
+        ready = time.monotonic()
+        request.decode_seconds = max(request.decode_seconds, ready - started)
+        return PendingRow(request=request, index=index, row=row, group=group, ready_at=ready)
+
+    # Compute (main thread)
+
+    def _try_alone(self, waiting: PendingRow) -> list[tuple[Message, bytes]]:
+        """Prepares and computes a row while nothing else is in hand: if the worker ends now, it is this row that ended it."""
+        with self._decoders.paused():
+            row = self._prepare_row(0, waiting.request, waiting.index, waiting.row)
+            return [] if row is None else self._compute([row])
+
+    def _compute(self, batch: Sequence[PendingRow], *, split: bool = False) -> list[tuple[Message, bytes]]:
+        """Computes rows; returns the answers that are complete with them."""
+        started = time.monotonic()
+        version = batch[0].request.version
+        self._record.computing((waiting.request.id, waiting.index) for waiting in batch)
+        try:
+            predictions = [orjson.dumps(prediction) for prediction in version.compute(batch)]
+            if len(predictions) != len(batch):
+                raise ValueError(f"{len(predictions)} predictions for {len(batch)} rows")
+        except DeviceFailed:
+            logger.exception("the device failed; this worker ends, and another one takes over")
+            flush_log()
+            os._exit(1)
+        except MemoryError:
+            if len(batch) > 1 and not split:
+                half = len(batch) // 2
+                return [*self._compute(batch[:half], split=True), *self._compute(batch[half:], split=True)]
+            logger.warning("there is not enough memory for a batch of %d rows", len(batch))
+            for waiting in batch:
+                self._fail(waiting.request, OutOfMemory.code, "the device has no memory for this now; try again")
+            return []
+        except Exception:
+            if len(batch) > 1:  # one bad row must not fail its batch mates
+                return [answer for waiting in batch for answer in self._compute([waiting])]
+            logger.exception("computing a row failed")
+            self._fail(batch[0].request, GraftworkError.code, "the server failed on this request")
+            return []
+        finally:
+            self._record.computed()
+        seconds = time.monotonic() - started
+        self._batches.append(Batch(backbone=version.backbone, rows=len(batch), seconds=seconds))
+        complete = self._requests.complete(batch, predictions, started=started, seconds=seconds)
+        return [(Answer(id=request.id, timings=request.timings), request.answer()) for request in complete]
+
+    def _fail(self, request: PendingRequest, code: str, message: str) -> None:
+        if self._requests.end(request):
+            self._send(Failure(id=request.id, code=code, message=message, timings=request.timings))
+
+    # Sending (every thread)
+
+    def _report(self) -> Report:
+        return Report(
+            batches=[self._batches.popleft() for _ in range(len(self._batches))],
+            dropped=self._scheduler.take_dropped(),
+            waiting=self._scheduler.waiting,
+            busy_seconds=self._record.busy_seconds(),
+        )
+
+    def _report_regularly(self) -> None:
+        while not self._ended.wait(REPORT_SECONDS):
+            self._send(self._report())
+
+    def _send(self, message: Message) -> None:
+        self._send_all([(message, b"")])
+
+    def _send_all(self, messages: Sequence[tuple[Message, bytes]]) -> None:
+        data = b"".join([part for message, payload in messages for part in (pack(message, len(payload)), payload)])
+        try:
+            with self._sending:
+                self._connection.sendall(data)
+        except OSError:
+            self._scheduler.close()
+
+
+def serve_socket(path: Path, hello: Hello, servables: Servables, *, threads: int, max_batch_rows: int) -> None:
+    """Connects to the API process and serves until it goes away.
+
+    Args:
+        path: of the local socket that the API process listens on; the flight record is made beside it.
+        hello: who this worker is.
+        servables: what to serve; loads arrive as messages.
+        threads: for decoding.
+        max_batch_rows: the largest batch.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.connect(str(path))
+        record = FlightRecord(
+            path.with_name(f"flight-{hello.pid}"), decode_threads=threads, max_batch_rows=max_batch_rows
+        )
+        Worker(connection, servables, record, decode_threads=threads, max_batch_rows=max_batch_rows).run(hello)

@@ -1,0 +1,422 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from starlette.requests import ClientDisconnect
+
+from models.backbone import Modality
+from models.errors import BodyTooLarge, InputError, Overloaded, UnsupportedMediaType
+from service.api.admission import Admission
+from service.api.body import parse_json, read_body, read_instances
+from service.api.metrics import Metrics
+from tests.stopwatch import quickest
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"  # what curl --data-binary says
+PNG = b"\x89PNG\r\n\x1a\n and so on"
+
+
+def read(body: bytes, media_type: str | None = JSON, modality: Modality = Modality.TEXT) -> Sequence[bytes]:
+    headers = {} if media_type is None else {"content-type": media_type}
+    return read_instances(body, headers, modality, max_instances=64)
+
+
+def refusal(body: bytes, media_type: str | None = JSON, modality: Modality = Modality.TEXT) -> tuple[int, str]:
+    with pytest.raises(InputError) as caught:
+        read(body, media_type, modality)
+    return caught.value.status, caught.value.code
+
+
+def images(*data: bytes) -> bytes:
+    return json.dumps({"instances": [{"b64": base64.b64encode(each).decode()} for each in data]}).encode()
+
+
+def texts(*items: object) -> bytes:
+    return json.dumps({"instances": items}).encode()
+
+
+# What is read
+
+
+@pytest.mark.parametrize(
+    "media_type", [JSON, "application/json; charset=utf-8", "application/vnd.x+json", FORM, None, ""]
+)
+def test_texts_in_json(media_type: str | None) -> None:
+    assert read(texts("one", "zwei\u00e9", "\x00\ufffe"), media_type) == [
+        b"one",
+        "zwei\u00e9".encode(),
+        "\x00\ufffe".encode(),
+    ]
+
+
+@pytest.mark.parametrize("media_type", [JSON, FORM, None])
+def test_images_in_json(media_type: str | None) -> None:
+    assert read(images(b"one", PNG), media_type, Modality.IMAGE) == [b"one", PNG]
+
+
+@pytest.mark.parametrize("media_type", ["image/png", "image/jpeg", "application/octet-stream", FORM, None])
+def test_one_raw_image(media_type: str | None) -> None:
+    assert read(PNG, media_type, Modality.IMAGE) == [PNG]
+
+
+def test_one_plain_text() -> None:
+    assert read("{ a t\u00e9xt".encode(), "text/plain; charset=utf-8") == ["{ a t\u00e9xt".encode()]
+
+
+def test_unknown_fields_are_ignored_and_of_two_keys_the_last_counts() -> None:
+    assert read(b'{"signature_name": [1], "instances": ["a"], "instances": ["b"]}') == [b"b"]
+
+
+def test_a_byte_order_mark_is_tolerated() -> None:
+    assert read(b"\xef\xbb\xbf" + texts("a")) == [b"a"]
+
+
+# What is refused (FAULTS: J, I, T)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b'{"instances": ["a",]}',
+        b'{"instances": ["a"]} x',
+        b'{"instances": []}{}',
+        b'// "\n{"instances": []}',
+        b"nul",
+    ],
+)
+def test_j01_what_is_no_json(body: bytes) -> None:
+    assert refusal(body) == (400, "invalid_json")
+    assert refusal(body, modality=Modality.IMAGE) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize("depth", [101, 1000, 1025, 100_000, 250_000])
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+def test_j02_too_deep(depth: int, opening: bytes, closing: bytes) -> None:
+    body = opening * depth + (b"1" if closing == b"}" else b"") + closing * depth
+    assert refusal(body) == (400, "json_too_deep")
+    assert quickest(lambda: refusal(body), bound=0.05) < 0.05
+
+
+def test_j02_never_closed() -> None:
+    assert refusal(b"[" * 250_000) == (400, "json_too_deep")
+
+
+def test_j02_a_hundred_levels_are_fine() -> None:
+    assert parse_json(b"[" * 100 + b"]" * 100)
+    assert len(parse_json(b"[" + b"[]," * 100_000 + b"[]]")) == 100_001
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" + "0" * 400])
+def test_j03_not_finite(number: str) -> None:
+    assert refusal(b'{"instances": [%s]}' % number.encode()) == (400, "non_finite")
+
+
+@pytest.mark.parametrize(
+    "number", ["1" * 5000, "18446744073709551616", "-0", "1e308", "1", "true", "null", '["a"]', "{}"]
+)
+def test_j05_j06_something_else_than_a_text(number: str) -> None:
+    status, code = refusal(b'{"instances": ["a", %s]}' % number.encode())
+    assert (status, code) == ((400, "invalid_json") if len(number) > 4300 else (422, "invalid_instances"))
+
+
+def test_j06_the_place_is_named() -> None:
+    with pytest.raises(InputError, match=r"instance 1 \(/instances/1\)"):
+        read(texts("a", 2))
+    with pytest.raises(InputError, match=r"instance 2 \(/instances/2/b64\)"):
+        read(b'{"instances": [{"b64": ""}, {"b64": "YQ=="}, {"b64": "?"}]}', JSON, Modality.IMAGE)
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b"1", b'"a"', b"{}", b'{"instances": {}}', b'{"instances": "a"}', b'{"Instances": ["a"]}']
+)
+def test_the_shape_of_the_document(body: bytes) -> None:
+    assert refusal(body) == (422, "invalid_instances")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-le"])
+def test_j08_other_encodings(encoding: str) -> None:
+    status, code = refusal('{"instances": ["a"]}'.encode(encoding))
+    assert status == 400
+    assert code == ("invalid_json" if encoding == "utf-16-le" else "invalid_utf8")
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"instances": ["\xff"]}', b'{"instances": ["\xed\xa0\x80"]}', b"\xff", b'{"instances": ["caf\xe9"]}']
+)
+def test_t04_invalid_utf8(body: bytes) -> None:
+    assert refusal(body) == (400, "invalid_utf8")
+
+
+@pytest.mark.parametrize("escape", ["\\ud800", "\\udc00", "\\uD83Dx", "\\ud800\\ud800"])
+def test_t05_a_lone_surrogate(escape: str) -> None:
+    assert refusal(b'{"instances": ["%s"]}' % escape.encode()) == (400, "invalid_unicode")
+
+
+def test_t05_a_pair_of_surrogates_is_a_character() -> None:
+    assert read(b'{"instances": ["\\ud83d\\ude00"]}') == ["\U0001f600".encode()]
+
+
+@pytest.mark.parametrize("media_type", ["image/png", "application/octet-stream", FORM, None])
+def test_i01_no_bytes(media_type: str | None) -> None:
+    assert refusal(b"", media_type, Modality.IMAGE) == (400, "empty_body")
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        "a",
+        "YQ=",
+        "YQ",
+        "YWJj\n",
+        "YW Jj",
+        "=",
+        "YQ==YQ==",
+        "-_-_",
+        "data:image/png;base64,YWJj",
+        "\u00e9\u00e9\u00e9\u00e9",
+        "YQ===",
+    ],
+)
+def test_i17_base64_that_is_not_standard(encoded: str) -> None:
+    body = json.dumps({"instances": [{"b64": encoded}]}).encode()
+    assert refusal(body, JSON, Modality.IMAGE) == (400, "invalid_base64")
+
+
+@pytest.mark.parametrize("instance", ["YQ==", {}, {"b64": 1}, {"b64": None}, {"B64": "YQ=="}, ["YQ=="], None])
+def test_an_image_is_an_object_with_its_base64(instance: object) -> None:
+    assert refusal(texts(instance), JSON, Modality.IMAGE) == (422, "invalid_instances")
+
+
+@pytest.mark.parametrize(("count", "status"), [(0, 422), (1, 200), (64, 200), (65, 413)])
+def test_t10_how_many_instances(count: int, status: int) -> None:
+    for body, modality in [(texts(*["a"] * count), Modality.TEXT), (images(*[b"a"] * count), Modality.IMAGE)]:
+        if status == 200:
+            assert len(read(body, JSON, modality)) == count
+        else:
+            assert refusal(body, JSON, modality)[0] == status
+
+
+def test_t10_too_many_is_said_so() -> None:
+    assert refusal(texts(*["a"] * 65)) == (413, "too_many_instances")
+    assert refusal(texts()) == (422, "invalid_instances")
+
+
+@pytest.mark.parametrize(
+    ("media_type", "modality"),
+    [
+        ("text/plain", Modality.IMAGE),
+        ("text/html", Modality.IMAGE),
+        ("text/html", Modality.TEXT),
+        ("image/png", Modality.TEXT),
+        ("application/octet-stream", Modality.TEXT),
+        ("application/pdf", Modality.IMAGE),
+        ("/", Modality.TEXT),
+    ],
+)
+def test_types_that_are_not_accepted(media_type: str, modality: Modality) -> None:
+    assert refusal(texts("a"), media_type, modality) == (415, "unsupported_media_type")
+
+
+# Multipart
+
+BOUNDARY = "XxX"
+MULTIPART = f"multipart/form-data; boundary={BOUNDARY}"
+
+
+def part(data: bytes, *, disposition: str = 'form-data; name="image"; filename="a.png"') -> bytes:
+    return (
+        f"--{BOUNDARY}\r\nContent-Disposition: {disposition}\r\nContent-Type: image/png\r\n\r\n".encode()
+        + data
+        + b"\r\n"
+    )
+
+
+END = f"--{BOUNDARY}--\r\n".encode()
+
+
+@pytest.mark.parametrize("modality", Modality)
+def test_every_part_is_an_instance(modality: Modality) -> None:
+    large = bytes(range(256)) * 8192
+    body = part(PNG) + part(b"") + part(large) + END
+    assert read(body, MULTIPART, modality) == [PNG, b"", large]
+
+
+def test_a_form_field_is_an_instance_too() -> None:
+    body = part("d\u00e9j\u00e0".encode(), disposition="form-data; name=text") + END
+    assert read(body, MULTIPART) == ["d\u00e9j\u00e0".encode()]
+
+
+def test_a_boundary_inside_a_part_is_data_unless_it_starts_a_line() -> None:
+    data = b"a --XxX b\r\n-XxX\r\n--XxY"
+    assert read(part(data) + END, MULTIPART, Modality.IMAGE) == [data]
+
+
+@pytest.mark.parametrize("charset", ["undefined", "utf-7", "idna", "unicode_escape", "no-such"])
+def test_a_charset_changes_nothing(charset: str) -> None:
+    odd = b"+2AA-\\ud800\xff"
+    assert read(part(odd) + END, f"{MULTIPART}; charset={charset}", Modality.IMAGE) == [odd]
+
+
+@pytest.mark.parametrize("body", [b"", b"what", END, part(PNG), part(PNG) + part(PNG)[:-10], part(PNG) + END[:-4]])
+def test_a_multipart_body_that_is_cut(body: bytes) -> None:
+    assert refusal(body, MULTIPART, Modality.IMAGE) == (422, "invalid_instances")
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    ["multipart/form-data", "multipart/form-data; boundary=", f"multipart/form-data; boundary={'x' * 300}"],
+)
+def test_a_boundary_that_is_none(media_type: str) -> None:
+    assert refusal(part(PNG) + END, media_type, Modality.IMAGE) == (422, "invalid_instances")
+
+
+def test_too_many_parts_are_not_collected() -> None:
+    assert len(read(part(b"a") * 64 + END, MULTIPART, Modality.IMAGE)) == 64
+    many = part(b"") * 100_000 + END
+    assert refusal(many, MULTIPART, Modality.IMAGE) == (413, "too_many_instances")
+    assert quickest(lambda: refusal(many, MULTIPART, Modality.IMAGE), bound=0.5) < 0.5
+
+
+# Whatever comes
+
+json_like = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+bodies = st.one_of(
+    st.binary(),
+    json_like.map(lambda document: json.dumps(document).encode()),
+    st.lists(json_like).map(lambda instances: json.dumps({"instances": instances}).encode()),
+    st.lists(
+        st.fixed_dictionaries({"b64": st.text() | st.binary().map(lambda data: base64.b64encode(data).decode())})
+    ).map(lambda instances: json.dumps({"instances": instances}).encode()),
+    st.lists(st.binary().map(part)).map(lambda parts: b"".join(parts) + END),
+)
+media_types = st.sampled_from(
+    [JSON, FORM, "", "text/plain", "image/jpeg", MULTIPART, "multipart/form-data; boundary=XxX; charset=utf-7"]
+)
+
+
+@given(bodies, media_types | st.text(), st.sampled_from(Modality))
+@example(b"[" * 5000, JSON, Modality.TEXT)
+@example(b'{"instances": ["' + b"\\ud800" * 1000 + b'"]}', JSON, Modality.TEXT)
+def test_any_body_gives_instances_or_an_input_error(body: bytes, media_type: str, modality: Modality) -> None:
+    try:
+        instances = read(body, media_type.encode("latin-1", "replace").decode("latin-1"), modality)
+    except InputError:
+        return
+    assert 1 <= len(instances) <= 64
+    assert all(isinstance(instance, bytes) for instance in instances)
+
+
+@given(st.binary().map(part), st.data())
+def test_a_damaged_multipart_body_gives_instances_or_an_input_error(body: bytes, data: st.DataObject) -> None:
+    body = body + END
+    start = data.draw(st.integers(0, len(body)))
+    damaged = body[:start] + data.draw(st.binary(max_size=8)) + body[data.draw(st.integers(start, len(body))) :]
+    with suppress(InputError):
+        assert all(isinstance(instance, bytes) for instance in read(damaged, MULTIPART, Modality.IMAGE))
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=64))
+def test_texts_arrive_as_they_were_sent(items: list[str]) -> None:
+    assert [instance.decode() for instance in read(texts(*items))] == items
+    unescaped = json.dumps({"instances": items}, ensure_ascii=False).encode()
+    assert [instance.decode() for instance in read(unescaped)] == items
+
+
+# Reading the body
+
+
+def read_chunks(
+    chunks: Iterable[bytes],
+    headers: Mapping[str, str],
+    limit: int,
+    *,
+    seen: list[bytes] | None = None,
+    hangs_up: bool = False,
+    admission: Admission | None = None,
+) -> bytes:
+    """The body that is read from a request; whatever happens, nothing of it stays in flight."""
+    waiting = list(chunks)
+    admission = admission or Admission(max_rows=1, max_bytes=1 << 30, workers=1, metrics=Metrics("0"))
+
+    async def receive() -> dict[str, Any]:
+        if not waiting:
+            return {"type": "http.disconnect"}
+        chunk = waiting.pop(0)
+        if seen is not None:
+            seen.append(chunk)
+        return {"type": "http.request", "body": chunk, "more_body": hangs_up or bool(waiting)}
+
+    with admission.ticket() as ticket:
+        try:
+            body = asyncio.run(read_body(receive, headers, limit, ticket))
+            assert admission.bytes == len(body)
+            return body
+        finally:
+            assert admission.bytes <= sum(map(len, seen or chunks))
+
+
+@given(st.lists(st.binary(), min_size=1))
+def test_a_body_is_put_together_from_its_chunks(chunks: list[bytes]) -> None:
+    body = b"".join(chunks)
+    assert read_chunks(chunks, {}, len(body)) == body
+
+
+def test_a_body_that_is_declared_too_large_is_not_read() -> None:
+    seen: list[bytes] = []
+    with pytest.raises(BodyTooLarge, match="101 bytes"):
+        read_chunks([b"x" * 101], {"content-length": "101"}, 100, seen=seen)
+    assert seen == []
+
+
+def test_a_chunked_body_is_read_no_further_than_its_limit() -> None:
+    seen: list[bytes] = []
+    with pytest.raises(BodyTooLarge):
+        read_chunks([b"x" * 40] * 1000, {"transfer-encoding": "chunked"}, 100, seen=seen)
+    assert len(seen) == 3
+
+
+def test_a_client_that_hangs_up_in_the_middle_of_its_body_sent_no_request() -> None:
+    with pytest.raises(ClientDisconnect):
+        read_chunks([b"ab", b"c"], {}, 100, hangs_up=True)
+
+
+def test_a_body_that_there_is_no_room_for_is_read_no_further() -> None:
+    seen: list[bytes] = []
+    admission = Admission(max_rows=1, max_bytes=100, workers=1, metrics=Metrics("0"))
+    with pytest.raises(Overloaded):
+        read_chunks([b"x" * 40] * 1000, {}, 1 << 20, seen=seen, admission=admission)
+    assert len(seen) == 3
+    assert admission.bytes == 0
+    assert read_chunks([b"x" * 100], {}, 1 << 20, admission=admission) == b"x" * 100
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "gzip, identity", "x"])
+def test_compressed_bodies_are_refused(encoding: str) -> None:
+    with pytest.raises(UnsupportedMediaType):
+        read_chunks([os.urandom(4)], {"content-encoding": encoding}, 100)
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity ", ""])
+def test_identity_is_no_compression(encoding: str) -> None:
+    assert read_chunks([b"a"], {"content-encoding": encoding}, 100) == b"a"
+
+
+@pytest.mark.parametrize("modality", list(Modality))
+def test_a_million_empty_instances_are_refused_before_they_are_built(modality: Modality) -> None:
+    body = b'{"instances":[' + b"[]," * 5_000_000 + b"[]]}"
+    assert refusal(body, modality=modality) == (422, "invalid_instances")
+    assert quickest(lambda: refusal(body, modality=modality), bound=0.1) < 0.1

@@ -1,0 +1,518 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from models.deployment import Deployment
+from models.errors import ModelNotFound, NotReady, VersionCorrupt, VersionNotFound, WorkerLost
+from models.version import ModelVersion, Reference
+from service.api import catalog as catalog_module
+from service.api.catalog import Catalog, State
+from service.api.metrics import Metrics
+from tests.service.conftest import text_manifest
+
+Key = tuple[str, int]
+Story = Callable[["Stage"], Coroutine[Any, Any, None]]
+
+
+class Shelf:
+    """A model repository without a disk."""
+
+    def __init__(self) -> None:
+        self.on_disk: dict[str, list[int]] = {}
+        self.aliases: dict[str, dict[str, int]] = {}
+        self.unreadable: dict[Key, str] = {}
+        self.changes = 0
+
+    def publish(self, name: str, number: int) -> None:
+        self.on_disk.setdefault(name, []).append(number)
+        self.changes += 1
+
+    def promote(self, name: str, alias: str, number: int) -> None:
+        self.aliases[name] = {**self.aliases.get(name, {}), alias: number}
+        self.changes += 1
+
+    def delete(self, name: str, number: int) -> None:
+        self.on_disk[name].remove(number)
+        self.changes += 1
+
+    def generation(self) -> bytes:
+        return str(self.changes).encode()
+
+    def names(self) -> list[str]:
+        return sorted(name for name, numbers in self.on_disk.items() if numbers)
+
+    def numbers(self, name: str) -> list[int]:
+        return sorted(self.on_disk[name])
+
+    def read(self, name: str, number: int) -> ModelVersion:
+        if (name, number) in self.unreadable:
+            raise VersionCorrupt(self.unreadable[name, number])
+        return ModelVersion(name=name, number=number, directory=Path("."), manifest=text_manifest(name, number))
+
+    def deployment(self, name: str) -> Deployment:
+        if name in self.unreadable_aliases:
+            raise VersionCorrupt("the aliases are damaged")
+        return Deployment(aliases=self.aliases.get(name, {}))
+
+    unreadable_aliases: tuple[str, ...] = ()
+
+
+class FakeConnection:
+    """A worker whose loads end when the test says so.
+
+    Attributes:
+        asked: every version that it was asked to load, in order.
+    """
+
+    def __init__(self) -> None:
+        self.loaded: set[Key] = set()
+        self.settled = False
+        self.asked: list[Key] = []
+        self.unloaded: list[Key] = []
+        self._ends: dict[Key, asyncio.Future[str | None]] = {}
+
+    async def load(self, name: str, number: int) -> str | None:
+        self.asked.append((name, number))
+        return await asyncio.shield(self._end(name, number))
+
+    def unload(self, name: str, number: int) -> None:
+        self.loaded.discard((name, number))
+        self.unloaded.append((name, number))
+
+    def _end(self, name: str, number: int) -> asyncio.Future[str | None]:
+        return self._ends.setdefault((name, number), asyncio.get_running_loop().create_future())
+
+    def finish(self, name: str, number: int) -> None:
+        self.loaded.add((name, number))
+        self._end(name, number).set_result(None)
+
+    def refuse(self, name: str, number: int, reason: str) -> None:
+        self._end(name, number).set_result(reason)
+
+    def break_off(self, name: str, number: int) -> None:
+        self.loaded.clear()
+        self._end(name, number).set_exception(WorkerLost("gone"))
+
+
+class Stage:
+    """A catalog over a shelf, with some connected workers."""
+
+    def __init__(self, workers: int) -> None:
+        self.shelf = Shelf()
+        self.metrics = Metrics("0")
+        self.catalog = Catalog(self.shelf, self.metrics)  # type: ignore[arg-type]
+        self.workers = [FakeConnection() for _ in range(workers)]
+        self.catalog.connections = self.workers  # type: ignore[assignment]
+
+    async def refresh(self) -> None:
+        await self.catalog.refresh()
+        await settle()
+
+    async def finish(self, name: str, number: int) -> None:
+        for worker in self.workers:
+            worker.finish(name, number)
+        await settle()
+
+    async def publish(self, name: str, number: int) -> None:
+        """Publishes, loads everywhere, and so serves a version."""
+        self.shelf.publish(name, number)
+        await self.refresh()
+        await self.finish(name, number)
+
+    def answers(self, name: str, **reference: Any) -> int:
+        """The number of the version that answers."""
+        return self.catalog.resolve(Reference(name=name, **reference)).number
+
+    def metric(self, name: str) -> dict[tuple[str, ...], float]:
+        families = text_string_to_metric_families(self.metrics.exposition().decode())
+        return {
+            tuple(sample.labels.values()): sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == name
+        }
+
+
+async def settle() -> None:
+    """Lets everything run that can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def play(story: Story, *, workers: int = 2) -> None:
+    async def run() -> None:
+        await story(Stage(workers))
+
+    asyncio.run(run())
+
+
+def test_traffic_flips_only_when_every_worker_has_the_version() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.publish("m", 1)
+        stage.shelf.publish("m", 2)
+        await stage.refresh()
+        assert [worker.asked for worker in stage.workers] == [[("m", 1), ("m", 2)]] * 2
+        assert stage.answers("m") == 1
+        stage.workers[0].finish("m", 2)
+        await settle()
+        assert stage.answers("m") == 1
+        with pytest.raises(NotReady, match="m:2 is being loaded"):
+            stage.answers("m", number=2)
+        stage.workers[1].finish("m", 2)
+        await settle()
+        assert stage.answers("m") == 2
+        assert stage.answers("m", number=1) == 1
+        assert stage.metric("graftwork_loaded_versions") == {("m", "1"): 1, ("m", "2"): 1}
+
+    play(story)
+
+
+def test_a_load_that_fails_anywhere_keeps_the_old_version_and_says_why() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.publish("m", 1)
+        stage.shelf.publish("m", 2)
+        await stage.refresh()
+        stage.workers[0].finish("m", 2)
+        stage.workers[1].refuse("m", 2, "its head is damaged")
+        await settle()
+        assert stage.answers("m") == 1
+        with pytest.raises(VersionCorrupt, match="m:2 is not served: its head is damaged"):
+            stage.answers("m", number=2)
+        entry = stage.catalog.model("m").versions[2]
+        assert (entry.state, entry.reason) == (State.FAILED, "its head is damaged")
+        assert all(("m", 2) in worker.unloaded for worker in stage.workers)
+        assert stage.metric("graftwork_load_failures_total") == {("m",): 1}
+        assert stage.metric("graftwork_loaded_versions") == {("m", "1"): 1}
+
+    play(story)
+
+
+def test_a_version_that_failed_gets_another_try_when_something_changes() -> None:
+    async def story(stage: Stage) -> None:
+        stage.shelf.publish("m", 1)
+        await stage.refresh()
+        for worker in stage.workers:
+            worker.refuse("m", 1, "out of memory")
+        await settle()
+        assert stage.catalog.model("m").versions[1].state is State.FAILED
+        for worker in stage.workers:
+            worker._ends.clear()
+        stage.shelf.publish("other", 1)
+        await stage.refresh()
+        for worker in stage.workers:
+            worker.finish("m", 1)
+        await settle()
+        assert stage.answers("m") == 1
+
+    play(story)
+
+
+def test_an_unreadable_manifest_is_listed_with_its_reason_and_never_loaded() -> None:
+    async def story(stage: Stage) -> None:
+        stage.shelf.unreadable["m", 2] = "the manifest of m:2 is damaged"
+        stage.shelf.publish("m", 2)
+        await stage.publish("m", 1)
+        assert stage.answers("m") == 1
+        with pytest.raises(VersionCorrupt, match="m:2 is not served: the manifest of m:2 is damaged"):
+            stage.answers("m", number=2)
+        assert stage.workers[0].asked == [("m", 1)]
+        assert stage.metric("graftwork_load_failures_total") == {("m",): 1}
+
+    play(story)
+
+
+def test_a_new_worker_loads_everything_that_is_served_or_on_its_way() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.publish("m", 1)
+        stage.shelf.publish("m", 2)
+        stage.shelf.publish("m", 3)
+        await stage.refresh()
+        stage.workers[0].refuse("m", 3, "damaged")
+        await settle()
+        newcomer = FakeConnection()
+        stage.workers.append(newcomer)
+        connecting = asyncio.create_task(stage.catalog.on_connect(newcomer))  # type: ignore[arg-type]
+        await settle()
+        assert sorted(newcomer.asked) == [("m", 1), ("m", 2)]
+        assert not connecting.done()
+        newcomer.finish("m", 1)
+        newcomer.finish("m", 2)
+        await connecting
+
+    play(story, workers=1)
+
+
+def test_a_worker_that_connects_before_the_first_look_waits_for_it() -> None:
+    async def story(stage: Stage) -> None:
+        (worker,) = stage.workers
+        connecting = asyncio.create_task(stage.catalog.on_connect(worker))  # type: ignore[arg-type]
+        await settle()
+        assert not connecting.done()
+        assert stage.catalog.not_ready_reason() == "the model repository is being read"
+        with pytest.raises(NotReady):
+            stage.answers("m")
+        await stage.publish("m", 1)
+        await connecting
+        assert stage.answers("m") == 1
+
+    play(story, workers=1)
+
+
+def test_a_version_published_without_workers_is_ready_once_one_connects() -> None:
+    async def story(stage: Stage) -> None:
+        stage.shelf.publish("m", 1)
+        await stage.refresh()
+        with pytest.raises(NotReady):
+            stage.answers("m")
+        newcomer = FakeConnection()
+        stage.workers.append(newcomer)
+        newcomer.finish("m", 1)
+        await stage.catalog.on_connect(newcomer)  # type: ignore[arg-type]
+        assert stage.answers("m") == 1
+
+    play(story, workers=0)
+
+
+def test_a_worker_lost_while_loading_does_not_decide_for_the_others() -> None:
+    async def story(stage: Stage) -> None:
+        stage.shelf.publish("m", 1)
+        await stage.refresh()
+        stage.workers[0].break_off("m", 1)
+        stage.workers[1].finish("m", 1)
+        await settle()
+        assert stage.answers("m") == 1
+
+    play(story)
+
+
+def test_a_load_that_all_workers_were_lost_in_is_still_on_its_way() -> None:
+    async def story(stage: Stage) -> None:
+        stage.shelf.publish("m", 1)
+        await stage.refresh()
+        stage.workers[0].break_off("m", 1)
+        await settle()
+        assert stage.catalog.model("m").versions[1].state is State.LOADING
+        stage.workers[:] = [FakeConnection()]
+        stage.workers[0].finish("m", 1)
+        await stage.catalog.on_connect(stage.workers[0])  # type: ignore[arg-type]
+        assert stage.answers("m") == 1
+
+    play(story, workers=1)
+
+
+def test_a_new_worker_that_refuses_a_version_does_not_take_it_from_the_others() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.publish("m", 1)
+        newcomer = FakeConnection()
+        stage.workers.append(newcomer)
+        newcomer.refuse("m", 1, "the disk has rotted")
+        await stage.catalog.on_connect(newcomer)  # type: ignore[arg-type]
+        assert stage.answers("m") == 1
+        assert ("m", 1) not in stage.workers[0].unloaded
+        assert stage.metric("graftwork_load_failures_total") == {("m",): 1}
+
+    play(story, workers=1)
+
+
+def test_a_version_that_its_last_worker_refuses_has_failed() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.publish("m", 1)
+        stage.workers[:] = [FakeConnection()]
+        stage.workers[0].refuse("m", 1, "the disk has rotted")
+        await stage.catalog.on_connect(stage.workers[0])  # type: ignore[arg-type]
+        with pytest.raises(VersionCorrupt, match="rotted"):
+            stage.answers("m")
+
+    play(story, workers=1)
+
+
+def test_a_deleted_version_is_unloaded_and_unknown() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.publish("m", 1)
+        await stage.publish("m", 2)
+        stage.shelf.delete("m", 2)
+        await stage.refresh()
+        assert stage.answers("m") == 1
+        with pytest.raises(VersionNotFound):
+            stage.answers("m", number=2)
+        assert all(worker.unloaded == [("m", 2)] for worker in stage.workers)
+        assert stage.metric("graftwork_loaded_versions") == {("m", "1"): 1}
+        stage.shelf.delete("m", 1)
+        await stage.refresh()
+        with pytest.raises(ModelNotFound):
+            stage.answers("m")
+
+    play(story)
+
+
+def test_a_version_deleted_while_it_is_loaded_does_not_come_back() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.publish("m", 1)
+        stage.shelf.publish("m", 2)
+        await stage.refresh()
+        stage.shelf.delete("m", 2)
+        await stage.refresh()
+        await stage.finish("m", 2)
+        assert stage.answers("m") == 1
+        assert stage.metric("graftwork_loaded_versions") == {("m", "1"): 1}
+
+    play(story)
+
+
+def test_champion_goes_before_the_newest() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.publish("m", 1)
+        await stage.publish("m", 2)
+        assert stage.answers("m") == 2
+        stage.shelf.promote("m", "champion", 1)
+        await stage.refresh()
+        assert stage.answers("m") == 1
+        assert stage.answers("m", alias="champion") == 1
+        await stage.publish("m", 3)
+        assert stage.answers("m") == 1
+        stage.shelf.promote("m", "champion", 3)
+        await stage.refresh()
+        assert stage.answers("m") == 3
+
+    play(story)
+
+
+def test_an_alias_stays_where_it_was_until_its_new_version_is_ready() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.publish("m", 1)
+        stage.shelf.promote("m", "champion", 1)
+        await stage.refresh()
+        stage.shelf.publish("m", 2)
+        stage.shelf.promote("m", "champion", 2)
+        await stage.refresh()
+        assert stage.answers("m") == stage.answers("m", alias="champion") == 1
+        await stage.finish("m", 2)
+        assert stage.answers("m") == stage.answers("m", alias="champion") == 2
+
+    play(story)
+
+
+def test_an_alias_that_was_moved_to_a_damaged_version_stays_where_it_was() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.publish("m", 1)
+        stage.shelf.promote("m", "champion", 1)
+        await stage.refresh()
+        stage.shelf.publish("m", 2)
+        stage.shelf.promote("m", "champion", 2)
+        await stage.refresh()
+        stage.workers[0].refuse("m", 2, "damaged")
+        stage.workers[1].finish("m", 2)
+        await settle()
+        assert stage.answers("m") == 1
+
+    play(story)
+
+
+def test_an_alias_that_is_gone_leads_nowhere() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.publish("m", 1)
+        stage.shelf.promote("m", "canary", 1)
+        await stage.refresh()
+        assert stage.answers("m", alias="canary") == 1
+        with pytest.raises(VersionNotFound, match="did you mean 'canary'"):
+            stage.answers("m", alias="canari")
+        stage.shelf.aliases.clear()
+        stage.shelf.changes += 1
+        await stage.refresh()
+        with pytest.raises(VersionNotFound):
+            stage.answers("m", alias="canary")
+
+    play(story)
+
+
+def test_damaged_aliases_stay_as_they_were() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.publish("m", 1)
+        stage.shelf.promote("m", "champion", 1)
+        await stage.refresh()
+        stage.shelf.unreadable_aliases = ("m",)
+        await stage.publish("m", 2)
+        assert stage.answers("m") == 1
+
+    play(story)
+
+
+def test_unknown_names_get_near_matches() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.publish("flowers", 1)
+        with pytest.raises(ModelNotFound, match="did you mean 'flowers'"):
+            stage.answers("flower")
+        with pytest.raises(VersionNotFound, match="no version 9 of 'flowers'"):
+            stage.answers("flowers", number=9)
+
+    play(story)
+
+
+def test_a_server_is_ready_when_one_worker_has_loaded_everything() -> None:
+    async def story(stage: Stage) -> None:
+        (worker,) = stage.workers
+        stage.shelf.publish("m", 1)
+        stage.shelf.publish("m", 2)
+        await stage.refresh()
+        worker.finish("m", 1)
+        await settle()
+        assert stage.catalog.not_ready_reason() == "models are being loaded: 1 of 2 versions are done"
+        worker.settled = True
+        assert stage.catalog.not_ready_reason() is None
+        stage.workers.clear()
+        assert stage.catalog.not_ready_reason() == "no engine worker is connected"
+
+    play(story, workers=1)
+
+
+def test_an_empty_repository_is_ready() -> None:
+    async def story(stage: Stage) -> None:
+        (worker,) = stage.workers
+        await stage.refresh()
+        await stage.catalog.on_connect(worker)  # type: ignore[arg-type]
+        worker.settled = True
+        assert stage.catalog.not_ready_reason() is None
+        assert stage.catalog.models == {}
+
+    play(story, workers=1)
+
+
+def test_nothing_is_read_while_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.publish("m", 1)
+        monkeypatch.setattr(stage.shelf, "names", lambda: pytest.fail("read again"))
+        await stage.refresh()
+
+    play(story)
+
+
+def test_what_is_served_survives_a_repository_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog_module, "POLL_SECONDS", 0)
+
+    async def story(stage: Stage) -> None:
+        def stale_handle() -> bytes:
+            stage.shelf.changes += 1
+            raise OSError(116, "Stale file handle")
+
+        await stage.publish("m", 1)
+        with monkeypatch.context() as patched:
+            patched.setattr(stage.shelf, "generation", stale_handle)
+            before = stage.shelf.changes
+            following = asyncio.create_task(stage.catalog.follow())
+            async with asyncio.timeout(30):
+                while stage.shelf.changes < before + 3:
+                    await asyncio.sleep(0)
+            assert stage.answers("m") == 1
+        stage.shelf.publish("m", 2)
+        async with asyncio.timeout(30):
+            while ("m", 2) not in stage.workers[0].asked:
+                await asyncio.sleep(0)
+        following.cancel()
+
+    play(story)

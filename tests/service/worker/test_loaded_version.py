@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models.backbone import Modality
+from models.batch import ImageRow, TextRow
+from models.errors import EmptyText, ImageUndecodable, InvalidUtf8
+from models.repository import ModelRepository
+from service.worker.loaded_version import LoadedVersion
+from service.worker.pending import PendingRequest, PendingRow
+from service.worker.registry import Registry
+from tests.service.conftest import (
+    NOT_FINITE,
+    SCALE,
+    EchoEngine,
+    decoded,
+    echo_version,
+    picture,
+    text_manifest,
+)
+
+
+def waiting(
+    version: LoadedVersion, *items: bytes, top_k: int | None = None, truncate: bool = False
+) -> list[PendingRow]:
+    """The rows of a request, ready for the device."""
+    request = PendingRequest(
+        id=0,
+        version=version,
+        deadline=math.inf,
+        top_k=top_k,
+        truncate=truncate,
+        isolated=False,
+        predictions=[None] * len(items),
+        missing=len(items),
+    )
+    prepared = [version.prepare(item, truncate=truncate) for item in items]
+    return [
+        PendingRow(request=request, index=index, row=row, group=group) for index, (row, group) in enumerate(prepared)
+    ]
+
+
+@pytest.fixture(scope="module")
+def registry(models_on_disk: Path) -> Registry:
+    made = Registry(ModelRepository(models_on_disk), "cpu")
+    for name in ("letters", "moods", "colours"):
+        made.load(name, 1)
+    return made
+
+
+def test_a_text_becomes_a_row(registry: Registry) -> None:
+    row, _ = registry.get("letters", 1).prepare(b"abc", truncate=False)
+    assert isinstance(row, TextRow)
+    assert len(row.ids) == 5  # each letter, between the two special tokens
+    assert not row.truncated
+
+
+def test_an_image_becomes_a_row(registry: Registry) -> None:
+    row, _ = registry.get("colours", 1).prepare(picture(1), truncate=False)
+    assert isinstance(row, ImageRow)
+    assert row.pixels_CHW.shape == (3, 64, 64)
+
+
+def test_what_cannot_be_read_is_refused_row_by_row(registry: Registry) -> None:
+    for name, item, error in [
+        ("letters", b"", EmptyText),
+        ("letters", b"\xff\xfe", InvalidUtf8),
+        ("colours", b"no image", ImageUndecodable),
+    ]:
+        with pytest.raises(error):
+            registry.get(name, 1).prepare(item, truncate=False)
+
+
+def test_rows_of_two_models_on_one_backbone_are_one_group(registry: Registry) -> None:
+    groups = {
+        (name, text): registry.get(name, 1).prepare(text, truncate=False)[1]
+        for name in ("letters", "moods")
+        for text in (b"abc", b"xyz", b"abc " * 12)
+    }
+    assert groups["letters", b"abc"] == groups["letters", b"xyz"] == groups["moods", b"xyz"]
+    assert groups["letters", b"abc"] != groups["letters", b"abc " * 12]  # a row of another shape
+    assert registry.get("colours", 1).prepare(picture(1), truncate=False)[1] not in groups.values()
+
+
+@pytest.mark.parametrize("name", ["letters", "colours"])
+def test_a_batch_gives_what_the_predictor_gives(registry: Registry, name: str) -> None:
+    version = registry.get(name, 1)
+    items: Sequence[bytes] = [b"abc", b"xyz", b"12.", b"abd"]
+    if name == "colours":
+        items = [picture(number) for number in range(4)]
+    wanted = version.predictor.predict([item if name == "colours" else item.decode() for item in items])
+    labels = version.predictor.labels
+    for prediction, scores_C in zip(version.compute(waiting(version, *items)), wanted, strict=True):
+        scores = prediction["scores"]
+        assert isinstance(scores, dict)
+        assert [scores[label] for label in labels] == pytest.approx(scores_C.tolist(), abs=1e-5)
+        assert list(scores.values()) == sorted(scores.values(), reverse=True)
+        assert prediction["label"] == next(iter(scores)) == labels[int(scores_C.argmax())]
+        assert prediction["score"] == scores[prediction["label"]]
+
+
+def test_one_pass_serves_the_heads_of_two_versions(registry: Registry) -> None:
+    letters, moods = registry.get("letters", 1), registry.get("moods", 1)
+    mixed = [*waiting(letters, b"abc"), *waiting(moods, b"abc"), *waiting(letters, b"xyz")]
+    alone = [
+        version.compute(waiting(version, item))[0]
+        for version, item in [(letters, b"abc"), (moods, b"abc"), (letters, b"xyz")]
+    ]
+    for version in (letters, moods):  # whichever of them is asked
+        for found, wanted in zip(version.compute(mixed), alone, strict=True):
+            assert found["scores"] == pytest.approx(wanted["scores"], abs=1e-6)
+
+
+def test_echo_answers_go_through_the_head_of_their_own_version() -> None:
+    engine = EchoEngine()
+    plain, other = echo_version(engine), echo_version(engine, weight=-2.0)
+    found = plain.compute([*waiting(plain, b"1", b"2"), *waiting(other, b"3")])
+    assert decoded(found[:2], 1.0) == [1, 2]
+    assert decoded(found[2:], -2.0) == [3]
+    assert engine.batches == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize(("top_k", "labels"), [(1, ["yes"]), (2, ["yes", "no"]), (9, ["yes", "no"])])
+def test_top_k_lists_the_best_only(top_k: int, labels: list[str]) -> None:
+    version = echo_version(EchoEngine())
+    (prediction,) = version.compute(waiting(version, b"500", top_k=top_k))
+    assert list(prediction["scores"]) == labels  # type: ignore[call-overload]
+
+
+def test_the_temperature_of_the_version_is_applied() -> None:
+    version = echo_version(EchoEngine())
+    cool = replace(version, predictor=replace(version.predictor, temperature=2.0))
+    (prediction,) = version.compute(waiting(cool, b"500"))
+    assert prediction["score"] == pytest.approx(1 / (1 + math.exp(-500 / SCALE / 2)))
+
+
+def test_an_answer_says_that_its_text_was_cut(registry: Registry) -> None:
+    version = registry.get("letters", 1)
+    long, short = waiting(version, b"ab " * 100, b"ab", truncate=True)
+    assert version.compute([long])[0].get("truncated") is True
+    assert "truncated" not in version.compute([short])[0]
+
+
+def test_a_feature_that_is_not_finite_is_an_error_and_no_answer() -> None:
+    version = echo_version(EchoEngine())
+    with pytest.raises(FloatingPointError):
+        version.compute(waiting(version, b"1", b"%d" % NOT_FINITE))
+    assert decoded(version.compute(waiting(version, b"1")), 1.0) == [1]
+
+
+def test_an_image_model_gets_bytes_and_a_text_model_text() -> None:
+    class Preprocessor:
+        def prepare(self, item: object, *, truncate: bool = False) -> TextRow:
+            seen.append(item)
+            return TextRow(ids=[1], segments=[0])
+
+        def collate(self, rows: object) -> None:
+            raise AssertionError
+
+    seen: list[object] = []
+    version = echo_version(EchoEngine())
+    predictor = replace(version.predictor, preprocessor=Preprocessor())  # type: ignore[arg-type]
+    for modality in Modality:
+        manifest = text_manifest("echo", 1, modality)
+        replace(version, manifest=manifest, predictor=predictor).prepare(b"abc", truncate=False)
+    assert seen == [b"abc" if modality is Modality.IMAGE else "abc" for modality in Modality]

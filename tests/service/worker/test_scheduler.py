@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.worker.scheduler import Scheduler
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    number: int
+    group: str
+    abandoned: bool = False
+
+
+@dataclass(kw_only=True, eq=False)
+class Caller:
+    gone: bool = False
+
+
+@dataclass(frozen=True)
+class RowOf:
+    number: int
+    group: str
+    caller: Caller
+
+    @property
+    def abandoned(self) -> bool:
+        return self.caller.gone
+
+
+def scheduler(*rows: Row, max_batch_rows: int = 32) -> Scheduler[Row]:
+    made: Scheduler[Row] = Scheduler(max_batch_rows=max_batch_rows)
+    for row in rows:
+        made.put(row)
+    return made
+
+
+def take_all(made: Scheduler[Row]) -> list[Sequence[Row]]:
+    """Every batch until nothing waits; the last row must not be abandoned, or `take` waits for more."""
+    batches = []
+    while made.waiting:
+        batches.append(made.take())
+    return batches
+
+
+def rows(groups: str) -> list[Row]:
+    return [Row(number=number, group=group) for number, group in enumerate(groups)]
+
+
+row_lists = st.lists(st.tuples(st.sampled_from("abc"), st.booleans())).map(
+    lambda drawn: [Row(number=n, group=g, abandoned=a) for n, (g, a) in enumerate(drawn)]
+)
+
+
+def test_a_single_row_is_a_batch_at_once() -> None:
+    (row,) = rows("a")
+    assert scheduler(row).take() == [row]
+
+
+def test_what_waits_when_the_device_is_free_is_one_batch() -> None:
+    waiting = rows("aaa")
+    made = scheduler(*waiting)
+    assert made.waiting == 3
+    assert made.take() == waiting
+    assert made.waiting == 0
+
+
+def test_a_batch_has_at_most_so_many_rows() -> None:
+    waiting = rows("aaaaa")
+    assert take_all(scheduler(*waiting, max_batch_rows=2)) == [waiting[:2], waiting[2:4], waiting[4:]]
+
+
+def test_the_group_that_has_waited_longest_is_next() -> None:
+    made = scheduler(*rows("abbbbba"), max_batch_rows=4)
+    assert ["".join(row.group for row in batch) for batch in take_all(made)] == ["aa", "bbbb", "b"]
+
+
+def test_a_busy_group_does_not_starve_another() -> None:
+    made = scheduler(*rows("aab"), max_batch_rows=1)
+    taken = [made.take()[0]]
+    for number in range(3, 8):  # one more of the busy group for each that is taken
+        made.put(Row(number=number, group="a"))
+        taken.append(made.take()[0])
+    assert [row.group for row in taken[:3]] == ["a", "a", "b"]
+
+
+@given(row_lists, st.integers(1, 5))
+def test_no_row_is_lost_or_twice_and_groups_never_mix(drawn: list[Row], most: int) -> None:
+    made = scheduler(*drawn, Row(number=-1, group="last"), max_batch_rows=most)
+    batches = take_all(made)
+    assert made.take_dropped() == sum(row.abandoned for row in drawn)
+    taken = [row for batch in batches for row in batch]
+    assert Counter(taken) == Counter([row for row in drawn if not row.abandoned] + [Row(number=-1, group="last")])
+    assert all(1 <= len(batch) <= most for batch in batches)
+    assert all(len({row.group for row in batch}) == 1 for batch in batches)
+    for group in "abc":
+        numbers = [row.number for row in taken if row.group == group]
+        assert numbers == sorted(numbers)
+
+
+@given(st.text("abc", min_size=1), st.integers(1, 5))
+def test_every_batch_holds_the_oldest_row_of_all(groups: str, most: int) -> None:
+    left = rows(groups)
+    for batch in take_all(scheduler(*left, max_batch_rows=most)):
+        assert batch[0] == left[0]
+        left = [row for row in left if row not in batch]
+
+
+def test_abandoned_rows_are_passed_over_and_counted_once() -> None:
+    abandoned = [Row(number=n, group="a", abandoned=True) for n in range(3)]
+    last = Row(number=3, group="b")
+    made = scheduler(*abandoned, last)
+    assert made.take() == [last]
+    assert made.waiting == 0
+    made.dropped(2)  # before they were put
+    assert made.take_dropped() == 5
+    assert made.take_dropped() == 0
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from("abc"))))
+def test_rows_that_are_abandoned_while_they_wait_are_forgotten_before_their_turn(drawn: list[tuple[bool, str]]) -> None:
+    """Each is of a caller who stays or of one who leaves."""
+    stays, leaves = Caller(), Caller()
+    sent = [RowOf(number, group, leaves if goes else stays) for number, (goes, group) in enumerate(drawn)]
+    made: Scheduler[RowOf] = Scheduler(max_batch_rows=3)
+    for row in sent:
+        made.put(row)
+    leaves.gone = True
+    made.drop_abandoned()
+    left = [row for row in sent if row.caller is stays]
+    assert made.waiting == len(left)
+    assert made.take_dropped() == len(sent) - len(left)
+    taken: list[RowOf] = []
+    while made.waiting:
+        taken += made.take()
+    assert sorted(row.number for row in taken) == [row.number for row in left]
+    assert made.take_dropped() == 0
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.text("abc", max_size=40), min_size=1, max_size=4), st.integers(1, 7))
+def test_threads_lose_nothing(groups_of: list[str], most: int) -> None:
+    made: Scheduler[Row] = Scheduler(max_batch_rows=most)
+    sent = [
+        [Row(number=1000 * producer + index, group=group) for index, group in enumerate(groups)]
+        for producer, groups in enumerate(groups_of)
+    ]
+    total = sum(len(each) for each in sent)
+    taken: list[Row] = []
+
+    def consume() -> None:
+        while len(taken) < total:
+            taken.extend(made.take())
+
+    def produce(mine: list[Row]) -> None:
+        for row in mine:
+            made.put(row)
+
+    threads = [threading.Thread(target=consume), *(threading.Thread(target=produce, args=(mine,)) for mine in sent)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert Counter(taken) == Counter(row for mine in sent for row in mine)
+
+
+def test_close_wakes_who_waits_and_ends_it_for_good() -> None:
+    made: Scheduler[Row] = Scheduler(max_batch_rows=1)
+    taken: SimpleQueue[Sequence[Row]] = SimpleQueue()
+    thread = threading.Thread(target=lambda: taken.put(made.take()))
+    thread.start()
+    made.close()
+    assert taken.get(timeout=30) == []
+    thread.join()
+    made.put(Row(number=1, group="a"))
+    assert made.take() == []
