@@ -1,0 +1,5 @@
+"""The tests, in the same tree as the source."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may wait for a model hub

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-# No test may wait for a model hub.
-os.environ["HF_HUB_OFFLINE"] = "1"
+from finetune.importing import import_classifier
+from models.repository import ModelRepository
+from tests.server_process import ServerProcess
+from tests.tiny_models import LETTERS, MOODS, copy_of_texts, publish_texts, write_tiny_text, write_tiny_vision
 
 
 @pytest.fixture(scope="session")
@@ -18,60 +19,10 @@ def tiny_vision(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_tiny_vision(tmp_path_factory.mktemp("tiny-vision"))
 
 
-def write_tiny_vision(directory: Path) -> str:
-    """What `tiny_vision` is, in an empty directory."""
-    import timm
-    import torch
-    from safetensors.torch import save_file
-
-    torch.manual_seed(0)
-    model = timm.create_model("test_efficientnet", pretrained=False, num_classes=3)
-    save_file(model.state_dict(), directory / "model.safetensors")
-    config = {
-        "architecture": "test_efficientnet",
-        "label_names": ["red", "green", "blue"],
-        "pretrained_cfg": {"input_size": [3, 64, 64], "crop_pct": 0.9, "mean": [0.5] * 3, "std": [0.5] * 3},
-    }
-    (directory / "config.json").write_text(json.dumps(config))
-    return f"dir:{directory}"
-
-
 @pytest.fixture(scope="session")
 def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny real BERT with random weights and a word-piece tokenizer of letters: its backbone name."""
     return write_tiny_text(tmp_path_factory.mktemp("tiny-text"))
-
-
-def write_tiny_text(directory: Path) -> str:
-    """What `tiny_text` is, in an empty directory."""
-    import torch
-    from safetensors.torch import save_file
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel
-
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,!?"
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
-    vocabulary = {word: index for index, word in enumerate(words)}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
-    tokenizer.save(str(directory / "tokenizer.json"))
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-    )
-    model = BertModel(config)
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, directory / "model.safetensors")
-    config.save_pretrained(directory)
-    return f"dir:{directory}"
 
 
 @pytest.fixture
@@ -81,3 +32,31 @@ def shared_data() -> Path:
     if not directory.is_dir():
         pytest.skip(f"needs the data sets in {directory}")
     return directory
+
+
+@pytest.fixture(scope="session")
+def models_on_disk(tmp_path_factory: pytest.TempPathFactory, tiny_vision: str, tiny_text: str) -> Path:
+    """A repository with ``colours:1`` for images, and ``letters:1`` and ``moods:1`` on one text encoder; read only."""
+    repository = ModelRepository(tmp_path_factory.mktemp("models") / "repository")
+    import_classifier(repository, tiny_vision, "colours")
+    publish_texts(repository, tiny_text, "letters", LETTERS, seed=1)
+    publish_texts(repository, tiny_text, "moods", MOODS, seed=2)
+    return repository.root
+
+
+@pytest.fixture
+def texts_on_disk(tmp_path: Path, models_on_disk: Path) -> ModelRepository:
+    """A copy with the text models only, to be changed at will."""
+    copy_of_texts(models_on_disk, tmp_path / "repository")
+    return ModelRepository(tmp_path / "repository")
+
+
+@pytest.fixture(scope="session")
+def server(models_on_disk: Path) -> Iterator[ServerProcess]:
+    """One server of all tiny models, for tests that leave it as it is."""
+    process = ServerProcess(repository=models_on_disk)
+    try:
+        process.wait_until_ready()
+        yield process
+    finally:
+        process.destroy()

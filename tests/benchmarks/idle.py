@@ -19,7 +19,8 @@ from tests.benchmarks.cpu_time import cpu_seconds
 from tests.benchmarks.report import write
 from tests.benchmarks.serving import publish, sentences
 from tests.faults.figure import Figure
-from tests.service.conftest import ServerProcess, process_group, running
+from tests.processes import process_group, running
+from tests.server_process import ServerProcess
 
 SECONDS = max(20.0, float(os.environ.get("GRAFTWORK_BENCH_SECONDS", "0")))
 SETTLE_SECONDS = 3.0  # after the last request

@@ -43,7 +43,8 @@ from tests.benchmarks.report import write
 from tests.faults.echo_server import EchoServer
 from tests.faults.figure import Figure
 from tests.faults.load import LoadProcess, run_load
-from tests.service.conftest import ServerProcess, process_group, running, wait_for
+from tests.processes import process_group, running, wait_for
+from tests.server_process import ServerProcess
 
 CONNECTIONS = 32
 ROUNDS = 5

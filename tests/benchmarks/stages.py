@@ -31,12 +31,12 @@ MOST_FUNCTIONS = 4  # that are named of a stage
 STAGES = {  # what the innermost function that is found here belongs to
     "event loop, and the kernel's part of reading": r"^Runner\.run ",
     "reading the request": r"^(RequestReader|ClientConnection|HttpToolsProtocol|RequestResponseCycle\.__init__)\b",
-    "reading the body": r"/service/body\.py$|^(Exchange|RequestResponseCycle)\.receive ",
-    "id, route, model, deadline, admission": r"/service/(substrate|application|v1|catalog|patience|admission)\.py$"
+    "reading the body": r"/service/api/body\.py$|^(Exchange|RequestResponseCycle)\.receive ",
+    "id, route, model, deadline, admission": r"/service/(substrate|api/(application|v1|catalog|patience|admission))\.py$"
     r"|^(RequestResponseCycle\.run_asgi|Telemetry\.__call__|_request_id) ",
-    "to the worker and back": r"/service/(workers|worker_connection|messages|quarantine)\.py$",
+    "to the worker and back": r"/service/(messages|api/(workers|worker_connection|quarantine))\.py$",
     "writing the answer": r"^Exchange\.(send|_write)\b",
-    "metrics": r"/service/(metrics|request_counts)\.py$",
+    "metrics": r"/service/api/(metrics|request_counts)\.py$",
     "the line in the log": r"/service/log\.py$|^Telemetry\._end ",
 }
 

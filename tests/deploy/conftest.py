@@ -20,9 +20,8 @@ from typing import Any
 
 import pytest
 
-from tests.service.conftest import Reply, ServerProcess, children, free_port, models_on_disk, server, wait_for
-
-__all__ = ["models_on_disk", "server"]  # the fixtures of tests/service, here too
+from tests.processes import children, free_port, wait_for
+from tests.server_process import Reply, ServerProcess
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "nginx" / "graftwork.conf"
 OLDEST = (1, 21, 1)

@@ -19,7 +19,9 @@ import pytest
 from models.errors import from_code
 from service.settings import ServerSettings
 from tests.deploy.conftest import SHIPPED, Proxy, Received, Stage, answer, digest_of
-from tests.service.conftest import Reply, ServerProcess, json_body, picture, wait_for
+from tests.processes import wait_for
+from tests.server_process import Reply, ServerProcess, json_body
+from tests.tiny_models import picture
 
 PREDICT = "/v1/models/letters:predict"
 JSON = {"content-type": "application/json"}

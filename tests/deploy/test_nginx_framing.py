@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from tests.deploy.conftest import Proxy, Stage, resident
 from tests.deploy.test_nginx import JSON, PREDICT, check_refusal
-from tests.service.conftest import ServerProcess, json_body, wait_for
+from tests.processes import wait_for
+from tests.server_process import ServerProcess, json_body
 
 MIB = 1 << 20
 VALID = json_body(["a"])

@@ -17,7 +17,8 @@ from tests.faults.figure import Figure
 from tests.faults.load import LoadProcess, run_load
 from tests.faults.metrics import metrics, settled_outcomes, total
 from tests.faults.tally import Tally
-from tests.service.conftest import json_body, wait_for
+from tests.processes import wait_for
+from tests.server_process import json_body
 
 LARGEST = 64  # rows in one request
 BATCH_ROWS, BATCH_SECONDS = 8, 0.02

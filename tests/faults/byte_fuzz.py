@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from tests.faults.fuzz_result import GRACE_SECONDS, FuzzResult
-from tests.service.conftest import picture
+from tests.tiny_models import picture
 
 IDLE_SECONDS = 2.0  # a connection that was idle for longer may be closed by the server at any time
 

@@ -11,7 +11,7 @@ from tests.faults.echo_server import echo_server
 from tests.faults.figure import Figure
 from tests.faults.metrics import metrics, total
 from tests.faults.remains import figures_of, remains_of
-from tests.service.conftest import wait_for
+from tests.processes import wait_for
 
 GIVE_UP_SECONDS = 60.0
 MOST_PROCESSES = 4  # parent, API process, worker, and the one that cleans up for multiprocessing

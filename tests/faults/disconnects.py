@@ -15,7 +15,8 @@ from tests.faults.figure import Figure
 from tests.faults.footprint import MEBI, footprint, warm_up
 from tests.faults.load import run_load
 from tests.faults.metrics import metrics, outcomes, settled_outcomes, total
-from tests.service.conftest import json_body, wait_for
+from tests.processes import wait_for
+from tests.server_process import json_body
 
 BATCH_SECONDS = 0.6
 BATCH_ROWS = 8

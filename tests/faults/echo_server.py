@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tests.service.conftest import ServerProcess
+from tests.server_process import ServerProcess
 
 
 @dataclass(kw_only=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.load import run_load
-from tests.service.conftest import ServerProcess
+from tests.server_process import ServerProcess
 
 MEBI = 1 << 20
 

@@ -17,13 +17,13 @@ from urllib.request import ProxyHandler, build_opener
 from finetune.importing import import_classifier
 from models.repository import ModelRepository
 from models.version import Reference
-from tests.conftest import write_tiny_text, write_tiny_vision
 from tests.faults.byte_fuzz import byte_fuzz
 from tests.faults.figure import Figure
 from tests.faults.fuzz_result import FuzzResult
 from tests.faults.metrics import settled_outcomes
 from tests.faults.schema_fuzz import schema_fuzz
-from tests.service.conftest import LETTERS, MOODS, ServerProcess, publish_texts
+from tests.server_process import ServerProcess
+from tests.tiny_models import LETTERS, MOODS, publish_texts, write_tiny_text, write_tiny_vision
 
 
 def any_request(*, cases: int = 100_000, seed: int | None = None) -> list[Figure]:

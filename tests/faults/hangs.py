@@ -23,7 +23,7 @@ from tests.faults.load import LoadProcess, run_load
 from tests.faults.metrics import metrics, settled_outcomes, total
 from tests.faults.request import request
 from tests.faults.tally import Tally
-from tests.service.conftest import wait_for
+from tests.processes import wait_for
 
 DEADLINE_SECONDS = 1.0  # of each request, as X-Request-Timeout
 TOLERANCE_SECONDS = 0.25

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from tests.faults.echo_server import EchoServer, echo_server
 from tests.faults.figure import Figure
 from tests.faults.metrics import metrics, settled_outcomes, total
-from tests.service.conftest import Reply, json_body
+from tests.server_process import Reply, json_body
 
 BATCH = 8
 BAD, BUG = "bad", "bug"

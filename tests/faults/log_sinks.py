@@ -20,7 +20,7 @@ from tests.faults.echo_server import echo_server
 from tests.faults.figure import Figure
 from tests.faults.load import LoadProcess
 from tests.faults.metrics import settled_outcomes
-from tests.service.conftest import wait_for
+from tests.processes import wait_for
 
 Sink = Literal["file", "nothing", "full disk", "full pipe"]
 

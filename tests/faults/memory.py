@@ -27,7 +27,6 @@ from scipy.stats import linregress, ttest_1samp
 from finetune.importing import import_classifier
 from models.repository import ModelRepository
 from service.http.limits import ConnectionLimits
-from tests.conftest import write_tiny_vision
 from tests.faults.echo_server import echo_server
 from tests.faults.figure import Figure
 from tests.faults.footprint import MEBI, Peak, footprint, warm_up
@@ -35,7 +34,8 @@ from tests.faults.load import run_load
 from tests.faults.metrics import settled_outcomes
 from tests.faults.mixture import MALFORMED, Mixture, post, refused
 from tests.faults.tally import Tally
-from tests.service.conftest import Reply, ServerProcess
+from tests.server_process import Reply, ServerProcess
+from tests.tiny_models import write_tiny_vision
 
 CONNECTIONS = 32
 SAMPLES = 10

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.service.conftest import wait_for
+from tests.processes import wait_for
 
 _ROOT = Path("/sys/fs/cgroup")
 _numbers = itertools.count()

@@ -21,7 +21,8 @@ from tests.faults.load import LoadProcess, run_load
 from tests.faults.metrics import metrics, settled_outcomes, total
 from tests.faults.request import request
 from tests.faults.tally import Tally
-from tests.service.conftest import Reply, json_body, wait_for
+from tests.processes import wait_for
+from tests.server_process import Reply, json_body
 
 POISONS = ("crash", "segfault")  # while it is computed, while it is decoded
 BATCH = 8

@@ -26,7 +26,7 @@ from tests.faults.figure import Figure
 from tests.faults.load import LoadProcess
 from tests.faults.metrics import settled_outcomes
 from tests.faults.pids_group import PidsGroup
-from tests.service.conftest import wait_for
+from tests.processes import wait_for
 
 OPEN_FILES = 256
 MOST_CONNECTIONS = OPEN_FILES - 128  # which are for what is no client: service.http.limits

@@ -32,7 +32,7 @@ from tests.faults.metrics import metrics, outcomes, total
 from tests.faults.remains import Remains, figures_of, remains_of
 from tests.faults.scarcity import connect, live_status
 from tests.faults.tally import LOST, Tally
-from tests.service.conftest import children, wait_for
+from tests.processes import children, wait_for
 
 AS_FIRST_PROCESS = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 IDLE, BUSY = 10, 16  # connections

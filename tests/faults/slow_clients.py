@@ -25,7 +25,8 @@ from tests.faults.footprint import footprint, warm_up
 from tests.faults.load import LoadProcess
 from tests.faults.metrics import metrics, settled_outcomes, total
 from tests.faults.tally import Tally
-from tests.service.conftest import json_body, wait_for
+from tests.processes import wait_for
+from tests.server_process import json_body
 
 POST = b"POST /v1/models/echo:predict HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
 SLOW_HEAD = Manner(pieces=[POST[:1], *(bytes([byte]) for byte in POST[1:] + b"X-Long: " + b"x" * 10_000)], pause=0.5)

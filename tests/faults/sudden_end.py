@@ -16,7 +16,7 @@ from tests.faults.load import LoadProcess
 from tests.faults.metrics import metrics, total
 from tests.faults.remains import Remains, figures_of, remains_of
 from tests.faults.tally import Tally
-from tests.service.conftest import wait_for
+from tests.processes import wait_for
 
 CONNECTIONS = 16
 GIVE_UP_SECONDS = 60.0

@@ -27,7 +27,7 @@ from tests.faults.figure import Figure
 from tests.faults.load import LoadProcess
 from tests.faults.metrics import metrics, settled_outcomes, total
 from tests.faults.tally import Tally
-from tests.service.conftest import wait_for
+from tests.processes import wait_for
 
 SHARE_OF_PEAK = 0.7
 WINDOW_SECONDS = 2.0  # after a kill; by then another worker shall be there

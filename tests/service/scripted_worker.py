@@ -13,7 +13,7 @@ import uvloop
 
 from service.flight_record import FlightRecord
 from service.messages import PREFIX, Answer, Hello, Message, Predict, Timings, pack, unpack
-from tests.service.conftest import NO_PID
+from tests.service.site import NO_PID
 
 _pids = itertools.count(NO_PID)
 

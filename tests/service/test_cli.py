@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 from graftwork import app
 from models.errors import InvalidParameter
 from service.substrate import SOCKET_NAME, make_runtime_dir
-from tests.service.conftest import ServerProcess, free_port, picture
+from tests.processes import free_port
+from tests.server_process import ServerProcess
+from tests.tiny_models import picture
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

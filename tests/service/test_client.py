@@ -13,7 +13,7 @@ import pytest
 from models.errors import EmptyText, GraftworkError, NotReady
 from models.version import Reference
 from service.client import CHUNK_BYTES, CHUNK_INSTANCES, Client
-from tests.service.conftest import free_port
+from tests.processes import free_port
 
 
 class Echo(BaseHTTPRequestHandler):

@@ -24,16 +24,9 @@ from models.repository import ModelRepository
 from models.version import Reference
 from service.flight_record import FlightRecord
 from service.worker.registry import Registry
-from tests.service.conftest import (
-    LETTERS,
-    Reply,
-    ServerProcess,
-    children,
-    copy_of_texts,
-    process_state,
-    publish_texts,
-    wait_for,
-)
+from tests.processes import children, process_state, wait_for
+from tests.server_process import Reply, ServerProcess
+from tests.tiny_models import LETTERS, copy_of_texts, publish_texts
 
 Start = Callable[..., ServerProcess]
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from service import log as log_module
 from service.log import AccessRecord, BackgroundHandler, JsonLines
-from tests.service.conftest import wait_for
+from tests.processes import wait_for
 
 
 def entry(record: logging.LogRecord) -> dict[str, object]:

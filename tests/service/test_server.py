@@ -23,7 +23,9 @@ from PIL import Image
 from models.predictor import Predictor
 from models.repository import ModelRepository
 from service.worker.registry import Registry
-from tests.service.conftest import LETTERS, Reply, ServerProcess, json_body, picture, wait_for
+from tests.processes import wait_for
+from tests.server_process import Reply, ServerProcess, json_body
+from tests.tiny_models import LETTERS, picture
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}  # what curl --data-binary says
 TOLERANCE = 1e-5

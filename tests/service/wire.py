@@ -27,7 +27,8 @@ from service.http.connection import ClientConnection
 from service.http.limits import ConnectionLimits
 from service.http.scope import CONNECTION
 from service.http.sweep import Sweep
-from tests.service.conftest import Reply, wait_for
+from tests.processes import wait_for
+from tests.server_process import Reply
 
 PATIENT = ConnectionLimits(sweep_seconds=0.05)  # the usual limits, looked at often
 HOST = b"Host: here\r\n"

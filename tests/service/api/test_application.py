@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.service.conftest import Play, Site
+from tests.service.site import Play, Site
 
 GETS = [
     "/v1/models",

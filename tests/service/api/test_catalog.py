@@ -14,7 +14,7 @@ from models.version import ModelVersion, Reference
 from service.api import catalog as catalog_module
 from service.api.catalog import Catalog, State
 from service.api.metrics import Metrics
-from tests.service.conftest import text_manifest
+from tests.tiny_models import text_manifest
 
 Key = tuple[str, int]
 Story = Callable[["Stage"], Coroutine[Any, Any, None]]

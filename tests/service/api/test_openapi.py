@@ -23,7 +23,9 @@ from service.api import telemetry
 from service.api.openapi import MEDIA_TYPE, openapi_document
 from service.api.schemas import ALIAS, MAX_INSTANCES, NAME, REQUEST_ID
 from service.settings import ServerSettings
-from tests.service.conftest import Play, Reply, ServerProcess, Site, picture, publish_texts
+from tests.server_process import Reply, ServerProcess
+from tests.service.site import Play, Site
+from tests.tiny_models import picture, publish_texts
 
 DOCUMENT = openapi_document("0.0")
 COMPONENTS = DOCUMENT["components"]

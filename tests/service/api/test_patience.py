@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from models.errors import DeadlineExceeded, InvalidParameter
 from service.api.patience import Deadlines, Patience, timeout_seconds
-from tests.service.conftest import Client
+from tests.service.site import Client
 
 LONG = 60.0
 

@@ -11,8 +11,10 @@ from urllib.parse import unquote
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.server_process import Reply, json_body
 from tests.service.audit import touched_files
-from tests.service.conftest import POISON, Client, Play, Reply, Site, decoded, json_body
+from tests.service.echo_engine import POISON, decoded
+from tests.service.site import Client, Play, Site
 
 LETTERS, MOODS = 1.0, -3.0  # the weights of their heads
 

@@ -21,7 +21,8 @@ from dataclasses import replace
 import pytest
 
 from service.http.limits import RESERVED_FILES, ConnectionLimits
-from tests.service.conftest import ServerProcess, wait_for
+from tests.processes import wait_for
+from tests.server_process import ServerProcess
 from tests.service.wire import (
     CHUNKED,
     CLOSE,

@@ -14,7 +14,7 @@ import pytest
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from service.http.exchange import Exchange
-from tests.service.conftest import wait_for
+from tests.processes import wait_for
 from tests.service.wire import PATIENT, WireServer, post, read_all, replies, running
 
 

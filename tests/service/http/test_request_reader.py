@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.http.connection import ClientConnection
-from tests.service.conftest import wait_for
+from tests.processes import wait_for
 from tests.service.wire import (
     CHUNKED,
     CLOSE,

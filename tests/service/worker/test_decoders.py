@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.worker.decoders import MOST_AT_ONCE, Decoders
-from tests.service.conftest import wait_for
+from tests.processes import wait_for
 
 SECONDS = 30.0
 

@@ -14,15 +14,8 @@ from models.repository import ModelRepository
 from service.worker.loaded_version import LoadedVersion
 from service.worker.pending import PendingRequest, PendingRow
 from service.worker.registry import Registry
-from tests.service.conftest import (
-    NOT_FINITE,
-    SCALE,
-    EchoEngine,
-    decoded,
-    echo_version,
-    picture,
-    text_manifest,
-)
+from tests.service.echo_engine import NOT_FINITE, SCALE, EchoEngine, decoded, echo_version
+from tests.tiny_models import picture, text_manifest
 
 
 def waiting(

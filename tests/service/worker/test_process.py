@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from service.worker.process import interrupts_held
-from tests.service.conftest import process_state, wait_for
+from tests.processes import process_state, wait_for
 
 
 def test_a_worker_has_nothing_heavy_until_it_opens_its_models() -> None:

@@ -13,7 +13,7 @@ from models.errors import BackboneNotFound, VersionCorrupt, VersionNotFound
 from models.features import FeatureKind, Features
 from models.repository import ModelRepository
 from service.worker.registry import Registry
-from tests.service.conftest import LETTERS, publish_texts
+from tests.tiny_models import LETTERS, publish_texts
 
 
 class Engines:

@@ -51,17 +51,8 @@ from service.worker.registry import Registry
 from service.worker.servable import Servables
 from service.worker.worker import Worker
 from tests.faults.echo import BAD, BUG, FAT, OBESE, Echo, Echoes
-from tests.service.conftest import (
-    NOT_FINITE,
-    POISON,
-    SCALE,
-    EchoEngine,
-    EchoRegistry,
-    assert_true,
-    decoded,
-    echo_version,
-    wait_for,
-)
+from tests.processes import assert_true, wait_for
+from tests.service.echo_engine import NOT_FINITE, POISON, SCALE, EchoEngine, EchoRegistry, decoded, echo_version
 
 HELLO = Hello(worker=3, pid=1, device="cpu")
 PLAIN, OTHER = 1.0, -2.5  # the weights of two heads on one backbone

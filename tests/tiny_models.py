@@ -1,0 +1,132 @@
+"""Tiny models, published as real ones are."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from finetune.publishing import Graft, publish
+from models.backbone import Modality
+from models.engine import TorchEngine
+from models.head import Head
+from models.manifest import BackboneReference, Calibration, EngineReference, Manifest
+from models.preprocessor import TextPreprocessorConfig
+from models.repository import ModelRepository
+from models.sources import fetch_checkpoint
+from models.task import Task
+from models.version import ModelVersion
+
+LETTERS = ("vowel", "consonant", "digit", "mark")
+
+
+MOODS = ("glad", "sad")
+
+
+def publish_texts(
+    repository: ModelRepository, checkpoint_name: str, name: str, labels: Sequence[str], *, seed: int
+) -> ModelVersion:
+    """Publishes a random head on the tiny text encoder."""
+    checkpoint = fetch_checkpoint(checkpoint_name)
+    stored = repository.backbones.add(checkpoint)
+    random = torch.Generator().manual_seed(seed)
+    graft = Graft(
+        name=name,
+        backbone=stored,
+        engine=TorchEngine(stored.load()),
+        preprocessor=checkpoint.preprocessor,
+        head=Head(
+            weight_CD=torch.randn(len(labels), stored.config.feature_dim, generator=random),
+            bias_C=torch.randn(len(labels), generator=random),
+        ),
+        labels=labels,
+        temperature=1.0,
+        golden_items=["one golden text", "and another one"],
+    )
+    return publish(repository, graft)
+
+
+def copy_of_texts(models_on_disk: Path, root: Path) -> None:
+    """Copies the text models into a new repository, which appears in one step."""
+    colours = ModelRepository(models_on_disk).read("colours", 1).manifest.backbone.digest
+    staging = root.with_name("staging")
+    shutil.copytree(models_on_disk, staging, ignore=shutil.ignore_patterns("colours", colours))
+    staging.rename(root)
+
+
+def picture(seed: int, *, size: tuple[int, int] = (48, 40), file_format: str = "PNG") -> bytes:
+    """An image file unlike any with another seed."""
+    pixels = torch.randint(0, 256, (6, 6, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    buffer = io.BytesIO()
+    Image.frombytes("RGB", (6, 6), bytes(pixels.flatten().tolist())).resize(size).save(buffer, file_format)
+    return buffer.getvalue()
+
+
+def text_manifest(name: str, number: int, modality: Modality = Modality.TEXT) -> Manifest:
+    return Manifest(
+        name=name,
+        number=number,
+        task=Task.SINGLE_LABEL,
+        modality=modality,
+        labels=("yes", "no"),
+        backbone=BackboneReference(source="echo", digest="echo-backbone", feature_dim=1),
+        preprocessor=TextPreprocessorConfig(max_tokens=64),
+        engine=EngineReference(identity="echo"),
+        calibration=Calibration(),
+        created_at=datetime.now(UTC),
+        libraries={},
+    )
+
+
+def write_tiny_vision(directory: Path) -> str:
+    """A tiny real timm architecture with random weights and 3 classes, in an empty directory: its backbone name."""
+    import timm
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    model = timm.create_model("test_efficientnet", pretrained=False, num_classes=3)
+    save_file(model.state_dict(), directory / "model.safetensors")
+    config = {
+        "architecture": "test_efficientnet",
+        "label_names": ["red", "green", "blue"],
+        "pretrained_cfg": {"input_size": [3, 64, 64], "crop_pct": 0.9, "mean": [0.5] * 3, "std": [0.5] * 3},
+    }
+    (directory / "config.json").write_text(json.dumps(config))
+    return f"dir:{directory}"
+
+
+def write_tiny_text(directory: Path) -> str:
+    """A tiny real BERT with random weights and a word-piece tokenizer of letters, in an empty directory: its name."""
+    from safetensors.torch import save_file
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel
+
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,!?"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    tokenizer.save(str(directory / "tokenizer.json"))
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+    )
+    model = BertModel(config)
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, directory / "model.safetensors")
+    config.save_pretrained(directory)
+    return f"dir:{directory}"
