@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 from tests.faults.aftermath import aftermath
 from tests.faults.echo_server import EchoServer, echo_server
@@ -46,21 +47,20 @@ def few_open_files(*, rounds: int = 10) -> list[Figure]:
     served, refused = [], 0
     with echo_server(under=ulimit(f"-n {OPEN_FILES}")) as server, ExitStack() as stack:
         before = settled_outcomes(server.port)
-        files = open_files(server)
         idle = [stack.enter_context(connect(server)) for _ in range(IDLE)]
         with LoadProcess(server.port, connections=BUSY, seconds=rounds * GIVE_UP_SECONDS) as load:
-            wait_for(lambda: open_files(server) >= files + IDLE + BUSY, GIVE_UP_SECONDS)
+            wait_for(lambda: connections(server) == IDLE + BUSY, GIVE_UP_SECONDS)
             for _ in range(rounds):
                 with ExitStack() as excess:
                     clients = [excess.enter_context(connect(server)) for _ in range(EXCESS)]
                     statuses = Counter(map(live_status, clients))
                 served.append(statuses[200])
                 refused += statuses[503] + statuses[0]
-                wait_for(lambda: open_files(server) <= files + IDLE + BUSY, GIVE_UP_SECONDS)
+                wait_for(lambda: connections(server) == IDLE + BUSY, GIVE_UP_SECONDS)
             still_served = list(map(live_status, idle)).count(200)
             load.stop()
             tally = load.tally(GIVE_UP_SECONDS)
-        wait_for(lambda: open_files(server) <= files + IDLE, GIVE_UP_SECONDS)
+        wait_for(lambda: connections(server) == IDLE, GIVE_UP_SECONDS)
         unknown = rounds * EXCESS - sum(served) - refused
         return [
             Figure(goal="L18", name="open files", value=OPEN_FILES),
@@ -186,6 +186,8 @@ def live_status(client: socket.socket) -> int:
         return 0
 
 
-def open_files(server: EchoServer) -> int:
-    """Of the API process."""
-    return len(os.listdir(f"/proc/{server.api()}/fd"))
+def connections(server: EchoServer) -> int:
+    """Clients' connections that the server has not closed: established ones, and those that only their client has closed."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    port = f":{server.port:04X}"
+    return sum(address.endswith(port) and state in ("01", "08") for _, address, _, state, *_ in lines)

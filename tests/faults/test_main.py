@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,16 @@ MISSES = Figure(goal="G0", name="p99", value=3.5, unit="ms", relation="<=", bar=
 REPORTED = Figure(goal="G0", name="peak", value=1e4, unit="requests/s")
 
 
+def play(figures: list[Figure]) -> list[Figure]:
+    if not figures:
+        raise AssertionError("no end")
+    return figures
+
+
 def run(monkeypatch: pytest.MonkeyPatch, directory: Path, *arguments: str, **scenarios: list[Figure]) -> int:
     monkeypatch.chdir(directory)
     monkeypatch.setattr("sys.argv", ["faults", *arguments])
-    monkeypatch.setattr(faults, "scenarios", lambda: {name: lambda f=f: f for name, f in scenarios.items()})
+    monkeypatch.setattr(faults, "scenarios", lambda: {name: partial(play, f) for name, f in scenarios.items()})
     return faults.main()
 
 
@@ -36,6 +43,14 @@ def test_a_figure_that_misses_its_bar_is_said_and_fails(
     assert written["bad"][1] == {"goal": "G0", "name": "p99", "value": 3.5, "unit": "ms", "bar": "<= 2"}
 
 
+def test_a_scenario_without_an_end_does_not_hide_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, tmp_path, endless=[], good=[HOLDS]) == 1
+    assert set(json.loads((tmp_path / "build" / "faults.json").read_text())) == {"endless", "good"}
+    assert "AssertionError: no end" in capsys.readouterr().err
+
+
 def test_only_some(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert run(monkeypatch, tmp_path, "--only", "goo", good=[HOLDS], bad=[MISSES]) == 0
+    assert run(monkeypatch, tmp_path, "--only", "goo", "fine", good=[HOLDS], bad=[MISSES], fine=[HOLDS]) == 0
     assert run(monkeypatch, tmp_path, "--only", "none such", good=[HOLDS]) == 2
