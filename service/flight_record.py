@@ -7,12 +7,15 @@ merely waited. The worker itself reads from it for how long it has been at the s
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import struct
 import time
 from collections.abc import Iterable
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 _ROW = struct.Struct("<QI")  # request id + 1, as zeros mean nothing; index of the row in its request
 _ANSWERED = (0, 1)  # what stands in the first place, which is no row, once a batch was computed
@@ -32,8 +35,11 @@ class FlightRecord:
         size = self._batch_start + max_batch_rows * _ROW.size
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            os.truncate(handle, size)
+            os.posix_fallocate(handle, 0, size)  # on a full disk, a note in a file without blocks would be a SIGBUS
             self._map = mmap.mmap(handle, size)
+        except OSError as error:
+            logger.warning("no flight record can be kept: %s", error.strerror)
+            self._map = mmap.mmap(-1, size)
         finally:
             os.close(handle)
         self._batch_end = self._batch_start

@@ -165,9 +165,6 @@ def configure_logging() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("litserve").setLevel(logging.WARNING)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    logging.getLogger("python_multipart").setLevel(
-        logging.ERROR
-    )  # it warns of each malformed form; that is in our answer
 
 
 def flush_log() -> None:

@@ -26,7 +26,7 @@ from service.api.catalog import Catalog
 from service.api.metrics import Metrics
 from service.api.openapi import openapi_route
 from service.api.problems import from_http_exception, problem
-from service.api.telemetry import RequestRecord, Telemetry
+from service.api.telemetry import RECORD, RequestRecord, Telemetry
 from service.api.v1 import PREDICTION_PATHS, V1Routes, match_prediction
 from service.api.workers import WorkerPool
 from service.log import flush_log
@@ -70,6 +70,7 @@ class Application:
             silence_seconds=settings.worker_timeout_seconds,
             # By then, nobody waits for any row of it.
             busy_seconds=settings.request_timeout_seconds + settings.worker_timeout_seconds,
+            max_backlog=settings.max_bytes_in_flight,
         )
         self._catalog.connections = self._pool.connections
         self.cut_off = 0  # requests that were accepted, but not answered in the time to drain
@@ -177,7 +178,7 @@ async def _only_post(request: Request) -> Response:
 
 
 def _refuse(scope: Scope, error: GraftworkError) -> Response:
-    record: RequestRecord = scope["graftwork"]
+    record: RequestRecord = scope[RECORD]
     record.error = error
     return problem(error, record.request_id)
 
@@ -189,7 +190,7 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    record: RequestRecord = request.scope["graftwork"]
+    record: RequestRecord = request.scope[RECORD]
     record.error = from_http_exception(error, request.url.path, request.method)
     return problem(record.error, record.request_id, dict(error.headers or {}))
 

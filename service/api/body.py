@@ -6,12 +6,11 @@ import binascii
 import json
 import re
 from collections.abc import Mapping, Sequence
+from email.message import Message
+from itertools import takewhile
 from typing import Any, NoReturn
 
 import orjson
-from python_multipart import MultipartParser
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
@@ -38,6 +37,9 @@ _EXPLAINED_BYTES = 2 << 20  # a larger body that is no JSON is refused without a
 _TOO_DEEP = f"the JSON is nested more than {MAX_JSON_DEPTH} levels deep"
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BOM = b"\xef\xbb\xbf"
+_MAX_LINE = 998  # characters of a line in a message (RFC 5322, 2.1.1)
+_LINE_END = re.compile(rb"[ \t]*+(?=\r\n)")
+_MAX_PART_HEADERS = 32 << 10
 
 
 async def read_body(receive: Receive, headers: Mapping[str, str], limit: int, ticket: Ticket) -> bytes:
@@ -121,35 +123,38 @@ def _is_raw_image(body: bytes, media_type: str) -> bool:
 
 
 def _from_multipart(body: bytes, content_type: str, max_instances: int) -> list[bytes]:
-    """Every part is an instance, whatever its name and type."""
-    parts: list[bytearray] = []
-    ended = False
+    """Every part is an instance, whatever its name and type.
 
-    def begin() -> None:
-        if len(parts) == max_instances:
-            raise TooManyInstances(f"there are more parts than the {max_instances} instances that a request may have")
-        parts.append(bytearray())
-
-    def end() -> None:
-        nonlocal ended
-        ended = True
-
-    _, options = parse_options_header(content_type)
-    try:
-        parser = MultipartParser(
-            options.get(b"boundary", b""),
-            {
-                "on_part_begin": begin,
-                "on_part_data": lambda data, start, stop: parts[-1].extend(data[start:stop]),
-                "on_end": end,
-            },
-        )
-        parser.write(body)
-    except FormParserError:
-        raise InvalidInstances("the multipart body cannot be parsed") from None
-    if not ended:  # what there is may be part of a picture
+    As RFC 2046 (5.1.1) allows, a line that only starts like a delimiter is taken for one, and then refused. A regular
+    expression, because all requests wait meanwhile: the worst 16 MiB take it 30 ms, `bytes.split` 70, a parser in Python seconds.
+    """
+    delimiter = re.escape(b"\r\n--" + _boundary(content_type))
+    _preamble, *pieces = re.split(delimiter, b"\r\n" + body, maxsplit=max_instances + 1)
+    parts = list(takewhile(lambda piece: not piece.startswith(b"--"), pieces))
+    if len(parts) > max_instances:
+        raise TooManyInstances(f"there are more parts than the {max_instances} instances that a request may have")
+    if len(parts) == len(pieces):  # what there is may be part of a picture
         raise InvalidInstances("the multipart body ends too early; send it whole")
-    return [bytes(part) for part in parts]
+    return [_part_data(part) for part in parts]
+
+
+def _boundary(content_type: str) -> bytes:
+    header = Message()
+    header["content-type"] = content_type[:_MAX_LINE]  # the time it takes grows with the square of the length
+    boundary = header.get_param("boundary")
+    if not isinstance(boundary, str) or not 1 <= len(boundary) <= 70 or not boundary.isascii():
+        raise InvalidInstances("the Content-Type names no boundary of 1 to 70 characters; send one")
+    return boundary.encode()
+
+
+def _part_data(part: bytes) -> bytes:
+    """What follows the first empty line of a part, which begins with the rest of its delimiter's line."""
+    line_end = _LINE_END.match(part)
+    start = line_end.end() if line_end else len(part)
+    empty_line = part.find(b"\r\n\r\n", start, start + _MAX_PART_HEADERS)
+    if empty_line < 0:
+        raise InvalidInstances("the multipart body cannot be parsed; send each part with an empty line before its data")
+    return part[empty_line + 4 :]
 
 
 def _from_json(body: bytes, modality: Modality, max_instances: int) -> list[bytes]:

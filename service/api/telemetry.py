@@ -9,14 +9,14 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from starlette.requests import ClientDisconnect
 
 from models.errors import DeviceFailed, GraftworkError, OutOfMemory, WorkerLost
 from service.api.metrics import UNKNOWN, Metrics
 from service.api.problems import problem
-from service.http.scope import REFUSAL
+from service.http.scope import CONNECTION, REFUSAL
 from service.log import AccessRecord
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(AccessRecord.name)
 
+RECORD = "graftwork.record"  # where a request's record is in its ASGI scope
 CLIENT_GONE = 499  # nginx's number for a client that hung up; it is never sent
 
 _CLOSE = (b"connection", b"close")
@@ -32,7 +33,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 @dataclass(kw_only=True, slots=True)
 class RequestRecord:
-    """What becomes known of a request on its way; kept in the ASGI scope under ``graftwork``.
+    """What becomes known of a request on its way; kept in its ASGI scope under ``RECORD``.
 
     Attributes:
         model: set once the name is known to exist.
@@ -47,6 +48,14 @@ class RequestRecord:
     error: GraftworkError | None = None
 
 
+class Connection(Protocol):
+    """The client's connection, as `service.http.connection` puts it into the scope of a request."""
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether requests were read that wait for the answer to the one at hand."""
+
+
 class Telemetry:
     """ASGI middleware, the outermost one.
 
@@ -55,7 +64,7 @@ class Telemetry:
         on_cut_off: called for each request that is cancelled before it was answered.
 
     Attributes:
-        closing: every answer is the last one on its connection.
+        closing: every connection ends with the answer to the last request that was read of it.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, on_cut_off: Callable[[], None]) -> None:
@@ -65,11 +74,8 @@ class Telemetry:
         self.closing = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         record = RequestRecord(request_id=_request_id(scope))
-        scope["graftwork"] = record
+        scope[RECORD] = record
         started = time.perf_counter()
         status = 0
 
@@ -78,7 +84,7 @@ class Telemetry:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", record.request_id.encode())]
-                if self.closing:
+                if self.closing and _is_last(scope):
                     message["headers"].append(_CLOSE)
             await send(message)
 
@@ -123,6 +129,11 @@ class Telemetry:
             logger.handle(AccessRecord(fields))
         if record.error is not None:
             _let_go(record.error)
+
+
+def _is_last(scope: Scope) -> bool:
+    connection: Connection | None = scope.get(CONNECTION)
+    return connection is None or not connection.has_waiting
 
 
 def _let_go(error: BaseException) -> None:

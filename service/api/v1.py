@@ -22,7 +22,7 @@ from service.api.catalog import Catalog, CatalogModel
 from service.api.metrics import Metrics
 from service.api.patience import HEADER as TIMEOUT_HEADER
 from service.api.patience import Deadlines, Patience, timeout_seconds
-from service.api.telemetry import RequestRecord
+from service.api.telemetry import RECORD, RequestRecord
 from service.api.workers import WorkerPool
 from service.http.scope import CONNECTION
 from service.settings import ServerSettings
@@ -71,7 +71,7 @@ class V1Routes:
         Returns:
             The body of the answer, in JSON.
         """
-        record: RequestRecord = scope["graftwork"]
+        record: RequestRecord = scope[RECORD]
         record.counted = True
         self._metrics.observe_begin()
         version = self._catalog.resolve(_reference(*path))

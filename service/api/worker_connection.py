@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import signal
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import cast
 
 from models.errors import GraftworkError, WorkerLost, from_code
+from service.api.quarantine import row_key
 from service.flight_record import FlightRecord
 from service.messages import (
     Answer,
@@ -33,6 +35,8 @@ from service.messages import (
 )
 
 logger = logging.getLogger(__name__)
+
+MOST_LEFT = 256  # rows that are remembered after their clients: more than a worker can have in its hands
 
 
 @dataclass(kw_only=True, slots=True)  # not frozen: one is made a request
@@ -94,7 +98,10 @@ class WorkerConnection(asyncio.Protocol):
         self._frames = FrameReader()
         self._ids = itertools.count()
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
+        self._left: OrderedDict[tuple[int, int], tuple[bytes, bool]] = OrderedDict()
+        self._in_hand: set[tuple[int, int]] = set()
         self._loads: dict[tuple[str, int], asyncio.Future[str | None]] = {}
+        self._stale_loads: Counter[tuple[str, int]] = Counter()  # taken back, and not yet answered
         self._transport: asyncio.Transport | None = None
         self._unsent: list[bytes] = []
         self._lost = False
@@ -129,7 +136,9 @@ class WorkerConnection(asyncio.Protocol):
     def unload(self, name: str, number: int) -> None:
         """Has the worker forget a version; a load that is under way ends without it."""
         self.loaded.discard((name, number))
-        self._settle_load(name, number, "it was unloaded before it was ready")
+        if (future := self._loads.pop((name, number), None)) is not None:
+            self._stale_loads[name, number] += 1
+            future.set_result("it was unloaded before it was ready")
         self._write(Unload(name=name, number=number))
 
     async def predict(self, request: Predict, items: Sequence[bytes]) -> Reply:
@@ -157,12 +166,13 @@ class WorkerConnection(asyncio.Protocol):
             self.rows -= rows
             if self._waiting.pop(request.id, None) is not None:  # neither answered nor lost: cancelled
                 self._write(Cancel(id=request.id))
+                self._remember_rows_in_hand(request, items)
 
     def _write(self, message: Message, items: Sequence[bytes] = ()) -> None:
         """Sends a message, unless the worker is gone: then `connection_lost` tells every future so.
 
-        All messages of one turn of the event loop go in one system call, which wakes the worker once. What waits to be
-        sent is bounded by admission, so that nothing has to wait here for the worker to read it.
+        All messages of one turn of the event loop go in one system call, which wakes the worker once. Nothing waits here
+        for the worker to read it: `backlog` says how much it has not read, and whoever asks does not ask for more then.
         """
         if not self._unsent:
             asyncio.get_running_loop().call_soon(self._flush)
@@ -174,6 +184,10 @@ class WorkerConnection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             with suppress(ConnectionError, RuntimeError):  # uvloop's error for a transport that a broken pipe closed
                 self._transport.writelines(unsent)
+
+    def backlog(self) -> int:
+        """Bytes that were sent, but not yet taken by the worker; those of requests that were taken back are among them."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     # A hung worker
 
@@ -216,16 +230,32 @@ class WorkerConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
         self.loaded.clear()
-        suspects = self._read_flight_record()
+        self._in_hand = self._read_flight_record()
         for request, waiting in self._waiting.items():
             if not waiting.done():
-                waiting.set_exception(ConnectionLost(frozenset(row for id_, row in suspects if id_ == request)))
+                waiting.set_exception(ConnectionLost(frozenset(row for id_, row in self._in_hand if id_ == request)))
         for load in self._loads.values():
             if not load.done():
                 load.set_exception(ConnectionLost())
         self._waiting.clear()
         self._loads.clear()
         self._on_end(self)
+
+    def left_in_hand(self) -> Sequence[tuple[bytes, bool]]:
+        """Once it is lost: rows that it had in its hands, though their requests had been taken back.
+
+        Returns:
+            For each its key, and whether it was alone.
+        """
+        return [row for place, row in self._left.items() if place in self._in_hand]
+
+    def _remember_rows_in_hand(self, request: Predict, items: Sequence[bytes]) -> None:
+        """A row that takes longer than its client waits may be about to end the worker, or to hang it."""
+        for place in self._read_flight_record():
+            if place[0] == request.id:
+                self._left[place] = row_key(request.name, request.number, items[place[1]]), request.isolated
+        while len(self._left) > MOST_LEFT:
+            self._left.popitem(last=False)
 
     def _read_flight_record(self) -> set[tuple[int, int]]:
         if self.hello is None:
@@ -242,9 +272,10 @@ class WorkerConnection(asyncio.Protocol):
             future.set_exception(outcome)
 
     def _settle_load(self, name: str, number: int, reason: str | None) -> None:
-        future = self._loads.pop((name, number), None)
-        if future is None:
-            return  # unloaded meanwhile
+        if self._stale_loads[name, number]:  # it answers in order: this is the answer to one that was taken back
+            self._stale_loads[name, number] -= 1
+            return
+        future = self._loads.pop((name, number))
         if reason is None:
             self.loaded.add((name, number))
         future.set_result(reason)

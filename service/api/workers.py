@@ -12,15 +12,16 @@ from pathlib import Path
 from models.errors import NotReady, WorkerCrashed, WorkerLost
 from service.api.admission import Admission
 from service.api.metrics import Metrics
-from service.api.quarantine import Quarantine
+from service.api.quarantine import Quarantine, row_key
 from service.api.worker_connection import ConnectionLost, Reply, WorkerConnection
 from service.messages import Died, Hello, Loaded, Message, Predict, Report
 
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
-PATIENCE_SECONDS = 0.5  # for another worker, once one was lost with a request: 503 within a second of its death
-MOST_LOSSES = 3  # of workers that a request may see without being suspected itself
+QUIET_TICKS = 2  # a worker says each second that it lives
+REPLACEMENT_SECONDS = 0.5  # for another worker, once one was lost with a request: 503 within a second of its death
+MOST_LOSSES = 3  # of workers that a request may see
 
 
 class WorkerPool:
@@ -32,7 +33,8 @@ class WorkerPool:
         on_connect: awaited, beside everything else, for each worker that connects.
         directory: where workers leave their flight records.
         silence_seconds: a worker that was not heard for so long is killed.
-        busy_seconds: one that has been computing the same batch for so long, too.
+        busy_seconds: one that has had the same row or batch in hand for so long, too.
+        max_backlog: bytes; a worker that has not taken so many is not asked for more.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class WorkerPool:
         *,
         silence_seconds: float,
         busy_seconds: float,
+        max_backlog: int,
     ) -> None:
         self._metrics = metrics
         self._admission = admission
@@ -51,6 +54,7 @@ class WorkerPool:
         self._directory = directory
         self._silence_seconds = silence_seconds
         self._busy_seconds = busy_seconds
+        self._max_backlog = max_backlog
         self._tasks: set[asyncio.Task[None]] = set()
         self._quarantine = Quarantine()
         self._changed = asyncio.Event()
@@ -89,6 +93,11 @@ class WorkerPool:
         logger.warning("%s is gone", connection)
         self._last_loss = time.monotonic()
         self.connections.remove(connection)
+        for row, was_alone in connection.left_in_hand():
+            if was_alone:
+                self._quarantine.convict(row)
+            else:
+                self._quarantine.suspect([row])
         self._metrics.workers.set(len(self.connections))
         self._metrics.forget_worker(connection.hello.worker)
 
@@ -135,9 +144,9 @@ class WorkerPool:
             WorkerCrashed: one of the rows ends the worker that computes it.
             GraftworkError: whatever the worker says.
         """
-        culprit = self._quarantine.culprit(name, number, items)
-        if culprit is not None:
-            raise _crash(culprit, len(items))
+        verdict = self._quarantine.judge(name, number, items)
+        if verdict.culprit is not None:
+            raise _crash(verdict.culprit, len(items))
         request = Predict(
             id=0,
             name=name,
@@ -146,54 +155,67 @@ class WorkerPool:
             deadline=deadline,
             top_k=top_k,
             truncate=truncate,
+            isolated=verdict.suspected,
         )
         connection = self._holder(name, number)
         if connection is None:
             raise NotReady("no engine worker can answer for this version right now; try again")
-        request.isolated = self._quarantine.has_suspect(name, number, items)
         for attempt in range(MOST_LOSSES):
             if attempt > 0:
                 self._metrics.retries.inc()
             try:
-                if request.isolated:
-                    return await self._try_alone(request, items)
+                if request.isolated and (reply := await self._try_alone(request, items)) is not None:
+                    return reply
                 return await (connection or await self._next_holder(name, number)).predict(request, items)
             except ConnectionLost as loss:
                 connection = None
                 if loss.suspects:
                     request.isolated = True
-                    self._quarantine.suspect(name, number, [items[index] for index in loss.suspects])
+                    self._quarantine.suspect(row_key(name, number, items[index]) for index in loss.suspects)
         raise WorkerLost("the engine worker was lost while it computed this request; try again")
 
-    async def _try_alone(self, request: Predict, items: Sequence[bytes]) -> Reply:
+    async def _try_alone(self, request: Predict, items: Sequence[bytes]) -> Reply | None:
+        """Asks while no other suspect is tried; nothing where it is not one any more by then."""
+        name, number = request.name, request.number
         async with self._quarantine.trial:
-            connection = await self._next_holder(request.name, request.number)
+            verdict = self._quarantine.judge(
+                name, number, items
+            )  # another request with the same row may have been tried
+            if verdict.culprit is not None:
+                raise _crash(verdict.culprit, len(items))
+            if not verdict.suspected:
+                request.isolated = False
+                return None
+            connection = await self._next_holder(name, number)
             try:
                 reply = await connection.predict(request, items)
             except ConnectionLost as loss:
                 if not loss.suspects:
                     raise
                 culprit = min(loss.suspects)
+                self._quarantine.convict(row_key(name, number, items[culprit]))
             else:
-                self._quarantine.clear(request.name, request.number, items)
+                self._quarantine.clear(row_key(name, number, item) for item in items)
                 return reply
-        self._quarantine.convict(request.name, request.number, items[culprit])
-        logger.error(
-            "a row of %s:%d ends the worker that computes it; it is not tried again", request.name, request.number
-        )
+        logger.error("a row of %s:%d ends the worker that computes it; it is not tried again", name, number)
         raise _crash(culprit, len(items))
 
     def _holder(self, name: str, number: int) -> WorkerConnection | None:
+        """Who owes least; one that is heard before one that is silent, and none that does not take what it is sent."""
         least: WorkerConnection | None = None
         for connection in self.connections:
-            if (name, number) in connection.loaded and (least is None or connection.rows < least.rows):
+            if (
+                (name, number) in connection.loaded
+                and (least is None or _reluctance(connection) < _reluctance(least))
+                and connection.backlog() <= self._max_backlog
+            ):
                 least = connection
         return least
 
     async def _next_holder(self, name: str, number: int) -> WorkerConnection:
         """A worker, after one was lost; there may be none for a moment."""
         while (connection := self._holder(name, number)) is None:
-            left = self._last_loss + PATIENCE_SECONDS - time.monotonic()
+            left = self._last_loss + REPLACEMENT_SECONDS - time.monotonic()
             if left <= 0:
                 raise WorkerLost("the engine worker was lost while it computed this request; try again")
             self._changed.clear()
@@ -201,6 +223,10 @@ class WorkerPool:
                 async with asyncio.timeout(left):
                     await self._changed.wait()
         return connection
+
+
+def _reluctance(connection: WorkerConnection) -> tuple[bool, int]:
+    return connection.silent_ticks > QUIET_TICKS, connection.rows
 
 
 def _crash(index: int, count: int) -> WorkerCrashed:

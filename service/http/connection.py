@@ -77,6 +77,11 @@ class ClientConnection(RequestReader):
         self.pipeline.clear()
         self.cycle = self._current = self.scope = None  # type: ignore[assignment]  # they refer to this object
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether requests were read that wait for the answer to the one at hand."""
+        return bool(self.pipeline)
+
     def _lose_client(self) -> None:
         for exchange in (self._current, *(waiting for waiting, _ in self.pipeline)):
             if exchange is not None and not exchange.response_complete:
@@ -210,6 +215,8 @@ class ClientConnection(RequestReader):
             if waited > limits.header_timeout_seconds:
                 self._refuse(RequestTimeout(f"the headers did not come within {limits.header_timeout_seconds:g} s"))
         elif self._reading is BODY:
+            if self.cycle is not self._current and self.cycle.waiting_for_100_continue:
+                return  # nobody has told it to send its body
             expected_bytes = (waited - limits.body_grace_seconds) * limits.body_bytes_per_second
             if waited > limits.body_timeout_seconds or self._body_bytes < expected_bytes:
                 self._refuse(

@@ -159,6 +159,7 @@ class RequestReader(HttpToolsProtocol):
         self._check_head(version)
         if version != "1.1":
             self.scope["http_version"] = version
+            self.expect_100_continue = False  # older clients know no answer before the answer (RFC 9110, 10.1.1)
         self._set_target(method)
         self._reading = BODY
         self._body_bytes = self._wire_bytes = self._chunks = 0
@@ -171,6 +172,8 @@ class RequestReader(HttpToolsProtocol):
             raise BadRequest("this server speaks HTTP/1.1")
         if not _HOST.fullmatch(once.get(b"host", b"" if version == "1.1" else b"-")):
             raise BadRequest("the Host header is missing, or no host name with or without a port")
+        if (length := once.get(b"content-length", b"0")) != b"0" and length.startswith(b"0"):
+            raise BadRequest("Content-Length must be written without leading zeros")  # which mean octal to some
         if b"transfer-encoding" in once and (
             version == "1.0" or b"content-length" in once or once[b"transfer-encoding"].lower() != b"chunked"
         ):

@@ -45,6 +45,13 @@ class Decoders(Generic[T]):
             if self._idle:
                 self._changed.notify(len(self._queue))
 
+    def discard(self, unwanted: Callable[[T], bool]) -> int:
+        """Forgets items that no thread has taken yet; returns how many."""
+        with self._changed:
+            before = len(self._queue)
+            self._queue = deque(item for item in self._queue if not unwanted(item))
+            return before - len(self._queue)
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Nothing is prepared meanwhile; first waits for what the threads have taken."""

@@ -56,7 +56,7 @@ class PendingRow:
     """One row of a request, ready for the device.
 
     Attributes:
-        row: what `Servable.prepare` made of it.
+        row: what `Servable.prepare` made of it; of an isolated request, its bytes.
         group: see `service.worker.scheduler.Waiting`.
         ready_at: by the monotonic clock, seconds.
     """

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -105,7 +106,7 @@ class Worker:
                 messages = frames.feed(buffer[:size])
                 rows = [row for message, payload in messages for row in self._handle(message, payload)]
                 if any(isinstance(message, Cancel) for message, _ in messages):
-                    self._scheduler.drop_abandoned()  # the API process has let in others in their place
+                    self._drop_abandoned()
                 if rows:  # of all requests together: to wake a thread takes longer than to decode a short text
                     self._decoders.put(rows)
         except OSError:
@@ -116,6 +117,11 @@ class Worker:
             self._ended.set()
             self._scheduler.close()
             logger.info("the API process is gone")
+
+    def _drop_abandoned(self) -> None:
+        """At once, not when it is their turn: they hold memory, and the API process has let in others in their place."""
+        self._scheduler.dropped(self._decoders.discard(lambda item: item[0].abandoned))
+        self._scheduler.drop_abandoned()
 
     def _handle(self, message: Message, payload: bytes) -> Sequence[_UndecodedRow]:
         match message:
@@ -138,7 +144,7 @@ class Worker:
         except GraftworkError as error:
             reason = error.message.encode(errors="replace").decode()  # it may name a file, whose name may be any bytes
             self._send(LoadFailed(name=name, number=number, reason=reason))
-        except Exception:
+        except BaseException:  # a panic of a library in Rust is no Exception
             logger.exception("loading %s:%d failed", name, number)
             self._send(LoadFailed(name=name, number=number, reason="it cannot be loaded; the log says why"))
         else:
@@ -182,7 +188,7 @@ class Worker:
         except MemoryError:
             self._fail(request, OutOfMemory.code, "there is not enough memory for this request now; try again")
             return None
-        except Exception:
+        except BaseException:
             logger.exception("preparing a row failed")
             self._fail(request, GraftworkError.code, "the server failed on this request")
             return None
@@ -221,7 +227,7 @@ class Worker:
             for waiting in batch:
                 self._fail(waiting.request, OutOfMemory.code, "the device has no memory for this now; try again")
             return []
-        except Exception:
+        except BaseException:
             if len(batch) > 1:  # one bad row must not fail its batch mates
                 return [answer for waiting in batch for answer in self._compute([waiting])]
             logger.exception("computing a row failed")
@@ -241,8 +247,12 @@ class Worker:
     # Sending (every thread)
 
     def _report(self) -> Report:
+        batches: list[Batch] = []
+        with suppress(IndexError):  # two threads report
+            while True:
+                batches.append(self._batches.popleft())
         return Report(
-            batches=[self._batches.popleft() for _ in range(len(self._batches))],
+            batches=batches,
             dropped=self._scheduler.take_dropped(),
             waiting=self._scheduler.waiting,
             busy_seconds=self._record.busy_seconds(),

@@ -16,6 +16,11 @@ def post(body: bytes, *headers: bytes, media_type: bytes = b"application/json", 
     return head + b"".join(header + b"\r\n" for header in headers) + b"\r\n" + body
 
 
+def form(body: bytes) -> bytes:
+    """A multipart request to the echo, as bytes."""
+    return post(body, media_type=b"multipart/form-data; boundary=limit")
+
+
 def refused(data: bytes) -> Request:
     """A request whose answer is an error."""
     return Request(b"", data, None)
@@ -34,6 +39,9 @@ MALFORMED: dict[str, tuple[bytes, int]] = {
     "much that is no JSON": (post(b'{"instances": ["' + b"x" * 300_000), 400),
     "a bad text that is long": (post(b'{"instances": ["bad' + b"x" * 300_000 + b'"]}'), 422),
     "a bad text in a list": (post(b'{"instances": ["a", "b", "bad", "c"]}'), 422),
+    "a form of delimiters": (form(b"\r\n--limit" * 10_000), 413),
+    "a form with endless headers": (form(b"\r\n--limit\r\n" + b"a: b\r\n" * 50_000 + b"\r\na\r\n--limit--"), 422),
+    "a form that is cut": (form(b"\r\n--limit\r\n\r\na"), 422),
     "a compressed body": (post(b"\x1f\x8b" + bytes(100), b"Content-Encoding: gzip"), 415),
     "another media type": (post(b"<a/>", media_type=b"application/xml"), 415),
     "a body that is too large": (post(b"", length=1 << 30), 413),
@@ -42,6 +50,7 @@ MALFORMED: dict[str, tuple[bytes, int]] = {
     "no such route": (b"GET /etc/passwd HTTP/1.1\r\nHost: here\r\n\r\n", 404),
     "the wrong method": (b"DELETE /v1/models/echo HTTP/1.1\r\nHost: here\r\n\r\n", 405),
     "two lengths": (post(b"{}", b"Content-Length: 3"), 400),
+    "a length of thousands of digits": (post(b"{}").replace(b"Length: 2", b"Length: " + b"0" * 5_000 + b"2"), 400),
     "a length and chunks": (post(b"0\r\n\r\n", b"Transfer-Encoding: chunked"), 400),
     "no host": (b"GET /health/live HTTP/1.1\r\n\r\n", 400),
     "a chunk of no size": (

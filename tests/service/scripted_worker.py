@@ -62,8 +62,12 @@ class ScriptedWorker:
 
     def die_with(self, rows: Iterable[tuple[Predict, int]]) -> None:
         """Hangs up while it has rows in its hands, each by its request and index."""
-        self._record.computing((request.id, row) for request, row in rows)
+        self.take_in_hand(rows)
         self.hang_up()
+
+    def take_in_hand(self, rows: Iterable[tuple[Predict, int]]) -> None:
+        """Notes that it computes rows, each by its request and index."""
+        self._record.computing((request.id, row) for request, row in rows)
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -88,6 +89,21 @@ def test_it_says_whether_the_worker_was_ever_of_use(record: FlightRecord, path: 
 def test_a_record_is_never_shared(record: FlightRecord, path: Path) -> None:
     with pytest.raises(FileExistsError):
         FlightRecord(path, decode_threads=1, max_batch_rows=1)
+
+
+def test_a_worker_on_a_full_disk_works_without_a_record(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    record = FlightRecord(path, decode_threads=1, max_batch_rows=1)
+    record.decoding(0, 1, 2)
+    record.computing([(1, 2)])
+    assert FlightRecord.read(path) == set()
+
+
+def test_the_file_of_a_record_has_its_blocks_before_they_are_written_to(record: FlightRecord, path: Path) -> None:
+    assert path.stat().st_blocks * 512 >= path.stat().st_size
 
 
 def test_who_left_no_record_had_nothing_in_hand(path: Path) -> None:

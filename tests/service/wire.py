@@ -14,15 +14,15 @@ from functools import partial
 from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 
 from models.errors import BodyTooLarge, GraftworkError
 from service.api.metrics import Metrics
 from service.api.problems import problem
-from service.api.telemetry import Telemetry
+from service.api.telemetry import RECORD, Telemetry
 from service.http.connection import ClientConnection
 from service.http.limits import ConnectionLimits
 from service.http.scope import CONNECTION
@@ -45,6 +45,7 @@ class WireServer:
         gate: ``/hold`` answers when it is set.
         hung_up: how often ``/hold`` was told that its client is gone.
         log: the fields of the lines of the access log.
+        telemetry: around the handlers.
     """
 
     def __init__(self, limits: ConnectionLimits) -> None:
@@ -54,22 +55,20 @@ class WireServer:
         self.hung_up = 0
         self.log: list[dict[str, Any]] = []
         self.metrics = Metrics("0")
-        app = Starlette(
-            routes=[
-                Route("/echo", self.echo, methods=["GET", "POST"]),
-                Route("/headers", self.headers, methods=["POST"]),
-                Route("/hold", self.hold, methods=["GET", "POST"]),
-                Route("/much", self.much),
-                Route("/refuse", self.refuse, methods=["POST"]),
-            ]
-        )
-        app.add_middleware(Telemetry, metrics=self.metrics, on_cut_off=lambda: None)
-        app.add_exception_handler(GraftworkError, _answer_error)
+        routes = [
+            Route("/echo", self.echo, methods=["GET", "POST"]),
+            Route("/headers", self.headers, methods=["POST"]),
+            Route("/hold", self.hold, methods=["GET", "POST"]),
+            Route("/much", self.much),
+            Route("/refuse", self.refuse, methods=["POST"]),
+        ]
+        app = ExceptionMiddleware(Router(routes), {GraftworkError: _answer_error})
+        self.telemetry = Telemetry(app, self.metrics, on_cut_off=lambda: None)
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
         self.port = self._listening.getsockname()[1]
         self.uvicorn = uvicorn.Server(
             uvicorn.Config(
-                app,
+                self.telemetry,
                 http=partial(ClientConnection, limits=limits, sweep=Sweep(limits.sweep_seconds)),  # type: ignore[arg-type]
                 loop="uvloop",
                 ws="none",
@@ -85,7 +84,7 @@ class WireServer:
 
     async def echo(self, request: Request) -> Response:
         """Answers with the digest of the body, and the query."""
-        request.scope["graftwork"].counted = True
+        request.scope[RECORD].counted = True
         self.handled += 1
         body = await request.body()
         self.bodies.append(body)
@@ -190,7 +189,7 @@ def running(limits: ConnectionLimits) -> Iterator[WireServer]:
 
 async def _answer_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GraftworkError)
-    return problem(error, request.scope["graftwork"].request_id)
+    return problem(error, request.scope[RECORD].request_id)
 
 
 def _json(document: object) -> Response:

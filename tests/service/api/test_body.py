@@ -6,10 +6,13 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from email import policy
+from email.mime.application import MIMEApplication
+from email.mime.multipart import MIMEMultipart
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect
 
@@ -273,19 +276,143 @@ def test_a_multipart_body_that_is_cut(body: bytes) -> None:
     assert refusal(body, MULTIPART, Modality.IMAGE) == (422, "invalid_instances")
 
 
+FORM_DATA = "multipart/form-data"
+
+
 @pytest.mark.parametrize(
     "media_type",
-    ["multipart/form-data", "multipart/form-data; boundary=", f"multipart/form-data; boundary={'x' * 300}"],
+    [
+        FORM_DATA,
+        f"{FORM_DATA}; boundary",
+        f"{FORM_DATA}; boundary=",
+        f'{FORM_DATA}; boundary=""',
+        f"{FORM_DATA}; boundary={'x' * 71}",
+        f"{FORM_DATA}; boundary=\xff",
+        f"{FORM_DATA}; boundary*=undefined''XxX",
+        f"{FORM_DATA}; {'x' * 998}; boundary=XxX",
+    ],
 )
 def test_a_boundary_that_is_none(media_type: str) -> None:
-    assert refusal(part(PNG) + END, media_type, Modality.IMAGE) == (422, "invalid_instances")
+    boundary = media_type.rpartition("=")[2].strip('"').encode("latin-1")
+    assert refusal(form([PNG], boundary), media_type, Modality.IMAGE) == (422, "invalid_instances")
+
+
+@pytest.mark.parametrize(
+    ("boundary", "parameter"),
+    [
+        ("XxX", 'boundary="XxX"'),
+        ("XxX", "charset=utf-7; BOUNDARY = XxX ; more=a"),
+        ("a b", 'boundary="a b"'),
+        ("'()+_,-./:=?", 'boundary="\'()+_,-./:=?"'),
+        ("x" * 70, f"boundary={'x' * 70}"),
+        ("-" * 24 + "0123", f"boundary={'-' * 24}0123"),
+    ],
+)
+def test_a_boundary_as_it_may_be_written(boundary: str, parameter: str) -> None:
+    body = form([PNG, b"a"], boundary.encode())
+    assert read(body, f"{FORM_DATA}; {parameter}", Modality.IMAGE) == [PNG, b"a"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"--XxX\r\nA: b\r\n--XxX--",
+        b"--XxX\r\n--XxX--",
+        b"--XxX\nA: b\n\nc\n--XxX--",
+        b"--XxX \t.\r\n\r\na\r\n--XxX--",
+        b"--XxXy\r\n\r\na\r\n--XxX--",
+        b"--XxX\r\n\r\na\r\n--XxX y\r\n\r\nb\r\n--XxX--",
+        b"--XxX\r\n" + b"A: b\r\n" * 10_000 + b"\r\nc\r\n--XxX--",
+    ],
+)
+def test_a_part_without_an_empty_line_or_with_more_than_a_delimiter_in_its_line(body: bytes) -> None:
+    assert refusal(body, MULTIPART, Modality.IMAGE) == (422, "invalid_instances")
+
+
+def form(
+    parts: Sequence[bytes],
+    boundary: bytes,
+    *,
+    headers: bytes = b"",
+    preamble: bytes = b"",
+    padding: bytes = b"",
+    epilogue: bytes = b"",
+) -> bytes:
+    """A multipart body as RFC 2046, 5.1.1, describes it."""
+    lines = [preamble] if preamble else []
+    for data in parts:
+        lines += [b"--" + boundary + padding, headers, data]
+    return b"\r\n".join([*lines, b"--" + boundary + b"--" + padding]) + epilogue
+
+
+boundaries = st.from_regex(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]", fullmatch=True)
+
+
+@given(
+    parts=st.lists(st.binary() | st.sampled_from([b"\r\n", b"\r\n\r\n", b"--", b"\r\n--"]), min_size=1, max_size=64),
+    boundary=boundaries.map(str.encode),
+    headers=st.sampled_from(
+        [b"", b"A: b\r\n", b'Content-Disposition: form-data; name="a"\r\nContent-Type: image/png\r\n']
+    ),
+    preamble=st.binary(),
+    padding=st.text(" \t").map(str.encode),
+    epilogue=st.just(b"") | st.binary().map(lambda data: b"\r\n" + data),
+)
+def test_a_form_that_follows_its_specification(
+    parts: list[bytes], boundary: bytes, headers: bytes, preamble: bytes, padding: bytes, epilogue: bytes
+) -> None:
+    assume(all(b"\r\n--" + boundary not in b"\r\n" + data for data in [*parts, preamble]))
+    body = form(parts, boundary, headers=headers, preamble=preamble, padding=padding, epilogue=epilogue)
+    assert read(body, f'{FORM_DATA}; boundary="{boundary.decode()}"', Modality.IMAGE) == parts
+
+
+@given(st.lists(st.binary(), min_size=1, max_size=8))
+def test_a_form_that_the_standard_library_writes(parts: list[bytes]) -> None:
+    message = MIMEMultipart("form-data", _subparts=[MIMEApplication(data) for data in parts])
+    _, _, body = message.as_bytes(policy=policy.HTTP).partition(b"\r\n\r\n")
+    assert [base64.b64decode(data) for data in read(body, message["content-type"], Modality.IMAGE)] == parts
 
 
 def test_too_many_parts_are_not_collected() -> None:
     assert len(read(part(b"a") * 64 + END, MULTIPART, Modality.IMAGE)) == 64
     many = part(b"") * 100_000 + END
     assert refusal(many, MULTIPART, Modality.IMAGE) == (413, "too_many_instances")
-    assert quickest(lambda: refusal(many, MULTIPART, Modality.IMAGE), bound=0.5) < 0.5
+    assert refusal(b"--XxX\r\n" * 65 + END, MULTIPART, Modality.IMAGE) == (413, "too_many_instances")
+
+
+@pytest.mark.parametrize("boundary", [b"a", b"-" * 69 + b"a"])
+@pytest.mark.parametrize(
+    ("before", "unit"),
+    [
+        (b"", b"\r"),
+        (b"--a", b" "),
+        (b"--a\r\n", b"A: b\r\n"),
+        (b"--a\r\nA: ", b"b"),
+        (b"--a\r\n", b"\r"),
+        (b"--a\r\n\r\n", b"-"),
+        (b"--a\r\n\r\n", b"\r\n--a"),
+        (b"--a\r\n\r\n", b"\r\n--ax"),
+        (b"--a\r\n\r\n", b"\r\n--a-x"),
+        (b"--a\r\n\r\n", b"\r\n--a\r"),
+        (b"--a\r\n\r\n\r\n--a", b" "),
+        (b"--a\r\n\r\n", b"\r\n--"),
+        (b"--a\r\n\r\n", b"\r\n\r"),
+    ],
+)
+def test_a_form_of_many_megabytes_holds_nobody_up(boundary: bytes, before: bytes, unit: bytes) -> None:
+    before, unit = before.replace(b"a", boundary), unit.replace(b"a", boundary)
+    body = before + unit * ((16 << 20) // len(unit)) + b"\r\n--" + boundary + b"--"
+
+    def read_or_refuse() -> None:
+        with suppress(InputError):
+            read(body, f"{FORM_DATA}; boundary={boundary.decode()}", Modality.IMAGE)
+
+    assert quickest(read_or_refuse, bound=0.05) < 0.05
+
+
+def test_a_long_content_type_holds_nobody_up() -> None:
+    media_type = f'{FORM_DATA}; a="' + ";" * 32_000
+    assert quickest(lambda: refusal(b"", media_type), bound=0.01) < 0.01
 
 
 # Whatever comes
@@ -308,7 +435,11 @@ media_types = st.sampled_from(
 )
 
 
-@given(bodies, media_types | st.text(), st.sampled_from(Modality))
+@given(
+    bodies,
+    media_types | st.text() | st.text().map(lambda text: f"{FORM_DATA}; boundary{text}"),
+    st.sampled_from(Modality),
+)
 @example(b"[" * 5000, JSON, Modality.TEXT)
 @example(b'{"instances": ["' + b"\\ud800" * 1000 + b'"]}', JSON, Modality.TEXT)
 def test_any_body_gives_instances_or_an_input_error(body: bytes, media_type: str, modality: Modality) -> None:

@@ -7,80 +7,83 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.api import quarantine as quarantine_module
-from service.api.quarantine import Quarantine
+from service.api.quarantine import Quarantine, Verdict, row_key
 
 rows = st.lists(st.binary(max_size=3), max_size=6)
 
 
+def keys(items: list[bytes]) -> list[bytes]:
+    return [row_key("m", 1, item) for item in items]
+
+
 def test_a_new_one_knows_nobody() -> None:
-    assert Quarantine().culprit("m", 1, [b"a", b""]) is None
-    assert not Quarantine().has_suspect("m", 1, [b"a", b""])
+    assert Quarantine().judge("m", 1, [b"a", b""]) == Verdict()
 
 
-@given(rows, rows)
-def test_the_first_culprit_of_a_request_is_found(convicted: list[bytes], asked: list[bytes]) -> None:
+@given(rows, rows, rows, rows)
+def test_the_first_culprit_of_a_request_is_found_and_else_whether_one_is_suspected(
+    suspected: list[bytes], cleared: list[bytes], convicted: list[bytes], asked: list[bytes]
+) -> None:
     quarantine = Quarantine()
+    quarantine.suspect(keys(suspected))
+    quarantine.clear(keys(cleared))
     for item in convicted:
-        quarantine.convict("m", 1, item)
+        quarantine.convict(row_key("m", 1, item))
+    quarantine.suspect(keys(convicted))  # makes nobody less guilty
     known = [index for index, item in enumerate(asked) if item in convicted]
-    assert quarantine.culprit("m", 1, asked) == (known[0] if known else None)
+    if known:
+        assert quarantine.judge("m", 1, asked).culprit == known[0]
+    else:
+        is_suspected = bool((set(suspected) - set(cleared)) & set(asked))
+        assert quarantine.judge("m", 1, asked) == Verdict(suspected=is_suspected)
 
 
 def test_a_row_is_a_culprit_for_one_version_only() -> None:
     quarantine = Quarantine()
-    quarantine.convict("m", 1, b"row")
-    assert quarantine.culprit("m", 1, [b"row"]) == 0
+    quarantine.convict(row_key("m", 1, b"row"))
+    assert quarantine.judge("m", 1, [b"row"]) == Verdict(culprit=0)
     for name, number in [("m", 2), ("n", 1), ("m:1", 1), ("m", 11)]:
-        assert quarantine.culprit(name, number, [b"row"]) is None
+        assert quarantine.judge(name, number, [b"row"]) == Verdict()
 
 
 def test_few_are_remembered_the_last_ones() -> None:
     quarantine = Quarantine()
     most = quarantine_module.MOST_REMEMBERED
-    for number in range(most + 10):
-        quarantine.convict("m", 1, b"%d" % number)
-    assert len(quarantine._culprits) == most
-    assert quarantine.culprit("m", 1, [b"9"]) is None
-    assert quarantine.culprit("m", 1, [b"10"]) == 0
-    assert quarantine.culprit("m", 1, [b"%d" % (most + 9)]) == 0
+    for number in range(most):
+        quarantine.convict(row_key("m", 1, b"%d" % number))
+    quarantine.convict(row_key("m", 1, b"0"))
+    quarantine.convict(row_key("m", 1, b"new"))
+    assert len(quarantine._known) == most
+    assert quarantine.judge("m", 1, [b"1"]) == Verdict()
+    assert quarantine.judge("m", 1, [b"0"]) == quarantine.judge("m", 1, [b"new"]) == Verdict(culprit=0)
 
 
-@given(rows, rows, rows)
-def test_a_suspect_is_one_until_it_is_cleared(suspected: list[bytes], cleared: list[bytes], asked: list[bytes]) -> None:
-    quarantine = Quarantine()
-    quarantine.suspect("m", 1, suspected)
-    quarantine.clear("m", 1, cleared)
-    assert quarantine.has_suspect("m", 1, asked) is bool((set(suspected) - set(cleared)) & set(asked))
-    assert not quarantine.has_suspect("m", 2, asked)
-    assert quarantine.culprit("m", 1, asked) is None
-
-
-def test_a_suspicion_that_is_old_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("guilty", [False, True])
+def test_what_is_old_is_forgotten(monkeypatch: pytest.MonkeyPatch, guilty: bool) -> None:
     now = 0.0
     monkeypatch.setattr("service.api.quarantine.time.monotonic", lambda: now)
     quarantine = Quarantine()
-    quarantine.suspect("m", 1, [b"first", b"again"])
-    now = quarantine_module.SUSPECT_SECONDS
-    assert quarantine.has_suspect("m", 1, [b"first"])
-    quarantine.suspect("m", 1, [b"again"])
+    seconds = quarantine_module.GUILTY_SECONDS if guilty else quarantine_module.SUSPECT_SECONDS
+    wanted = Verdict(culprit=0) if guilty else Verdict(suspected=True)
+
+    def remember(item: bytes) -> None:
+        if guilty:
+            quarantine.convict(row_key("m", 1, item))
+        else:
+            quarantine.suspect(keys([item]))
+
+    remember(b"first")
+    remember(b"again")
+    now = seconds
+    assert quarantine.judge("m", 1, [b"first"]) == wanted
+    remember(b"again")
     now += 1
-    assert not quarantine.has_suspect("m", 1, [b"first"])
-    assert quarantine.has_suspect("m", 1, [b"again"])
-    assert len(quarantine._suspects) == 1
-    now += quarantine_module.SUSPECT_SECONDS
-    assert not quarantine.has_suspect("m", 1, [b"again"])
-
-
-def test_few_suspects_are_remembered_the_last_ones() -> None:
-    quarantine = Quarantine()
-    most = quarantine_module.MOST_REMEMBERED
-    quarantine.suspect("m", 1, [b"%d" % number for number in range(most)])
-    quarantine.suspect("m", 1, [b"0"])
-    quarantine.suspect("m", 1, [b"new"])
-    assert len(quarantine._suspects) == most
-    assert not quarantine.has_suspect("m", 1, [b"1"])
-    assert quarantine.has_suspect("m", 1, [b"0"])
-    assert quarantine.has_suspect("m", 1, [b"new"])
+    assert quarantine.judge("m", 1, [b"first"]) == Verdict()
+    assert quarantine.judge("m", 1, [b"again"]) == wanted
+    now += seconds
+    assert quarantine.judge("m", 1, [b"again"]) == Verdict()
+    remember(b"new")
+    assert len(quarantine._known) == 1
 
 
 def test_one_is_tried_at_a_time() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,8 +22,8 @@ from models.errors import (
     WorkerLost,
 )
 from service.api.metrics import Metrics
-from service.api.telemetry import RequestRecord, Telemetry
-from service.http.scope import REFUSAL
+from service.api.telemetry import RECORD, RequestRecord, Telemetry
+from service.http.scope import CONNECTION, REFUSAL
 from service.log import JsonLines
 
 OURS = re.compile(r"[0-9a-f]{32}")
@@ -49,19 +50,24 @@ async def fine(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"{}"})
 
 
-def test_a_server_that_is_about_to_stop_ends_each_connection_with_its_answer() -> None:
-    async def headers(closing: bool) -> list[tuple[bytes, bytes]]:
-        sent: list[Any] = []
+@pytest.mark.parametrize(
+    ("closing", "waiting", "closes"),
+    [(False, None, False), (False, False, False), (True, None, True), (True, False, True), (True, True, False)],
+)
+def test_a_server_that_is_about_to_stop_ends_each_connection_with_its_last_answer(
+    closing: bool, waiting: bool | None, closes: bool
+) -> None:
+    sent: list[Any] = []
 
-        async def send(message: Any) -> None:
-            sent.append(message)
+    async def send(message: Any) -> None:
+        sent.append(message)
 
-        telemetry = Telemetry(fine, Metrics("0"), _never)
-        telemetry.closing = closing
-        await telemetry({"type": "http", "method": "GET", "path": "/x", "headers": []}, None, send)  # type: ignore[arg-type]
-        return list(sent[0]["headers"])
-
-    assert [(b"connection", b"close") in asyncio.run(headers(closing)) for closing in (False, True)] == [False, True]
+    telemetry = Telemetry(fine, Metrics("0"), _never)
+    telemetry.closing = closing
+    connection = None if waiting is None else SimpleNamespace(has_waiting=waiting)
+    scope = {"type": "http", "method": "GET", "path": "/x", "headers": [], CONNECTION: connection}
+    asyncio.run(telemetry(scope, None, send))  # type: ignore[arg-type]
+    assert ((b"connection", b"close") in sent[0]["headers"]) is closes
 
 
 def response_id(headers: list[tuple[bytes, bytes]]) -> str:
@@ -107,7 +113,7 @@ def test_the_first_harmless_one_counts() -> None:
 
 def test_an_unforeseen_error_is_one_fixed_answer(caplog: pytest.LogCaptureFixture) -> None:
     async def broken(scope: Any, receive: Any, send: Any) -> None:
-        scope["graftwork"].counted = True
+        scope[RECORD].counted = True
         raise ValueError("/secret")
 
     sent, metrics = call(broken, [(b"x-request-id", b"mine")])
@@ -143,7 +149,7 @@ def test_an_error_after_the_answer_has_begun_sends_no_second_one() -> None:
 )
 def test_every_prediction_request_has_one_outcome(status: int, outcome: str) -> None:
     async def answer(scope: Any, receive: Any, send: Any) -> None:
-        record: RequestRecord = scope["graftwork"]
+        record: RequestRecord = scope[RECORD]
         record.counted, record.model, record.version = True, "m", "1"
         if status == 422:
             record.error = EmptyText("empty")
@@ -169,7 +175,7 @@ def test_every_prediction_request_has_one_outcome(status: int, outcome: str) -> 
 )
 def test_what_is_shed_was_never_begun(error: GraftworkError, outcome: str) -> None:
     async def answer(scope: Any, receive: Any, send: Any) -> None:
-        record: RequestRecord = scope["graftwork"]
+        record: RequestRecord = scope[RECORD]
         record.counted, record.error = True, error
         await send({"type": "http.response.start", "status": error.status, "headers": []})
 
@@ -189,7 +195,7 @@ def requests(metrics: Metrics, outcome: str, model: str = "_unknown", version: s
 
 def test_a_cancelled_request_is_counted_too() -> None:
     async def cancelled(scope: Any, receive: Any, send: Any) -> None:
-        scope["graftwork"].counted = True
+        scope[RECORD].counted = True
         raise asyncio.CancelledError
 
     metrics = Metrics("0")
@@ -208,7 +214,7 @@ def test_a_cancelled_request_is_counted_too() -> None:
 
 def test_a_client_that_hangs_up_is_neither_ours_nor_an_error_of_its_own() -> None:
     async def disconnected(scope: Any, receive: Any, send: Any) -> None:
-        scope["graftwork"].counted = True
+        scope[RECORD].counted = True
         raise ClientDisconnect
 
     metrics = Metrics("0")
@@ -241,7 +247,7 @@ def test_a_request_that_breaks_off_is_an_error_of_its_client(answered: bool) -> 
         sent.append(message)
 
     async def reading(scope: Any, receive: Any, send: Any) -> None:
-        scope["graftwork"].counted = True
+        scope[RECORD].counted = True
         if answered:
             await send({"type": "http.response.start", "status": 200, "headers": []})
         scope[REFUSAL] = RequestTimeout("too slow")
@@ -263,16 +269,6 @@ async def _unreachable(scope: Any, receive: Any, send: Any) -> None:
 
 def _never() -> None:
     raise AssertionError("no request was cut off")
-
-
-def test_what_is_no_http_passes_through() -> None:
-    seen = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        seen.append(scope["type"])
-
-    asyncio.run(Telemetry(app, Metrics("0"), _never)({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
-    assert seen == ["lifespan"]
 
 
 def access_line(path: str, headers: list[tuple[bytes, bytes]], caplog: pytest.LogCaptureFixture) -> str:

@@ -291,6 +291,26 @@ def test_an_unload_during_a_load_wins() -> None:
 # Its life
 
 
+def test_the_answer_to_a_load_that_was_taken_back_is_not_that_to_the_next() -> None:
+    async def story(line: Line) -> None:
+        first = asyncio.create_task(line.connection.load("m", 1))
+        assert (await line.worker.hear())[0] == Load(name="m", number=1)
+        line.connection.unload("m", 1)
+        second = asyncio.create_task(line.connection.load("m", 1))
+        assert (await first) is not None
+        assert (await line.worker.hear())[0] == Unload(name="m", number=1)
+        assert (await line.worker.hear())[0] == Load(name="m", number=1)
+        line.worker.say(Loaded(name="m", number=1))  # the first one; it will be unloaded at once
+        line.worker.say(Report())
+        await until(lambda: line.messages)
+        assert not second.done()
+        assert not line.connection.loaded
+        line.worker.say(LoadFailed(name="m", number=1, reason="why"))
+        assert await second == "why"
+
+    play(story)
+
+
 def test_l04_a_worker_is_silent_for_as_many_ticks_as_it_says_nothing() -> None:
     async def story(line: Line) -> None:
         for ticks in (1, 2, 3):

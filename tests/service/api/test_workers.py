@@ -25,6 +25,7 @@ from service.messages import Batch, Cancel, Died, Failure, Load, Loaded, LoadFai
 from tests.service.scripted_worker import ScriptedWorker, perform, until
 
 KEY = ("m", 1)
+MAX_BACKLOG = 1 << 20
 
 
 class Stage:
@@ -45,6 +46,7 @@ class Stage:
             directory,
             silence_seconds=silence_seconds,
             busy_seconds=busy_seconds,
+            max_backlog=MAX_BACKLOG,
         )
         self.may_settle = asyncio.Event()
         self.may_settle.set()
@@ -278,7 +280,7 @@ def test_who_waits_for_a_worker_can_give_up() -> None:
 
 
 def test_requests_that_meet_a_broken_pipe_are_unavailable_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers_module, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(workers_module, "REPLACEMENT_SECONDS", 0.0)
 
     async def story(stage: Stage) -> None:
         worker = await stage.connect(KEY)
@@ -391,6 +393,96 @@ def test_l03_a_suspect_is_not_tried_while_another_one_is() -> None:
     play(story)
 
 
+def test_l03_of_equal_rows_only_one_is_tried() -> None:
+    async def story(stage: Stage) -> None:
+        workers = [await stage.connect(KEY, index=index) for index in range(3)]
+        for connection in stage.pool.connections[1:]:
+            connection.rows = 100
+        tasks = [stage.ask(b"poison") for _ in range(5)]
+        requests = [(await workers[0].hear_a_request())[0] for _ in tasks]
+        workers[0].die_with([(request, 0) for request in requests])
+        request, _ = await workers[1].hear_a_request()
+        workers[1].die_with([(request, 0)])
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(outcome, WorkerCrashed)
+        stage.pool.connections[0].rows = 0
+
+    play(story)
+
+
+def test_l03_rows_that_equal_a_cleared_one_are_not_tried_one_by_one() -> None:
+    async def story(stage: Stage) -> None:
+        first, second = await stage.connect(KEY), await stage.connect(KEY, index=1)
+        stage.pool.connections[1].rows = 100
+        tasks = [stage.ask(b"hey") for _ in range(5)]
+        requests = [(await first.hear_a_request())[0] for _ in tasks]
+        first.die_with([(request, 0) for request in requests])
+        request, payload = await second.hear_a_request()
+        assert request.isolated
+        second.answer(request, payload)
+        others = [(await second.hear_a_request())[0] for _ in range(4)]  # all at once, before any is answered
+        assert not any(other.isolated for other in others)
+        for other in others:
+            second.answer(other, payload)
+        await asyncio.gather(*tasks)
+        stage.pool.connections[0].rows = 0
+
+    play(story)
+
+
+def test_l03_a_row_that_outlives_its_client_is_tried_alone_then_refused() -> None:
+    async def story(stage: Stage) -> None:
+        workers = [await stage.connect(KEY, index=index) for index in range(3)]
+        for worker, is_suspected in [(workers[0], False), (workers[1], True)]:
+            task = stage.ask(b"endless")
+            request, _ = await worker.hear_a_request()
+            assert request.isolated is is_suspected
+            worker.take_in_hand([(request, 0)])
+            task.cancel()
+            assert (await worker.hear())[0] == Cancel(id=request.id)
+            count = len(stage.pool.connections)
+            worker.hang_up()  # later, when nobody waits for it any more
+            await until(lambda count=count: len(stage.pool.connections) < count)
+        with pytest.raises(WorkerCrashed):
+            await stage.ask(b"endless")
+
+    play(story)
+
+
+def test_a_worker_that_does_not_take_what_it_is_sent_is_not_asked_for_more() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.connect(KEY)
+        (connection,) = stage.pool.connections
+        for _ in range(10):
+            task = stage.ask(bytes(MAX_BACKLOG))
+            await until(lambda task=task: connection.rows or task.done())
+            await asyncio.sleep(0)
+            task.cancel()
+            with suppress(asyncio.CancelledError, NotReady):
+                await task
+        assert MAX_BACKLOG < connection.backlog() < 3 * MAX_BACKLOG
+        with pytest.raises(NotReady):
+            await stage.ask(b"?")
+
+    play(story)
+
+
+def test_a_worker_that_is_silent_is_asked_last() -> None:
+    async def story(stage: Stage) -> None:
+        _, second = await stage.connect(KEY), await stage.connect(KEY, index=1)
+        silent, heard = stage.pool.connections
+        heard.rows = 100
+        for _ in range(workers_module.QUIET_TICKS + 1):
+            silent.tick()
+        task = stage.ask(b"?")
+        request, payload = await second.hear_a_request()
+        second.answer(request, payload)
+        await task
+        heard.rows = 0
+
+    play(story)
+
+
 def test_l03_a_row_that_ends_its_second_worker_is_refused_and_remembered(caplog: pytest.LogCaptureFixture) -> None:
     async def story(stage: Stage) -> None:
         workers = [await stage.connect(KEY, index=index) for index in range(3)]
@@ -487,7 +579,7 @@ def test_l03_a_suspect_that_gives_up_makes_room_for_the_next() -> None:
 def test_l03_a_suspect_that_no_worker_was_left_to_try_is_tried_when_it_comes_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(workers_module, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(workers_module, "REPLACEMENT_SECONDS", 0.0)
 
     async def story(stage: Stage) -> None:
         async def ask(worker: ScriptedWorker, *items: bytes) -> tuple[asyncio.Task[Reply], Predict]:

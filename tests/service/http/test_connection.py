@@ -35,6 +35,7 @@ from tests.service.wire import (
     only,
     post,
     read_all,
+    read_until,
     replies,
     running,
 )
@@ -166,6 +167,22 @@ def test_h02_no_client_is_blamed_for_a_body_that_the_server_does_not_read(quick:
         quick.gate.set()
         assert is_echo(only(replies(read_all(connection))), body)
         sending.join()
+
+
+@pytest.mark.parametrize("sends", [False, True])
+def test_h02_no_client_is_blamed_for_a_body_before_it_is_asked_for(quick: WireServer, sends: bool) -> None:
+    with quick.connect() as connection:
+        connection.sendall(get(b"/hold") + post(b"/echo", b"", CLOSE + b"Expect: 100-continue\r\n", length=3))
+        wait_for(lambda: quick.handled == 1, 5)
+        time.sleep(1)  # longer than a body may make no progress
+        quick.gate.set()
+        first, asked, _ = read_until(connection, b"HTTP/1.1 100 Continue\r\n\r\n").partition(b"HTTP/1.1 100 ")
+        assert (only(replies(first)).status, asked) == (200, b"HTTP/1.1 100 ")
+        if sends:
+            connection.sendall(b"abc")
+            assert is_echo(only(replies(read_all(connection))), b"abc")
+        else:
+            check_refusal(only(replies(read_all(connection))), 408, "request_timeout")
 
 
 def test_h02_a_client_that_does_not_read_its_answer_is_cut_off(quick: WireServer) -> None:
@@ -359,6 +376,22 @@ def test_a_stopping_server_answers_what_it_has_begun_and_closes_the_rest() -> No
         assert (reply.status, reply.headers["connection"]) == (200, "close")
         site.thread.join(5)
         assert not site.thread.is_alive()
+
+
+def test_a_server_that_is_about_to_stop_answers_all_that_it_has_read(site: WireServer) -> None:
+    site.gate.clear()
+    handled = site.handled
+    with site.connect() as connection:
+        connection.sendall(b"".join(get(b"/hold?%d" % number) for number in range(5)))
+        wait_for(lambda: site.handled == handled + 1, 5)
+        site.telemetry.closing = True
+        try:
+            site.gate.set()
+            found = replies(read_all(connection))
+        finally:
+            site.telemetry.closing = False
+    assert [(reply.status, reply.json()["query"]) for reply in found] == [(200, str(number)) for number in range(5)]
+    assert ["connection" in reply.headers for reply in found] == [False] * 4 + [True]
 
 
 # The server that users run

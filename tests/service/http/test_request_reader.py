@@ -105,6 +105,8 @@ def test_a_trailer_is_no_header(site: WireServer) -> None:
         "Content-Length: 1 2",
         "Content-Length:",
         "Content-Length: 99999999999999999999",
+        "Content-Length: 05",
+        "Content-Length: " + "0" * 5000 + "5",
         "Transfer-Encoding: chunked, identity",
         "Transfer-Encoding: gzip, chunked",
         "Transfer-Encoding: identity",
@@ -314,6 +316,12 @@ def test_h08_a_body_that_is_not_wanted_is_not_asked_for(site: WireServer) -> Non
         assert connection.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(b"abc")
         assert is_echo(only(replies(read_all(connection))), b"abc")
+
+
+def test_h08_a_client_of_http_1_0_is_not_told_to_continue(site: WireServer) -> None:
+    """It would take that for the answer (RFC 9110, 10.1.1)."""
+    head = b"POST /echo HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+    assert is_echo(site.ask(head, b"abc"), b"abc")
 
 
 # H10, H12: fields that are looked at, and fields that are not

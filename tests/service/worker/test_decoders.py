@@ -122,6 +122,20 @@ def test_close_ends_threads_that_wait() -> None:
     assert not any(thread.is_alive() for thread in decoders._threads)
 
 
+def test_what_is_not_wanted_any_more_is_forgotten_at_once() -> None:
+    prepare = Preparation()
+    prepare.gate.clear()
+    decoders = Decoders(1, prepare)
+    decoders.put([0])
+    wait_for(lambda: prepare.begun, SECONDS)
+    decoders.put(range(1, 7))
+    assert decoders.discard(lambda item: item % 2 == 1) == 3
+    prepare.gate.set()
+    wait_for(lambda: len(prepare.prepared) == 4, SECONDS)
+    assert [item for _, item in prepare.prepared] == [0, 2, 4, 6]
+    decoders.close()
+
+
 def test_while_paused_nothing_is_in_hand_and_nothing_is_lost() -> None:
     prepare = Preparation()
     decoders = Decoders(3, prepare)

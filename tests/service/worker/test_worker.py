@@ -490,6 +490,71 @@ def test_predictions_that_cannot_be_answers_fail_their_rows_only(predictions: li
         conversation.end()
 
 
+class Panic(BaseException):
+    """As a library in Rust raises it."""
+
+
+@pytest.mark.parametrize("where", ["prepare", "compute"])
+def test_a_panic_fails_its_row_only(where: str) -> None:
+    servable = Held(Echo(backbone="echo", batch_seconds=0.0, row_seconds=0.0))
+    conversation = Conversation(Echoes(servable))  # type: ignore[arg-type]
+    prepare, compute = servable.prepare, servable.compute
+
+    def prepare_or_panic(item: bytes, *, truncate: bool) -> tuple[Any, Hashable]:
+        if where == "prepare" and item == b"panic":
+            raise Panic
+        return prepare(item, truncate=truncate)
+
+    def compute_or_panic(batch: Sequence[PendingRow]) -> Sequence[Mapping[str, object]]:
+        if where == "compute" and b"panic" in [waiting.row for waiting in batch]:
+            raise Panic
+        return compute(batch)
+
+    servable.prepare, servable.compute = prepare_or_panic, compute_or_panic  # type: ignore[method-assign]
+    try:
+        ids = [conversation.ask(row, name="echo") for row in [b"panic"] * 10 + [b"good"]]
+        outcomes = conversation.outcomes(11)
+        assert [outcomes[number] for number in ids[:-1]] == ["internal"] * 10
+        assert outcomes[ids[-1]][0]["label"] == hashlib.sha256(b"good").hexdigest()
+    finally:
+        conversation.end()
+
+
+def test_rows_that_wait_to_be_decoded_are_forgotten_with_their_request() -> None:
+    servable = Held(Echo(backbone="echo", batch_seconds=0.0, row_seconds=0.0))
+    conversation = Conversation(Echoes(servable))  # type: ignore[arg-type]
+    held, prepare = threading.Event(), servable.prepare
+
+    def wait(item: bytes, *, truncate: bool) -> tuple[Any, Hashable]:
+        assert held.wait(30)
+        return prepare(item, truncate=truncate)
+
+    servable.prepare = wait  # type: ignore[method-assign]
+    try:
+        ids = [conversation.ask(b"%d" % number, name="echo") for number in range(100)]
+        wait_for(lambda: conversation.worker._record.busy_seconds() > 0, 30)
+        for number in ids:
+            conversation.send(Cancel(id=number))
+        wait_for(lambda: not conversation.worker._decoders._queue, 30)
+        held.set()
+        wait_for(lambda: conversation.dropped() > 0, 30)
+        conversation.ask(b"good", name="echo")
+        conversation.answer()
+        assert conversation.dropped() + sum(servable.sizes) - 1 == 100
+    finally:
+        held.set()
+        conversation.end()
+
+
+def test_a_load_that_panics_is_refused(worker: EchoConversation) -> None:
+    def panic(name: str, number: int) -> None:
+        raise Panic
+
+    worker.worker._servables.load = panic  # type: ignore[assignment, method-assign]
+    worker.send(Load(name="plain", number=1))
+    assert isinstance(worker.receive()[0], LoadFailed)
+
+
 def test_l04_a_row_that_is_decoded_for_ever_is_seen() -> None:
     servable = Held(Echo(backbone="echo", batch_seconds=0.0, row_seconds=0.0))
     conversation = Conversation(Echoes(servable))  # type: ignore[arg-type]
