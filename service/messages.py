@@ -13,59 +13,47 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, TypeAlias
+from typing import TypeAlias
 
-import orjson
+import msgspec
 
 PREFIX = struct.Struct("<II")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Hello:
+class Hello(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="hello"):
     """The first message of a worker."""
 
-    kind: ClassVar[str] = "hello"
     worker: int
     pid: int
     device: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Load:
+class Load(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="load"):
     """Load a version beside the others, warm it up and check its golden outputs."""
 
-    kind: ClassVar[str] = "load"
     name: str
     number: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Unload:
+class Unload(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="unload"):
     """Forget a version; requests that hold it are still answered."""
 
-    kind: ClassVar[str] = "unload"
     name: str
     number: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Loaded:
-    kind: ClassVar[str] = "loaded"
+class Loaded(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="loaded"):
     name: str
     number: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class LoadFailed:
-    kind: ClassVar[str] = "load_failed"
+class LoadFailed(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="load_failed"):
     name: str
     number: int
     reason: str
 
 
-@dataclass(kw_only=True, slots=True)  # not frozen: one is made a request, at a third of the time
-class Predict:
+class Predict(msgspec.Struct, kw_only=True, tag_field="kind", tag="predict"):
     """One request.
 
     Attributes:
@@ -76,7 +64,6 @@ class Predict:
         isolated: its rows may have ended a worker: each is computed alone.
     """
 
-    kind: ClassVar[str] = "predict"
     id: int
     name: str
     number: int
@@ -87,16 +74,13 @@ class Predict:
     isolated: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cancel:
+class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="cancel"):
     """Nobody waits for this request any more."""
 
-    kind: ClassVar[str] = "cancel"
     id: int
 
 
-@dataclass(kw_only=True, slots=True)  # not frozen: one is made a request, at a third of the time
-class Timings:
+class Timings(msgspec.Struct, kw_only=True):
     """Where a request's time went in the worker, in seconds, each that of its slowest row.
 
     Attributes:
@@ -110,28 +94,23 @@ class Timings:
     compute: float = 0.0
 
 
-@dataclass(kw_only=True, slots=True)  # not frozen: one is made a request, at a third of the time
-class Answer:
+class Answer(msgspec.Struct, kw_only=True, tag_field="kind", tag="answer"):
     """The payload is the JSON list of predictions."""
 
-    kind: ClassVar[str] = "answer"
     id: int
     timings: Timings
 
 
-@dataclass(frozen=True, kw_only=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="failure"):
     """A request that cannot be answered; ``code`` and ``message`` are those of `models.errors`."""
 
-    kind: ClassVar[str] = "failure"
     id: int
     code: str
     message: str
-    timings: Timings = field(default_factory=Timings)
+    timings: Timings = msgspec.field(default_factory=Timings)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """A batch that was computed.
 
     Attributes:
@@ -143,8 +122,7 @@ class Batch:
     seconds: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Report:
+class Report(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="report"):
     """How a worker is; sent with the answers of each batch, and at least once a second: silence is a hung worker.
 
     Attributes:
@@ -154,15 +132,13 @@ class Report:
         busy_seconds: for how long it has had the row or the batch that takes longest now.
     """
 
-    kind: ClassVar[str] = "report"
     batches: Sequence[Batch] = ()
     dropped: int = 0
     waiting: int = 0
     busy_seconds: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Died:
+class Died(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="died"):
     """A worker ended; said by the parent process, on a connection of its own.
 
     Attributes:
@@ -171,7 +147,6 @@ class Died:
         pause_seconds: until it starts again.
     """
 
-    kind: ClassVar[str] = "died"
     worker: int
     exit_code: int
     deaths: int
@@ -180,28 +155,23 @@ class Died:
 
 Message: TypeAlias = Hello | Load | Unload | Loaded | LoadFailed | Predict | Cancel | Answer | Failure | Report | Died
 
-_KINDS: dict[str, type[Message]] = {
-    cls.kind: cls for cls in (Hello, Load, Unload, Loaded, LoadFailed, Predict, Cancel, Answer, Failure, Report, Died)
-}
-
-_STARTS = {cls: b'{"kind":"%s",' % kind.encode() for kind, cls in _KINDS.items()}
+_encode = msgspec.json.Encoder().encode
+_decode: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 
 def pack(message: Message, payload_size: int = 0) -> bytes:
     """A frame up to its payload, which is to be sent right after it."""
-    header = _STARTS[type(message)] + orjson.dumps(message)[1:]
+    header = _encode(message)
     return PREFIX.pack(len(header), payload_size) + header
 
 
 def unpack(header: bytes | memoryview) -> Message:
-    """The message of a frame's header."""
-    fields = orjson.loads(header)
-    cls = _KINDS[fields.pop("kind")]
-    if "timings" in fields:
-        fields["timings"] = Timings(**fields["timings"])
-    if "batches" in fields:
-        fields["batches"] = [Batch(**batch) for batch in fields["batches"]]
-    return cls(**fields)
+    """The message of a frame's header.
+
+    Raises:
+        msgspec.ValidationError: it is none.
+    """
+    return _decode.decode(header)
 
 
 class FrameReader:

@@ -36,6 +36,8 @@ MAX_JSON_CONTAINERS = 500_000
 _EXPLAINED_BYTES = 2 << 20  # a larger body that is no JSON is refused without a second, slower look
 _TOO_DEEP = f"the JSON is nested more than {MAX_JSON_DEPTH} levels deep"
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+HEADERS = ("content-encoding", "content-length", "content-type")  # that say what the body is
+
 _BOM = b"\xef\xbb\xbf"
 _MAX_LINE = 998  # characters of a line in a message (RFC 5322, 2.1.1)
 _LINE_END = re.compile(rb"[ \t]*+(?=\r\n)")
@@ -189,13 +191,14 @@ def parse_json(body: bytes) -> Any:
         InvalidUtf8, InvalidUnicode, NonFinite, JsonTooDeep, InvalidJson: what is wrong with it.
     """
     body = body.removeprefix(_BOM)
-    if body.count(b"{") + body.count(b"[") > MAX_JSON_CONTAINERS:  # no request needs them; millions take seconds
+    containers = body.count(b"{") + body.count(b"[")
+    if containers > MAX_JSON_CONTAINERS:  # no request needs them; millions take seconds
         raise InvalidInstances(f"the JSON has more than {MAX_JSON_CONTAINERS:,} brackets; send fewer instances")
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise _json_error(body, str(error)) from None
-    if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH and _deeper_than(document, MAX_JSON_DEPTH):
+    if containers > MAX_JSON_DEPTH and _deeper_than(document, MAX_JSON_DEPTH):
         raise JsonTooDeep(_TOO_DEEP)
     return document
 

@@ -17,6 +17,7 @@ from models.backbone import Modality
 from models.errors import InvalidParameter
 from models.version import Reference, check_alias, check_name, parse_number
 from service.api.admission import Admission
+from service.api.body import HEADERS as BODY_HEADERS
 from service.api.body import read_body, read_instances
 from service.api.catalog import Catalog, CatalogModel
 from service.api.metrics import Metrics
@@ -30,6 +31,7 @@ from service.settings import ServerSettings
 PREDICTION_PATHS = tuple(
     f"/v1/models/{{name}}{where}:predict" for where in ("", "/versions/{number}", "/labels/{alias}")
 )
+_READ = {name.encode(): name for name in (*BODY_HEADERS, TIMEOUT_HEADER)}
 PredictionPath: TypeAlias = tuple[str, str | None, str | None]
 _PREDICTION = re.compile(r"/v1/models/(?P<name>[^/]+)(?:/versions/(?P<number>[^/]+)|/labels/(?P<alias>[^/]+))?:predict")
 
@@ -77,7 +79,7 @@ class V1Routes:
         version = self._catalog.resolve(_reference(*path))
         record.model, record.version = version.name, str(version.number)
         settings, modality = self._settings, version.manifest.modality
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {_READ[name]: value.decode("latin-1") for name, value in scope["headers"] if name in _READ}
         top_k, truncate = _options(QueryParams(scope["query_string"])) if scope["query_string"] else (None, False)
         limit = settings.max_image_bytes if modality is Modality.IMAGE else settings.max_json_bytes
         seconds = timeout_seconds(headers.get(TIMEOUT_HEADER), settings.request_timeout_seconds)

@@ -85,7 +85,7 @@ class WorkerPool:
                 self._last_death = message
                 self._metrics.worker_deaths.labels(str(message.worker)).inc()
             case _:
-                logger.error("unexpected message %r", message.kind)
+                logger.error("unexpected message %s", type(message).__name__)
 
     def _on_end(self, connection: WorkerConnection) -> None:
         if connection.hello is None:

@@ -134,7 +134,7 @@ class Worker:
             case Unload():
                 self._loader.submit(self._servables.unload, message.name, message.number)
             case _:
-                logger.error("unexpected message %r", message.kind)
+                logger.error("unexpected message %s", type(message).__name__)
         return ()
 
     def _load(self, message: Load) -> None:

@@ -91,7 +91,6 @@ class Pipe:
     def __init__(self) -> None:
         self.reader, self.writer = os.pipe()
         self.handler = BackgroundHandler(self.writer)
-        self.handler.setFormatter(JsonLines())
         self.logger = logging.Logger("test")
         self.logger.addHandler(self.handler)
 
