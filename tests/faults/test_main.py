@@ -53,4 +53,6 @@ def test_a_scenario_without_an_end_does_not_hide_the_others(
 
 def test_only_some(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert run(monkeypatch, tmp_path, "--only", "goo", "fine", good=[HOLDS], bad=[MISSES], fine=[HOLDS]) == 0
+    assert run(monkeypatch, tmp_path, "--only", "bad", good=[HOLDS], bad=[MISSES], fine=[HOLDS]) == 1
+    assert set(json.loads((tmp_path / "build" / "faults.json").read_text())) == {"good", "bad", "fine"}
     assert run(monkeypatch, tmp_path, "--only", "none such", good=[HOLDS]) == 2
