@@ -138,8 +138,10 @@ class GraftworkServer(LitServer):
         triton-inference-server/server#6887), which take longer than all that a prediction needs in this process.
         """
 
+        serve = self._application.telemetry
+
         async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
-            await (self._application if scope["type"] == "http" else app)(scope, receive, send)
+            await (serve if scope["type"] == "http" else app)(scope, receive, send)
 
         return gateway
 

@@ -48,6 +48,9 @@ class Application:
         version: of Graftwork.
         worker_socket: a listening local socket; engine workers connect to it, and leave their flight records beside it.
         workers: how many there shall be, on all devices.
+
+    Attributes:
+        telemetry: takes HTTP requests, as ASGI has them.
     """
 
     def __init__(self, settings: ServerSettings, version: str, worker_socket: socket.socket, *, workers: int) -> None:
@@ -78,11 +81,7 @@ class Application:
         handlers = {GraftworkError: _on_error, HTTPException: _on_http_exception}
         # Slashes are not added by redirects: the target would be built from a Host header that anyone can send.
         self._router = ExceptionMiddleware(Router(self._routes(), redirect_slashes=False), handlers)
-        self._telemetry = Telemetry(self._dispatch, self._metrics, self._count_cut_off)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One HTTP request, as ASGI has it."""
-        await self._telemetry(scope, receive, send)
+        self.telemetry = Telemetry(self._dispatch, self._metrics, self._count_cut_off)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         reference = match_prediction(scope)
@@ -146,7 +145,7 @@ class Application:
         A connection that is still open when it stops is closed then, and may be so just as the next request is on its way.
         """
         self._catalog.drain()
-        self._telemetry.closing = True
+        self.telemetry.closing = True
 
     async def live(self, request: Request) -> Response:
         """``GET /health/live``: the process answers."""

@@ -38,9 +38,13 @@ _PREDICTION = re.compile(r"/v1/models/(?P<name>[^/]+)(?:/versions/(?P<number>[^/
 
 def match_prediction(scope: Scope) -> PredictionPath | None:
     """The parts of the path, where a request is for a prediction: a name, and a number or an alias or neither."""
-    if scope["method"] != "POST" or (match := _PREDICTION.fullmatch(scope["path"])) is None:
-        return None
-    return match.groups()  # type: ignore[return-value]
+    return _parts(scope["path"]) if scope["method"] == "POST" else None
+
+
+@lru_cache(1024)
+def _parts(path: str) -> PredictionPath | None:
+    match = _PREDICTION.fullmatch(path)
+    return None if match is None else match.groups()  # type: ignore[return-value]
 
 
 class V1Routes:

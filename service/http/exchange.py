@@ -20,12 +20,22 @@ class Exchange(RequestResponseCycle):
     async def receive(self) -> ASGIReceiveEvent:
         """Tells the handler of a request that is refused while its body is read to stop; it can still be answered."""
         if REFUSAL not in self.scope:
+            if self._has_whole_body():
+                body, self.body = self.body, b""
+                self.message_event.clear()
+                self.flow.resume_reading()
+                return {"type": "http.request", "body": body, "more_body": False}
             message = await super().receive()
             if not message.get("more_body"):
                 self.flow.resume_reading()  # its last piece may have stopped it, and it is by reading that a client is seen to leave
             if REFUSAL not in self.scope:
                 return message
         return {"type": "http.disconnect"}
+
+    def _has_whole_body(self) -> bool:
+        """As most requests have when their handler asks for it: nothing is to be waited for."""
+        is_open = not self.disconnected and not self.response_complete and not self.waiting_for_100_continue
+        return is_open and not self.more_body and self.message_event.is_set()
 
     async def send(self, message: ASGISendEvent) -> None:
         """Sends head and body together: each write is a system call, and often a packet.

@@ -118,7 +118,7 @@ class Site:
             "server": ("127.0.0.1", 80),
             CONNECTION: client,
         }
-        await self.application(scope, receive, send)
+        await self.application.telemetry(scope, receive, send)
         if not sent:
             return Reply(status=0, headers={}, body=b"")
         start, *rest = sent
