@@ -137,7 +137,6 @@ class GraftworkServer(LitServer):
         It puts six layers around each (a body limit, telemetry, compression that breaks tritonclient.http.aio:
         triton-inference-server/server#6887), which take longer than all that a prediction needs in this process.
         """
-
         serve = self._application.telemetry
 
         async def gateway(scope: Scope, receive: Receive, send: Send) -> None:

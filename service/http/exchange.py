@@ -21,7 +21,7 @@ class Exchange(RequestResponseCycle):
         """Tells the handler of a request that is refused while its body is read to stop; it can still be answered."""
         if REFUSAL not in self.scope:
             if self._has_whole_body():
-                body, self.body = self.body, b""
+                body, self.body = bytes(self.body), bytearray()
                 self.message_event.clear()
                 self.flow.resume_reading()
                 return {"type": "http.request", "body": body, "more_body": False}
