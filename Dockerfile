@@ -11,7 +11,7 @@ RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements-image.
     && pip install --no-cache-dir --no-deps .
 
 USER graftwork
-ENV GRAFTWORK_REPOSITORY=/models PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1
+ENV GRAFTWORK_REPOSITORY=/models GRAFTWORK_CACHE_DIR=/tmp/graftwork PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=90s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]

@@ -9,7 +9,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from models.options import DEFAULT_REPOSITORY, CacheDirOption, JsonOption, RepositoryOption, default_cache_dir, example
+from models.options import (
+    DEFAULT_REPOSITORY,
+    CacheDirOption,
+    EngineOption,
+    JsonOption,
+    RepositoryOption,
+    default_cache_dir,
+    example,
+)
 
 app = typer.Typer()
 samples_app = typer.Typer(
@@ -58,6 +66,7 @@ def finetune(
     max_unreadable_ratio: MaxUnreadable = 0.01,
     drop_small_classes: DropSmall = False,
     strict_data: StrictData = False,
+    engine: EngineOption = "auto",
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     cache_dir: CacheDirOption = None,
     as_json: JsonOption = False,
@@ -76,6 +85,7 @@ def finetune(
         cache_dir=cache_dir or default_cache_dir(os.environ),
         backbone=backbone,
         device=_device(device),
+        engine=engine,
         seed=seed,
         test_share=test_share,
         columns=ColumnNames(text=text_column, image=image_column, label=label_column),
@@ -188,14 +198,19 @@ def write_samples(
 def import_command(
     backbone: Annotated[str, typer.Argument(metavar="BACKBONE", help="timm:MODEL or dir:PATH with a classifier.")],
     name: Annotated[str, typer.Option(help="The model's name.")],
+    engine: EngineOption = "auto",
     repository: RepositoryOption = DEFAULT_REPOSITORY,
+    cache_dir: CacheDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Publish a checkpoint's own classifier as a version, without training."""
     from finetune.importing import import_classifier
+    from models.engine_choice import EngineFactory
     from models.repository import ModelRepository
 
-    version = import_classifier(ModelRepository(repository), backbone, name)
+    threads, cache = len(os.sched_getaffinity(0)), cache_dir or default_cache_dir(os.environ)
+    engines = EngineFactory("cpu", threads=threads, cache_dir=cache, wanted=engine)
+    version = import_classifier(ModelRepository(repository), backbone, name, engines.build)
     document = {
         "model": version.name,
         "version": version.number,

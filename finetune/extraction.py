@@ -107,7 +107,7 @@ def extract_features(
     Args:
         items: at least one; all texts or all images.
         preprocessor: the one that will serve; texts that are too long are cut at the end.
-        engine: the one that will serve; it runs on the calling thread.
+        engine: the one that will serve; as many threads ask it as it computes batches at a time.
         identity: what else a feature depends on: digest of the backbone, identity of the engine, configuration of the
             preprocessor.
         cache: None computes everything.
@@ -120,7 +120,7 @@ def extract_features(
         GraftworkError: the backbone gives numbers that are not finite.
     """
     # A CPU's vector width and torch's split of the work also decide the last bits.
-    work = f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    work = f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads, {engine.streams} at a time"
     identity = "\n".join([identity, FeatureKind.POOLED, work])
     contents: dict[str, Item] = {}
     for item in items:
@@ -139,7 +139,7 @@ def extract_features(
         if progress is not None:
             progress(len(vectors), len(contents))
 
-    pool = ThreadPoolExecutor(max_workers=threads)
+    pool, device = ThreadPoolExecutor(max_workers=threads), ThreadPoolExecutor(max_workers=engine.streams)
     try:
         texts: dict[str, Row] = {}
         if isinstance(items[0].read(), str):
@@ -152,8 +152,15 @@ def extract_features(
             else:
                 finish(chunk, stored_BD)
         cache_error: str | None = None
-        for chunk, rows in _rows_ahead(missing, lambda d: texts[d] if d in texts else prepare(contents[d]), pool):
-            features_BD = engine.features(preprocessor.collate(rows), FeatureKind.POOLED).values.numpy()
+
+        def compute(rows: Sequence[Row]) -> npt.NDArray[np.float32]:
+            values: npt.NDArray[np.float32] = engine.features(
+                preprocessor.collate(rows), FeatureKind.POOLED
+            ).values.numpy()
+            return values
+
+        rows_ahead = _rows_ahead(missing, lambda d: texts[d] if d in texts else prepare(contents[d]), pool)
+        for chunk, features_BD in _computed(rows_ahead, compute, device, engine.streams):
             if not np.isfinite(features_BD).all():
                 source = contents[chunk.digests[int(np.isfinite(features_BD).all(axis=1).argmin())]].source
                 raise GraftworkError(f"the backbone gives features that are not finite for {source}; use another one")
@@ -162,6 +169,7 @@ def extract_features(
             finish(chunk, features_BD)
     finally:
         pool.shutdown(cancel_futures=True)
+        device.shutdown(cancel_futures=True)
     cut = {digest for digest, row in texts.items() if isinstance(row, TextRow) and row.truncated}
     return Extraction(
         features_ND=np.stack([vectors[item.digest] for item in items]),
@@ -191,6 +199,23 @@ def _rows_ahead(
             yield first, [row.result() for row in rows]
     for first, rows in waiting:
         yield first, [row.result() for row in rows]
+
+
+def _computed(
+    rows_ahead: Iterable[tuple[Chunk, list[Row]]],
+    compute: Callable[[Sequence[Row]], npt.NDArray[np.float32]],
+    device: ThreadPoolExecutor,
+    streams: int,
+) -> Iterator[tuple[Chunk, npt.NDArray[np.float32]]]:
+    """The features of each chunk, in the order of the chunks; while one is looked at, the next ones are computed."""
+    waiting: deque[tuple[Chunk, Future[npt.NDArray[np.float32]]]] = deque()
+    for chunk, rows in rows_ahead:
+        waiting.append((chunk, device.submit(compute, rows)))
+        if len(waiting) >= streams:
+            first, features_BD = waiting.popleft()
+            yield first, features_BD.result()
+    for first, features_BD in waiting:
+        yield first, features_BD.result()
 
 
 def _store(cache: FeatureCache, identity: str, chunk: Chunk, features_BD: npt.NDArray[np.float32]) -> str | None:

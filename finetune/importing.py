@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 from finetune.publishing import Graft, publish
-from models.engine import build_engine
+from models.backbone_store import StoredBackbone
+from models.engine import Engine
 from models.errors import BackboneNotFound
 from models.head import Head
 from models.preprocessor import RawItem
@@ -15,7 +17,7 @@ from models.version import ModelVersion, check_name
 
 
 def import_classifier(
-    repository: ModelRepository, backbone_name: str, name: str, *, device: str = "cpu"
+    repository: ModelRepository, backbone_name: str, name: str, build_engine: Callable[[StoredBackbone], Engine]
 ) -> ModelVersion:
     """Publishes the linear classifier that comes with a timm checkpoint.
 
@@ -23,7 +25,7 @@ def import_classifier(
         repository: where to.
         backbone_name: such as ``timm:tf_efficientnet_lite0``.
         name: of the model.
-        device: that checks the golden inputs.
+        build_engine: makes the engine that computes the golden outputs.
 
     Raises:
         BackboneNotFound: there is no such checkpoint, or it has no linear classifier on its pooled features.
@@ -39,7 +41,7 @@ def import_classifier(
     graft = Graft(
         name=name,
         backbone=stored,
-        engine=build_engine(stored, device),
+        engine=build_engine(stored),
         preprocessor=checkpoint.preprocessor,
         head=Head(weight_CD=classifier.weight_CD, bias_C=classifier.bias_C),
         labels=classifier.labels,

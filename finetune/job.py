@@ -27,6 +27,7 @@ from finetune.result import JobResult
 from finetune.split import split_dataset
 from models.backbone import Modality
 from models.errors import DatasetInvalid, InvalidParameter
+from models.options import EngineName
 from models.repository import ModelRepository
 from models.version import ModelVersion, check_name
 
@@ -50,7 +51,8 @@ class JobSettings:
     Attributes:
         backbone: by name; the default for the data's modality without.
         device: ``cpu`` or ``cuda``.
-        cache_dir: for features.
+        engine: what computes features; ``auto`` takes the fastest that gives the right ones.
+        cache_dir: for features, graphs of backbones, and which engine is the fastest.
         seed: of the cross-validation's folds and the bootstrap.
         test_share: of each class, where the data brings no test split.
     """
@@ -60,6 +62,7 @@ class JobSettings:
     cache_dir: Path
     backbone: str | None = None
     device: str = "cpu"
+    engine: EngineName = "auto"
     seed: int = 0
     test_share: float = 0.2
     columns: ColumnNames | None = None
@@ -113,7 +116,7 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
 
     checkpoint = _checkpoint(settings, Modality(dataset.modality))
     stored = repository.backbones.add(checkpoint)
-    engine = _engine(stored, settings.device)
+    engine = _engine(stored, settings, console)
     extraction = _extract([*train, *test], stored, checkpoint, engine, settings, console)
     features_ND = extraction.features_ND
     classes = dataset.classes
@@ -166,13 +169,16 @@ def _checkpoint(settings: JobSettings, modality: Modality) -> Checkpoint:
     return checkpoint
 
 
-def _engine(stored: StoredBackbone, device: str) -> Engine:
+def _engine(stored: StoredBackbone, settings: JobSettings, console: Console) -> Engine:
     import torch
 
-    from models.engine import build_engine
+    from models.engine_choice import EngineFactory
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    return build_engine(stored, device)
+    threads = len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    engines = EngineFactory(settings.device, threads=threads, cache_dir=settings.cache_dir, wanted=settings.engine)
+    with console.status("choosing an engine"):
+        return engines.build(stored)
 
 
 def _extract(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -16,7 +16,15 @@ JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one J
 
 CacheDirOption: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--cache-dir", envvar="GRAFTWORK_CACHE_DIR", help="For features; ~/.cache/graftwork without."),
+    typer.Option(
+        "--cache-dir", envvar="GRAFTWORK_CACHE_DIR", help="For features and engines; ~/.cache/graftwork without."
+    ),
+]
+
+EngineName: TypeAlias = Literal["auto", "torch", "openvino"]
+EngineOption: TypeAlias = Annotated[
+    EngineName,
+    typer.Option("--engine", envvar="GRAFTWORK_ENGINE", help="auto: the fastest that gives the right features."),
 ]
 
 DEFAULT_REPOSITORY = Path("model-repository")

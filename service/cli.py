@@ -13,7 +13,15 @@ from typing import Annotated, Literal
 import typer
 
 from models.errors import InvalidParameter
-from models.options import DEFAULT_REPOSITORY, JsonOption, RepositoryOption, example
+from models.options import (
+    DEFAULT_REPOSITORY,
+    CacheDirOption,
+    EngineOption,
+    JsonOption,
+    RepositoryOption,
+    default_cache_dir,
+    example,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +51,8 @@ def serve(
     port: Annotated[int, typer.Option(min=1024, max=65535)] = 8000,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: every GPU, else the CPU.")] = "auto",
+    engine: EngineOption = "auto",
+    cache_dir: CacheDirOption = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Engine workers per device.")] = 1,
     max_batch_rows: Annotated[int, typer.Option(min=1, max=4096, help="The largest batch on the device.")] = 32,
     request_timeout: Annotated[float, typer.Option(min=0.001, help="Seconds until a request gets 504.")] = 30.0,
@@ -81,6 +91,8 @@ def serve(
         host=host,
         port=port,
         device=device,
+        engine=engine,
+        cache_dir=cache_dir or default_cache_dir(os.environ),
         workers=workers,
         max_batch_rows=max_batch_rows,
         request_timeout_seconds=request_timeout,

@@ -22,17 +22,20 @@ _ANSWERED = (0, 1)  # what stands in the first place, which is no row, once a ba
 
 
 class FlightRecord:
-    """The notes of one worker. Each decoding thread has one place of its own, the compute thread one for each row of a batch.
+    """The notes of one worker. Each decoding thread has one place of its own, each compute thread one for each row of a batch.
 
     Args:
         path: of the file, which is made.
         decode_threads: how many rows are decoded at a time.
-        max_batch_rows: how many are computed at a time.
+        compute_threads: how many batches are computed at a time.
+        max_batch_rows: rows of a batch.
     """
 
-    def __init__(self, path: Path, *, decode_threads: int, max_batch_rows: int) -> None:
-        self._batch_start = (1 + decode_threads) * _ROW.size
-        size = self._batch_start + max_batch_rows * _ROW.size
+    def __init__(self, path: Path, *, decode_threads: int, compute_threads: int, max_batch_rows: int) -> None:
+        first, self._batch_size = (1 + decode_threads) * _ROW.size, max_batch_rows * _ROW.size
+        self._batch_starts = [first + thread * self._batch_size for thread in range(compute_threads)]
+        self._noted = [0] * compute_threads  # bytes of the batch that stands there
+        size = first + compute_threads * self._batch_size
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             os.posix_fallocate(handle, 0, size)  # on a full disk, a note in a file without blocks would be a SIGBUS
@@ -42,38 +45,38 @@ class FlightRecord:
             self._map = mmap.mmap(-1, size)
         finally:
             os.close(handle)
-        self._batch_end = self._batch_start
-        self._since: list[float | None] = [None] * (1 + decode_threads)  # the compute thread's, then each decoder's
+        self._since: list[float | None] = [None] * (compute_threads + decode_threads)  # since when hands are full
 
     def decoding(self, thread: int, request: int, row: int) -> None:
         """A thread starts to decode a row."""
         _ROW.pack_into(self._map, (1 + thread) * _ROW.size, request + 1, row)
-        self._since[1 + thread] = time.monotonic()
+        self._since[len(self._noted) + thread] = time.monotonic()
 
     def decoded(self, thread: int) -> None:
         """A thread has nothing in its hands."""
         _ROW.pack_into(self._map, (1 + thread) * _ROW.size, 0, 0)
-        self._since[1 + thread] = None
+        self._since[len(self._noted) + thread] = None
 
-    def computing(self, rows: Iterable[tuple[int, int]]) -> None:
-        """The compute thread starts a batch; each row is a request id and an index."""
-        self._note_batch(b"".join([_ROW.pack(request + 1, row) for request, row in rows]))
-        self._since[0] = time.monotonic()
+    def computing(self, rows: Iterable[tuple[int, int]], thread: int = 0) -> None:
+        """A compute thread starts a batch; each row is a request id and an index."""
+        self._note_batch(thread, b"".join([_ROW.pack(request + 1, row) for request, row in rows]))
+        self._since[thread] = time.monotonic()
 
-    def computed(self) -> None:
-        """The compute thread has nothing in its hands."""
-        self._note_batch(b"")
+    def computed(self, thread: int = 0) -> None:
+        """A compute thread has nothing in its hands."""
+        self._note_batch(thread, b"")
         _ROW.pack_into(self._map, 0, *_ANSWERED)
-        self._since[0] = None
+        self._since[thread] = None
 
     def busy_seconds(self) -> float:
         """For how long the row or the batch that is longest in a thread's hands has been there; 0 where all hands are empty."""
         began = [since for since in self._since if since is not None]
         return time.monotonic() - min(began) if began else 0.0
 
-    def _note_batch(self, batch: bytes) -> None:
-        before, self._batch_end = self._batch_end, self._batch_start + len(batch)
-        self._map[self._batch_start : max(before, self._batch_end)] = batch.ljust(before - self._batch_start, b"\0")
+    def _note_batch(self, thread: int, batch: bytes) -> None:
+        start, before = self._batch_starts[thread], self._noted[thread]
+        self._noted[thread] = len(batch)
+        self._map[start : start + max(before, len(batch))] = batch.ljust(before, b"\0")
 
     @staticmethod
     def has_answered(path: Path) -> bool:

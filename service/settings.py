@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.options import EngineName, default_cache_dir
 from service.http.limits import ConnectionLimits
 
 
@@ -15,6 +17,8 @@ class ServerSettings(BaseModel):
 
     Attributes:
         device: ``auto`` takes every GPU that is there, else the CPU.
+        engine: what computes features; ``auto`` takes the fastest that gives the right ones.
+        cache_dir: where graphs of backbones are kept, and which engine is the fastest.
         workers: engine workers per device.
         request_timeout_seconds: a request that takes longer gets 504.
         drain_delay_seconds: how long a stopping server says that it is not ready before it takes no new connections,
@@ -36,6 +40,8 @@ class ServerSettings(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1024, le=65535)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    engine: EngineName = "auto"
+    cache_dir: Path = Field(default_factory=lambda: default_cache_dir(os.environ))
     workers: int = Field(default=1, ge=1, le=64)
     request_timeout_seconds: float = Field(default=30.0, gt=0)
     drain_delay_seconds: float = Field(default=1.0, ge=0)

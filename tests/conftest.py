@@ -10,7 +10,15 @@ import pytest
 from finetune.importing import import_classifier
 from models.repository import ModelRepository
 from tests.server_process import ServerProcess
-from tests.tiny_models import LETTERS, MOODS, copy_of_texts, publish_texts, write_tiny_text, write_tiny_vision
+from tests.tiny_models import (
+    LETTERS,
+    MOODS,
+    copy_of_texts,
+    publish_texts,
+    torch_engine,
+    write_tiny_text,
+    write_tiny_vision,
+)
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +46,7 @@ def shared_data() -> Path:
 def models_on_disk(tmp_path_factory: pytest.TempPathFactory, tiny_vision: str, tiny_text: str) -> Path:
     """A repository with ``colours:1`` for images, and ``letters:1`` and ``moods:1`` on one text encoder; read only."""
     repository = ModelRepository(tmp_path_factory.mktemp("models") / "repository")
-    import_classifier(repository, tiny_vision, "colours")
+    import_classifier(repository, tiny_vision, "colours", torch_engine)
     publish_texts(repository, tiny_text, "letters", LETTERS, seed=1)
     publish_texts(repository, tiny_text, "moods", MOODS, seed=2)
     return repository.root

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from models.embedded import EMBEDDED, embedded_directory
-from models.engine import TorchEngine
 from models.errors import GraftworkError
 from models.predictor import Predictor, read_head
 from models.preprocessor import RawItem, build_preprocessor
 from models.repository import ModelRepository
+from models.torch_engine import TorchEngine
 from models.version import Reference
 from service.client import Client
 from service.demo import free_port

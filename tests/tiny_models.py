@@ -14,14 +14,22 @@ from PIL import Image
 
 from finetune.publishing import Graft, publish
 from models.backbone import Modality
-from models.engine import TorchEngine
+from models.backbone_store import StoredBackbone
+from models.engine import Engine
 from models.head import Head
 from models.manifest import BackboneReference, Calibration, EngineReference, Manifest
 from models.preprocessor import TextPreprocessorConfig
 from models.repository import ModelRepository
 from models.sources import fetch_checkpoint
 from models.task import Task
+from models.torch_engine import TorchEngine
 from models.version import ModelVersion
+
+
+def torch_engine(stored: StoredBackbone) -> Engine:
+    """The engine of a backbone, without choosing."""
+    return TorchEngine(stored.load())
+
 
 LETTERS = ("vowel", "consonant", "digit", "mark")
 

@@ -30,6 +30,10 @@ class LoadedVersion:
     backbone: str
     predictor: Predictor
 
+    @property
+    def streams(self) -> int:
+        return self.predictor.engine.streams
+
     def prepare(self, item: bytes, *, truncate: bool) -> tuple[Row, Hashable]:
         """One image file or text as a row, and the group that it can share a batch with.
 

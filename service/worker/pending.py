@@ -71,6 +71,10 @@ class PendingRow:
     def abandoned(self) -> bool:
         return self.request.abandoned
 
+    @property
+    def share(self) -> float:
+        return 1.0 if self.request.isolated else 1 / self.request.version.streams
+
 
 class PendingRequests:
     """All requests that a worker has not answered yet; each ends once. Safe to use from several threads."""

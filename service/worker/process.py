@@ -96,14 +96,16 @@ class EngineLoop(LitLoop):
 
 
 def open_registry(settings: ServerSettings, device: str, threads: int) -> Servables:
-    """The versions of the repository, on torch: what a worker serves."""
+    """The versions of the repository: what a worker serves."""
     import torch  # here, because this takes seconds, and the process that forks must not have it
 
+    from models.engine_choice import EngineFactory
     from models.repository import ModelRepository
     from service.worker.registry import Registry
 
     torch.set_num_threads(threads)
-    return Registry(ModelRepository(settings.repository), device)
+    engines = EngineFactory(device, threads=threads, cache_dir=settings.cache_dir, wanted=settings.engine)
+    return Registry(ModelRepository(settings.repository), engines.build)
 
 
 @contextmanager

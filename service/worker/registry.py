@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from models.backbone_store import StoredBackbone
-from models.engine import Engine, build_engine
+from models.engine import Engine
 from models.errors import VersionCorrupt, VersionNotFound
 from models.golden import GoldenSet
 from models.manifest import Manifest
@@ -24,18 +24,11 @@ class Registry:
 
     Args:
         repository: where versions lie.
-        device: ``cpu``, ``cuda:0``, ...
         build_engine: makes the engine of a backbone.
     """
 
-    def __init__(
-        self,
-        repository: ModelRepository,
-        device: str,
-        build_engine: Callable[[StoredBackbone, str], Engine] = build_engine,
-    ) -> None:
+    def __init__(self, repository: ModelRepository, build_engine: Callable[[StoredBackbone], Engine]) -> None:
         self._repository = repository
-        self._device = device
         self._build_engine = build_engine
         self._versions: dict[tuple[str, int], LoadedVersion] = {}
         self._engines: dict[str, Engine] = {}
@@ -71,7 +64,7 @@ class Registry:
 
     def _engine(self, digest: str) -> Engine:
         if digest not in self._engines:
-            engine = self._build_engine(self._repository.backbones.verify(digest), self._device)
+            engine = self._build_engine(self._repository.backbones.verify(digest))
             engine.warm_up()
             self._engines[digest] = engine
         return self._engines[digest]

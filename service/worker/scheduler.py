@@ -14,6 +14,7 @@ class Waiting(Protocol):
     Attributes:
         group: rows of one group may share a batch: backbone, engine, kind of features and shape, never the model's name.
         abandoned: nobody waits for its answer any more; it is not computed.
+        share: of the device that its batch takes, up to 1: all of it.
     """
 
     @property
@@ -22,15 +23,21 @@ class Waiting(Protocol):
     @property
     def abandoned(self) -> bool: ...
 
+    @property
+    def share(self) -> float: ...
+
 
 W = TypeVar("W", bound=Waiting)
 
+_ROUNDING = 1e-6
+
 
 class Scheduler(Generic[W]):
-    """Work-conserving: a batch starts as soon as the device is free and a row is ready; no timer.
+    """Work-conserving: a batch starts as soon as the device has room for it and a row is ready; no timer.
 
-    The next batch is of the group whose oldest row has waited longest, so that no group starves. Rows are counted, not
-    requests. Safe to use from several threads.
+    The next batch is of the group whose oldest row has waited longest, so that no group starves, not even one that needs all
+    of the device. Where several batches fit beside each other, and nobody else is at work, they get equal parts of what
+    waits. Rows are counted, not requests. Safe to use from several threads.
 
     Args:
         max_batch_rows: the largest batch.
@@ -42,7 +49,8 @@ class Scheduler(Generic[W]):
         self._arrivals = 0
         self._waiting = 0
         self._dropped = 0
-        self._idle = False
+        self._idle = 0  # threads that wait in `take`
+        self._load = 0.0  # share of the device that is taken
         self._closed = False
         self._changed = threading.Condition()
 
@@ -56,32 +64,57 @@ class Scheduler(Generic[W]):
                 self._changed.notify()
 
     def take(self) -> Sequence[W]:
-        """Waits for rows and returns the next batch, in order of arrival; empty after `close`."""
+        """Waits for rows and returns the next batch, in order of arrival; empty after `close`.
+
+        Whoever takes a batch calls `done` with it.
+        """
         with self._changed:
-            while True:
-                while not self._groups and not self._closed:
-                    self._idle = True
-                    self._changed.wait()
-                    self._idle = False
-                if self._closed:
-                    return []
+            while not self._closed:
                 batch = self._next_batch()
                 if batch:
+                    self._load += batch[0].share
                     return batch
+                self._idle += 1
+                self._changed.wait()
+                self._idle -= 1
+            return []
+
+    def done(self, batch: Sequence[W]) -> None:
+        """The device is rid of a batch."""
+        with self._changed:
+            self._load -= batch[0].share
+            if self._idle:
+                self._changed.notify_all()
 
     def _next_batch(self) -> list[W]:
-        group = min(self._groups, key=lambda g: self._groups[g][0][0])
-        queue = self._groups[group]
+        """Nothing where nothing waits, or where there is no room yet for the group that is next."""
+        while self._groups:
+            group = min(self._groups, key=lambda g: self._groups[g][0][0])
+            queue = self._groups[group]
+            share = queue[0][1].share
+            if self._load + share > 1 + _ROUNDING:
+                return []
+            batch = self._take_from(queue, self._fair_part(len(queue), share))
+            if not queue:
+                del self._groups[group]
+            if batch:
+                return batch
+        return []
+
+    def _fair_part(self, rows: int, share: float) -> int:
+        """How many of so many rows this thread takes, where others that are idle could take some too."""
+        beside = min(self._idle, int((1 + _ROUNDING - self._load) / share) - 1) if share else 0
+        return min(self._max_batch_rows, -(-rows // (1 + beside)))
+
+    def _take_from(self, queue: deque[tuple[int, W]], most: int) -> list[W]:
         batch: list[W] = []
-        while queue and len(batch) < self._max_batch_rows:
+        while queue and len(batch) < most:
             row = queue.popleft()[1]
             self._waiting -= 1
             if row.abandoned:
                 self._dropped += 1
             else:
                 batch.append(row)
-        if not queue:
-            del self._groups[group]
         return batch
 
     @property

@@ -27,7 +27,7 @@ class Servable(Protocol):
         """
 
     def compute(self, batch: Sequence[PendingRow]) -> Sequence[Mapping[str, object]]:
-        """Computes rows of one group, of this version or others; called in the compute thread.
+        """Computes rows of one group, of this version or others; called in a compute thread.
 
         Returns:
             A prediction for each row.
@@ -40,6 +40,10 @@ class Servable(Protocol):
     @property
     def backbone(self) -> str:
         """The digest of the backbone that `compute` runs."""
+
+    @property
+    def streams(self) -> int:
+        """How many threads may be in `compute` at a time, with a batch each, to have all of the device."""
 
 
 class Servables(Protocol):

@@ -1,7 +1,7 @@
 """The engine worker: one process per device that turns frames into answers.
 
     socket --> reader --> decode pool --> scheduler --> compute --> socket
-               (thread)   (threads)       (batches)     (main thread)
+               (thread)   (threads)       (batches)     (threads)
 
 Decoding happens per row beside the device, so that a bad row fails alone and the device never waits for a JPEG.
 """
@@ -60,7 +60,7 @@ class Worker:
         connection: a connected stream socket.
         servables: what to serve; loads arrive as messages.
         record: where it notes what it has in its hands.
-        decode_threads: how many rows are decoded at a time.
+        threads: how many rows are decoded at a time, and how many batches are computed at a time at most.
         max_batch_rows: the largest batch.
     """
 
@@ -70,14 +70,15 @@ class Worker:
         servables: Servables,
         record: FlightRecord,
         *,
-        decode_threads: int,
+        threads: int,
         max_batch_rows: int,
     ) -> None:
         self._connection = connection
         self._servables = servables
         self._record = record
         self._scheduler: Scheduler[PendingRow] = Scheduler(max_batch_rows=max_batch_rows)
-        self._decoders: Decoders[_UndecodedRow] = Decoders(decode_threads, self._prepare)
+        self._decoders: Decoders[_UndecodedRow] = Decoders(threads, self._prepare)
+        self._threads = threads
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._requests = PendingRequests()
         self._sending = threading.Lock()
@@ -90,10 +91,12 @@ class Worker:
         reader = threading.Thread(target=self._read, name="reader", daemon=True)
         reader.start()
         threading.Thread(target=self._report_regularly, name="report", daemon=True).start()
-        while batch := self._scheduler.take():
-            answers = self._try_alone(batch[0]) if batch[0].request.isolated else self._compute(batch)
-            self._send_all([*answers, (self._report(), b"")])
-        reader.join()
+        computing = [threading.Thread(target=self._serve, args=(number,)) for number in range(1, self._threads)]
+        for thread in computing:
+            thread.start()
+        self._serve(0)
+        for thread in (reader, *computing):
+            thread.join()
         self._decoders.close()
         self._loader.shutdown(cancel_futures=True)
 
@@ -198,19 +201,33 @@ class Worker:
         request.decode_seconds = max(request.decode_seconds, ready - started)
         return PendingRow(request=request, index=index, row=row, group=group, ready_at=ready)
 
-    # Compute (main thread)
+    # Compute
 
-    def _try_alone(self, waiting: PendingRow) -> list[tuple[Message, bytes]]:
+    def _serve(self, thread: int) -> None:
+        try:
+            while batch := self._scheduler.take():
+                try:
+                    is_alone = batch[0].request.isolated
+                    answers = self._try_alone(thread, batch[0]) if is_alone else self._compute(thread, batch)
+                finally:
+                    self._scheduler.done(batch)
+                self._send_all([*answers, (self._report(), b"")])
+        except Exception:  # a bug of ours: a worker with fewer threads than it seems to have helps nobody
+            logger.exception("a compute thread failed; this worker ends, and another one takes over")
+            flush_log()
+            os._exit(1)
+
+    def _try_alone(self, thread: int, waiting: PendingRow) -> list[tuple[Message, bytes]]:
         """Prepares and computes a row while nothing else is in hand: if the worker ends now, it is this row that ended it."""
         with self._decoders.paused():
             row = self._prepare_row(0, waiting.request, waiting.index, waiting.row)
-            return [] if row is None else self._compute([row])
+            return [] if row is None else self._compute(thread, [row])
 
-    def _compute(self, batch: Sequence[PendingRow], *, split: bool = False) -> list[tuple[Message, bytes]]:
+    def _compute(self, thread: int, batch: Sequence[PendingRow], *, split: bool = False) -> list[tuple[Message, bytes]]:
         """Computes rows; returns the answers that are complete with them."""
         started = time.monotonic()
         version = batch[0].request.version
-        self._record.computing((waiting.request.id, waiting.index) for waiting in batch)
+        self._record.computing(((waiting.request.id, waiting.index) for waiting in batch), thread)
         try:
             predictions = [orjson.dumps(prediction) for prediction in version.compute(batch)]
             if len(predictions) != len(batch):
@@ -222,19 +239,20 @@ class Worker:
         except MemoryError:
             if len(batch) > 1 and not split:
                 half = len(batch) // 2
-                return [*self._compute(batch[:half], split=True), *self._compute(batch[half:], split=True)]
+                halves = batch[:half], batch[half:]
+                return [answer for each in halves for answer in self._compute(thread, each, split=True)]
             logger.warning("there is not enough memory for a batch of %d rows", len(batch))
             for waiting in batch:
                 self._fail(waiting.request, OutOfMemory.code, "the device has no memory for this now; try again")
             return []
         except BaseException:
             if len(batch) > 1:  # one bad row must not fail its batch mates
-                return [answer for waiting in batch for answer in self._compute([waiting])]
+                return [answer for waiting in batch for answer in self._compute(thread, [waiting])]
             logger.exception("computing a row failed")
             self._fail(batch[0].request, GraftworkError.code, "the server failed on this request")
             return []
         finally:
-            self._record.computed()
+            self._record.computed(thread)
         seconds = time.monotonic() - started
         self._batches.append(Batch(backbone=version.backbone, rows=len(batch), seconds=seconds))
         complete = self._requests.complete(batch, predictions, started=started, seconds=seconds)
@@ -281,12 +299,15 @@ def serve_socket(path: Path, hello: Hello, servables: Servables, *, threads: int
         path: of the local socket that the API process listens on; the flight record is made beside it.
         hello: who this worker is.
         servables: what to serve; loads arrive as messages.
-        threads: for decoding.
+        threads: for decoding, and for computing.
         max_batch_rows: the largest batch.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.connect(str(path))
         record = FlightRecord(
-            path.with_name(f"flight-{hello.pid}"), decode_threads=threads, max_batch_rows=max_batch_rows
+            path.with_name(f"flight-{hello.pid}"),
+            decode_threads=threads,
+            compute_threads=threads,
+            max_batch_rows=max_batch_rows,
         )
-        Worker(connection, servables, record, decode_threads=threads, max_batch_rows=max_batch_rows).run(hello)
+        Worker(connection, servables, record, threads=threads, max_batch_rows=max_batch_rows).run(hello)

@@ -1,8 +1,7 @@
 """Throughput in process and through the server, side by side in one run.
 
 In process means the same payload bytes, decoder, engine, head, threads and order, without HTTP: rows are prepared by as many
-threads as there are cores while the batch before them is computed, in batches of as many rows as there are clients. The
-server runs beside it and idles meanwhile; the two take turns, and the medians and the median of the ratios are shown.
+threads as there are cores while those before them are computed, as many at a time as there are clients. The server runs beside it and idles meanwhile; the two take turns, and the medians and the median of the ratios are shown.
 """
 
 from __future__ import annotations
@@ -18,11 +17,13 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -31,6 +32,10 @@ from rich.table import Table
 from service.cli import WORKER_ENVIRONMENT
 from tests.benchmarks.report import write
 from tests.faults.figure import Figure
+from tests.tiny_models import torch_engine
+
+if TYPE_CHECKING:
+    from models.batch import Row
 
 CONCURRENCIES = (1, 8, 32)
 ROUNDS = 3
@@ -81,13 +86,13 @@ def publish(repository_dir: Path, texts: Sequence[bytes]) -> None:
     from finetune.importing import import_classifier
     from finetune.publishing import Graft
     from finetune.publishing import publish as publish_graft
-    from models.engine import TorchEngine
     from models.head import Head
     from models.repository import ModelRepository
     from models.sources import fetch_checkpoint
+    from models.torch_engine import TorchEngine
 
     repository = ModelRepository(repository_dir)
-    import_classifier(repository, "timm:tf_efficientnet_lite0", "images")
+    import_classifier(repository, "timm:tf_efficientnet_lite0", "images", torch_engine)
     checkpoint = fetch_checkpoint("hf:all-MiniLM-L6-v2")
     stored = repository.backbones.add(checkpoint)
     torch.manual_seed(0)
@@ -111,46 +116,57 @@ class InProcess:
         import torch
 
         from models.backbone import Modality
+        from models.engine_choice import EngineFactory
+        from models.options import default_cache_dir
         from models.repository import ModelRepository
         from service.worker.registry import Registry
 
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
-        version = Registry(ModelRepository(repository_dir), "cpu").load(workload.model, 1)
+        cores = len(os.sched_getaffinity(0))
+        torch.set_num_threads(cores)
+        engines = EngineFactory("cpu", threads=cores, cache_dir=default_cache_dir(os.environ))
+        version = Registry(ModelRepository(repository_dir), engines.build).load(workload.model, 1)
         self._predictor = version.predictor
         self._text = version.manifest.modality is Modality.TEXT
         self._items = workload.items
-        self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+        self._decoding = ThreadPoolExecutor(cores)
+        self._computing = ThreadPoolExecutor(version.streams)
+        self.engine = f"{version.predictor.engine.identity}, {version.streams} at a time"
 
     def run(self, concurrency: int, seconds: float) -> float:
-        """Rows a second in batches of ``concurrency``."""
+        """Rows a second, with as many rows in hand as there would be clients, and as many being prepared."""
+        streams = self._predictor.engine.streams
+        items, rows = itertools.cycle(self._items), max(1, concurrency // streams)
+
+        def next_batch() -> Future[int]:
+            batch = [next(items) for _ in range(rows)]
+            prepare = self._predictor.preprocessor.prepare
+            prepared = [self._decoding.submit(prepare, item.decode() if self._text else item) for item in batch]
+            return self._computing.submit(self._compute, prepared)
+
+        done, started = 0, time.perf_counter()
+        ahead = 2 * streams if concurrency > 1 else 1  # a single client asks again once it is answered
+        waiting = deque(next_batch() for _ in range(ahead))
+        while (elapsed := time.perf_counter() - started) < seconds:
+            done += waiting.popleft().result()
+            waiting.append(next_batch())
+        for future in waiting:
+            future.result()
+        return done / elapsed
+
+    def _compute(self, prepared: Sequence[Future[Row]]) -> int:
         import orjson
         import torch
 
         from models.features import FeatureKind
         from models.head import logits_by_head, probabilities
 
-        predictor, items = self._predictor, itertools.cycle(self._items)
-
-        def prepare_next() -> list[object]:
-            batch = [next(items) for _ in range(concurrency)]
-            return [
-                self._pool.submit(predictor.preprocessor.prepare, item.decode() if self._text else item)
-                for item in batch
-            ]
-
-        done, started, upcoming = 0, time.perf_counter(), prepare_next()
-        while (elapsed := time.perf_counter() - started) < seconds:
-            rows = [future.result() for future in upcoming]  # type: ignore[attr-defined]
-            upcoming = prepare_next()
-            features = predictor.engine.features(predictor.preprocessor.collate(rows), FeatureKind.POOLED)
-            logits = logits_by_head(features.values, [predictor.head] * len(rows))
-            for scores_C in probabilities(torch.stack(logits), predictor.temperature):
-                best = scores_C.topk(1)
-                orjson.dumps({"label": predictor.labels[int(best.indices[0])], "score": float(best.values[0])})
-            done += concurrency
-        for future in upcoming:
-            future.result()  # type: ignore[attr-defined]
-        return done / elapsed
+        predictor, rows = self._predictor, [future.result() for future in prepared]
+        features = predictor.engine.features(predictor.preprocessor.collate(rows), FeatureKind.POOLED)
+        logits = logits_by_head(features.values, [predictor.head] * len(rows))
+        for scores_C in probabilities(torch.stack(logits), predictor.temperature):
+            best = scores_C.topk(1)
+            orjson.dumps({"label": predictor.labels[int(best.indices[0])], "score": float(best.values[0])})
+        return len(rows)
 
 
 class Clients:
@@ -223,6 +239,7 @@ def measure(repository_dir: Path, workloads: Sequence[Workload], port: int) -> l
     )
     for workload in workloads:
         in_process, clients = InProcess(repository_dir, workload), Clients(port, workload)
+        console.print(f"{workload.name}: {in_process.engine}", style="dim")
         for concurrency in CONCURRENCIES:
             in_process.run(concurrency, 1.0)
             clients.run(concurrency, 1.0)

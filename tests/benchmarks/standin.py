@@ -62,6 +62,7 @@ class StandIn:
     computer: Computer
     memory: mmap.mmap
     backbone: str = "standin"
+    streams: int = 1
 
     def prepare(self, item: bytes, *, truncate: bool) -> tuple[bytes, Hashable]:
         if self.name == "fetched":

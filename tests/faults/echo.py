@@ -20,6 +20,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 from models.errors import EmptyText, VersionNotFound
 from service.settings import ServerSettings
@@ -50,6 +51,7 @@ class Echo:
     """
 
     backbone: str
+    streams: ClassVar[int] = 1
     batch_seconds: float
     row_seconds: float
     leak_bytes: int = 0

@@ -18,11 +18,11 @@ from finetune.extraction import CHUNKS_AHEAD, Extraction, cut_chunks, extract_fe
 from finetune.feature_cache import FeatureCache
 from models.backbone_store import BackboneStore, build_backbone
 from models.batch import Batch, ImageBatch, TextBatch
-from models.engine import TorchEngine
 from models.errors import DatasetInvalid, GraftworkError
 from models.features import FeatureKind, Features
 from models.preprocessor import Preprocessor, build_preprocessor
 from models.sources import fetch_checkpoint
+from models.torch_engine import TorchEngine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,7 @@ class Counting:
 
     engine: TorchEngine
     identity: str = "counting"
+    streams: int = 1
     sizes: list[int] = field(default_factory=list)
 
     def features(self, batch: Batch, kind: FeatureKind) -> Features:

@@ -13,11 +13,11 @@ from rich.console import Console
 from finetune.checks import Policy
 from finetune.job import JobSettings, run_job
 from finetune.result import JobResult
-from models.engine import TorchEngine
 from models.errors import DatasetInvalid, InvalidParameter
 from models.predictor import Predictor, read_head
 from models.preprocessor import build_preprocessor
 from models.repository import ModelRepository
+from models.torch_engine import TorchEngine
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (20, 40, 230)}
 
@@ -39,7 +39,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(tmp_path: Path, photos: Path, tiny_vision: str) -> JobSettings:
-    return JobSettings(data=photos, name="colours", cache_dir=tmp_path / "cache", backbone=tiny_vision)
+    return JobSettings(engine="torch", data=photos, name="colours", cache_dir=tmp_path / "cache", backbone=tiny_vision)
 
 
 @pytest.fixture

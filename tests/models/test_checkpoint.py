@@ -15,11 +15,11 @@ from models.backbone import Modality
 from models.backbone_store import build_backbone
 from models.batch import collate
 from models.checkpoint import Checkpoint
-from models.engine import TorchEngine
 from models.errors import BackboneNotFound
 from models.features import FeatureKind
 from models.preprocessor import ImagePreprocessorConfig, TextPreprocessorConfig, build_preprocessor
 from models.sources import fetch_checkpoint
+from models.torch_engine import TorchEngine
 from tests.models.pictures import encode, picture
 
 

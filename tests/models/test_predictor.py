@@ -10,7 +10,6 @@ import torch
 
 from models.backbone import Modality
 from models.backbone_store import StoredBackbone
-from models.engine import TorchEngine
 from models.errors import EmptyText, ImageTruncated, VersionCorrupt
 from models.golden import GoldenSet
 from models.head import Head
@@ -20,6 +19,7 @@ from models.preprocessor import ImagePreprocessorConfig, RawItem, TextPreprocess
 from models.repository import ModelRepository
 from models.sources import fetch_checkpoint
 from models.task import Task
+from models.torch_engine import TorchEngine
 from models.version import ModelVersion, Reference
 from tests.models.pictures import encode, picture
 

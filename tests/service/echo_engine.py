@@ -36,6 +36,7 @@ class EchoEngine:
     """
 
     identity = "echo"
+    streams = 1
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []

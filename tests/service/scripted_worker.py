@@ -39,7 +39,9 @@ class ScriptedWorker:
         self._reader = reader
         self._writer = writer
         self.hello = Hello(worker=index, pid=next(_pids) if pid is None else pid, device="cpu")
-        self._record = FlightRecord(directory / f"flight-{self.hello.pid}", decode_threads=2, max_batch_rows=8)
+        self._record = FlightRecord(
+            directory / f"flight-{self.hello.pid}", decode_threads=2, compute_threads=1, max_batch_rows=8
+        )
 
     def say(self, message: Message, payload: bytes = b"") -> None:
         self._writer.write(pack(message, len(payload)) + payload)

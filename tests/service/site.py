@@ -65,9 +65,12 @@ class Site:
         connection.connect(self._path)
         hello = Hello(worker=len(self._workers), pid=NO_PID + next(self._pids), device="cpu")
         record = FlightRecord(
-            Path(self._path).with_name(f"flight-{hello.pid}"), decode_threads=2, max_batch_rows=MAX_BATCH_ROWS
+            Path(self._path).with_name(f"flight-{hello.pid}"),
+            decode_threads=2,
+            compute_threads=2,
+            max_batch_rows=MAX_BATCH_ROWS,
         )
-        worker = Worker(connection, registry, record, decode_threads=2, max_batch_rows=MAX_BATCH_ROWS)
+        worker = Worker(connection, registry, record, threads=2, max_batch_rows=MAX_BATCH_ROWS)
         thread = threading.Thread(target=worker.run, args=(hello,))
         thread.start()
         self._workers.append((connection, thread))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from service.flight_record import FlightRecord
 
-THREADS, MOST_ROWS = 3, 4
+THREADS, LANES, MOST_ROWS = 3, 2, 4
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def record(path: Path) -> FlightRecord:
-    return FlightRecord(path, decode_threads=THREADS, max_batch_rows=MOST_ROWS)
+    return FlightRecord(path, decode_threads=THREADS, compute_threads=LANES, max_batch_rows=MOST_ROWS)
 
 
 def test_a_new_record_is_empty_and_private(record: FlightRecord, path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_batch_leaves_nothing_of_the_one_before(
     tmp_path_factory: pytest.TempPathFactory, drawn: list[list[tuple[int, int]]]
 ) -> None:
     path = tmp_path_factory.mktemp("flight") / "flight-1"
-    record = FlightRecord(path, decode_threads=THREADS, max_batch_rows=MOST_ROWS)
+    record = FlightRecord(path, decode_threads=THREADS, compute_threads=LANES, max_batch_rows=MOST_ROWS)
     for batch in drawn:  # one within the other, as when a batch that failed is computed in parts
         record.computing(batch)
         assert FlightRecord.read(path) == set(batch)
@@ -86,9 +86,32 @@ def test_it_says_whether_the_worker_was_ever_of_use(record: FlightRecord, path: 
     assert FlightRecord.read(path) == {(2, 0)}
 
 
+def test_each_compute_thread_has_its_own_places(record: FlightRecord, path: Path) -> None:
+    record.computing([(1, row) for row in range(MOST_ROWS)], 0)
+    record.computing([(2, 0), (3, 0)], 1)
+    assert FlightRecord.read(path) == {*((1, row) for row in range(MOST_ROWS)), (2, 0), (3, 0)}
+    record.computed(0)
+    assert FlightRecord.read(path) == {(2, 0), (3, 0)}
+    record.computing([(4, 0)], 1)
+    assert FlightRecord.read(path) == {(4, 0)}
+    record.computed(1)
+    assert FlightRecord.read(path) == set()
+
+
+def test_it_knows_for_how_long_hands_are_full(record: FlightRecord) -> None:
+    assert record.busy_seconds() == 0
+    record.decoding(2, 1, 0)
+    record.computing([(2, 0)], 1)
+    first = record.busy_seconds()
+    record.computed(1)
+    assert record.busy_seconds() >= first
+    record.decoded(2)
+    assert record.busy_seconds() == 0
+
+
 def test_a_record_is_never_shared(record: FlightRecord, path: Path) -> None:
     with pytest.raises(FileExistsError):
-        FlightRecord(path, decode_threads=1, max_batch_rows=1)
+        FlightRecord(path, decode_threads=1, compute_threads=1, max_batch_rows=1)
 
 
 def test_a_worker_on_a_full_disk_works_without_a_record(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +119,7 @@ def test_a_worker_on_a_full_disk_works_without_a_record(path: Path, monkeypatch:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    record = FlightRecord(path, decode_threads=1, max_batch_rows=1)
+    record = FlightRecord(path, decode_threads=1, compute_threads=1, max_batch_rows=1)
     record.decoding(0, 1, 2)
     record.computing([(1, 2)])
     assert FlightRecord.read(path) == set()
@@ -122,7 +145,7 @@ import os, signal, sys
 from pathlib import Path
 from service.flight_record import FlightRecord
 
-record = FlightRecord(Path(sys.argv[1]), decode_threads=2, max_batch_rows=2)
+record = FlightRecord(Path(sys.argv[1]), decode_threads=2, compute_threads=1, max_batch_rows=2)
 record.decoding(1, 41, 2)
 record.computing([(42, 3)])
 os.kill(os.getpid(), signal.SIGKILL)

@@ -62,7 +62,7 @@ def test_a_death_is_told_to_the_api_process_with_what_is_known_of_it() -> None:
         listening.settimeout(30)
         server, restart = parent_of(directory), Restart()
         for pid, has_answered, exit_code, deaths in [(11, False, 1, 1), (12, False, 1, 2), (13, True, -9, 1)]:
-            record = FlightRecord(directory / f"flight-{pid}", decode_threads=1, max_batch_rows=1)
+            record = FlightRecord(directory / f"flight-{pid}", decode_threads=1, compute_threads=1, max_batch_rows=1)
             if has_answered:
                 record.computing([(0, 0)])
                 record.computed()

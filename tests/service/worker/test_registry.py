@@ -8,12 +8,12 @@ import torch
 
 from models.backbone_store import StoredBackbone
 from models.batch import Batch
-from models.engine import Engine, build_engine
+from models.engine import Engine
 from models.errors import BackboneNotFound, VersionCorrupt, VersionNotFound
 from models.features import FeatureKind, Features
 from models.repository import ModelRepository
 from service.worker.registry import Registry
-from tests.tiny_models import LETTERS, publish_texts
+from tests.tiny_models import LETTERS, publish_texts, torch_engine
 
 
 class Engines:
@@ -22,8 +22,8 @@ class Engines:
     def __init__(self) -> None:
         self.built: list[weakref.ref[Engine]] = []
 
-    def __call__(self, stored: StoredBackbone, device: str) -> Engine:
-        engine = build_engine(stored, device)
+    def __call__(self, stored: StoredBackbone) -> Engine:
+        engine = torch_engine(stored)
         self.built.append(weakref.ref(engine))
         return engine
 
@@ -39,7 +39,7 @@ def engines() -> Engines:
 
 @pytest.fixture
 def registry(texts_on_disk: ModelRepository, engines: Engines) -> Registry:
-    return Registry(texts_on_disk, "cpu", engines)
+    return Registry(texts_on_disk, engines)
 
 
 def flipped(data: bytes) -> bytes:
@@ -149,7 +149,7 @@ class CrookedEngine:
 
 
 def test_a_version_must_give_its_golden_answers(texts_on_disk: ModelRepository) -> None:
-    crooked = Registry(texts_on_disk, "cpu", lambda stored, device: CrookedEngine(build_engine(stored, device)))
+    crooked = Registry(texts_on_disk, lambda stored: CrookedEngine(torch_engine(stored)))
     with pytest.raises(VersionCorrupt, match="golden"):
         crooked.load("letters", 1)
     with pytest.raises(VersionNotFound):

@@ -10,10 +10,11 @@ import torch
 from models.backbone_store import build_backbone
 from models.batch import ImageRow, TextRow, collate
 from models.checkpoint import Checkpoint
-from models.engine import TorchEngine, _blank_batch
+from models.engine import blank_batch
 from models.errors import DeviceFailed
 from models.features import FeatureKind
 from models.sources import fetch_checkpoint
+from models.torch_engine import TorchEngine
 
 
 @pytest.fixture(params=["vision", "text"])
@@ -76,13 +77,13 @@ def raising(error: Exception) -> Callable[[], None]:
 )
 def test_too_little_memory_is_a_memory_error(checkpoint: Checkpoint, fail: Callable[[], object]) -> None:
     with pytest.raises(MemoryError, match="too little memory"):
-        failing_engine(checkpoint, fail).features(_blank_batch(checkpoint.config), FeatureKind.POOLED)
+        failing_engine(checkpoint, fail).features(blank_batch(checkpoint.config), FeatureKind.POOLED)
 
 
 def test_a_failed_accelerator_has_failed_for_good(checkpoint: Checkpoint) -> None:
     engine = failing_engine(checkpoint, raising(torch.AcceleratorError("CUDA error: an illegal memory access")))
     with pytest.raises(DeviceFailed) as caught:
-        engine.features(_blank_batch(checkpoint.config), FeatureKind.POOLED)
+        engine.features(blank_batch(checkpoint.config), FeatureKind.POOLED)
     assert "CUDA" not in caught.value.message
     assert isinstance(caught.value.__cause__, torch.AcceleratorError)  # for the log
 
@@ -90,7 +91,7 @@ def test_a_failed_accelerator_has_failed_for_good(checkpoint: Checkpoint) -> Non
 @pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("odd")])
 def test_any_other_error_is_passed_on(checkpoint: Checkpoint, error: Exception) -> None:
     with pytest.raises(type(error)) as caught:
-        failing_engine(checkpoint, raising(error)).features(_blank_batch(checkpoint.config), FeatureKind.POOLED)
+        failing_engine(checkpoint, raising(error)).features(blank_batch(checkpoint.config), FeatureKind.POOLED)
     assert caught.value is error
 
 
@@ -103,6 +104,6 @@ def test_an_engine_works_on_after_it_had_too_little_memory(checkpoint: Checkpoin
 
     engine = failing_engine(checkpoint, fail)
     with pytest.raises(MemoryError):
-        engine.features(_blank_batch(checkpoint.config), FeatureKind.POOLED)
+        engine.features(blank_batch(checkpoint.config), FeatureKind.POOLED)
     fails.append(False)
-    assert engine.features(_blank_batch(checkpoint.config), FeatureKind.POOLED).values.isfinite().all()
+    assert engine.features(blank_batch(checkpoint.config), FeatureKind.POOLED).values.isfinite().all()

@@ -1,0 +1,232 @@
+"""Which engine runs a backbone here: the fastest one that gives what torch gives, found out once on each machine."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import platform
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from models import storage
+from models.batch import Batch, collate
+from models.engine import Engine
+from models.errors import InvalidParameter
+from models.features import FeatureKind
+from models.graph_cache import GraphCache
+from models.openvino_engine import OPENVINO, OpenVinoEngine
+from models.options import EngineName
+from models.precision import Precision
+from models.sample_batches import sample_rows
+from models.torch_engine import TORCH, TorchEngine
+
+if TYPE_CHECKING:
+    from models.backbone_store import StoredBackbone
+
+logger = logging.getLogger(__name__)
+
+BATCH_ROWS = 8  # that engines are compared with
+ROUNDS = 3  # in which they take turns
+ROUND_SECONDS = 0.3
+FEATURE_TOLERANCE = 1e-3  # between fp32 engines, of the length of a feature vector
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One way to run a backbone.
+
+    Attributes:
+        streams: batches that are computed at a time; each has its share of the threads.
+    """
+
+    engine: str
+    streams: int
+
+    def __str__(self) -> str:
+        return f"{self.engine}, {self.streams} at a time"
+
+
+class EngineChoice(BaseModel):
+    """What was chosen, and why; kept on disk for each machine and backbone.
+
+    Attributes:
+        rates: rows a second of every candidate that gives the right features.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: Literal["torch", "openvino"]
+    streams: int
+    reason: str
+    rates: dict[str, float] = {}
+
+
+class EngineFactory:
+    """Makes the engines of one device.
+
+    Args:
+        device: ``cpu``, ``cuda:0``, ...
+        threads: that an engine may use on a CPU.
+        cache_dir: where graphs and choices are kept.
+        wanted: ``auto`` chooses.
+    """
+
+    def __init__(self, device: str, *, threads: int, cache_dir: Path, wanted: EngineName = "auto") -> None:
+        if wanted == OPENVINO and device != "cpu":
+            raise InvalidParameter(f"openvino runs on the CPU, and the device is {device}; use --engine auto")
+        self._device = device
+        self._threads = threads
+        self._wanted = wanted
+        self._cache_dir = cache_dir
+        self._graphs = GraphCache(cache_dir)
+
+    def build(self, stored: StoredBackbone, precision: Precision = Precision.FP32) -> Engine:
+        """The engine of a backbone.
+
+        Raises:
+            InvalidParameter: the engine that was asked for cannot compute in this precision.
+            StorageFailed: the cache cannot be written, and only a graph would do.
+        """
+        choice = self.choice(stored, precision)
+        return self._engine(stored, precision, Candidate(engine=choice.engine, streams=choice.streams))
+
+    def choice(self, stored: StoredBackbone, precision: Precision = Precision.FP32) -> EngineChoice:
+        """Which engine that is, and why; measured where that was not done yet on this machine. Raises as `build`."""
+        candidates = self._candidates(precision)
+        if self._device != "cpu":
+            return EngineChoice(engine=TORCH, streams=1, reason=f"it is the one that runs on {self._device}")
+        file = (
+            self._cache_dir
+            / "engines"
+            / _machine()
+            / f"{stored.digest}-{precision}-{self._wanted}-{self._threads}.json"
+        )
+        with suppress(OSError, ValidationError):
+            return EngineChoice.model_validate_json(file.read_bytes())
+        choice = self._compare(stored, precision, candidates)
+        logger.info("%s in %s runs on %s: %s", stored.config.source, precision, choice.engine, choice.reason)
+        _keep(file, choice)
+        return choice
+
+    def _candidates(self, precision: Precision) -> Sequence[Candidate]:
+        streams = sorted({1, self._threads})
+        found = [Candidate(engine=TORCH, streams=1)] if precision is Precision.FP32 else []
+        found += [Candidate(engine=OPENVINO, streams=count) for count in streams]
+        found = [each for each in found if self._wanted in ("auto", each.engine)]
+        if not found:
+            raise InvalidParameter(f"--engine {self._wanted} does not compute in {precision}; use --engine auto")
+        return found
+
+    def _engine(self, stored: StoredBackbone, precision: Precision, candidate: Candidate) -> Engine:
+        if candidate.engine == TORCH:
+            return TorchEngine(stored.load(), self._device)
+        graph = self._graphs.graph(stored, precision)
+        return OpenVinoEngine(graph, stored.config, precision, streams=candidate.streams, threads=self._threads)
+
+    def _compare(self, stored: StoredBackbone, precision: Precision, candidates: Sequence[Candidate]) -> EngineChoice:
+        rows = sorted(sample_rows(stored, 4 * BATCH_ROWS), key=_length)
+        batches = [collate(rows[start : start + BATCH_ROWS]) for start in range(0, len(rows), BATCH_ROWS)]
+        engines: dict[Candidate, Engine] = {}
+        refused: dict[Candidate, str] = {}
+        reference = None
+        if precision is Precision.FP32 and len(candidates) > 1:
+            reference = [
+                TorchEngine(stored.load(), "cpu").features(batch, FeatureKind.POOLED).values for batch in batches
+            ]
+        for candidate in candidates:
+            try:
+                engine = self._engine(stored, precision, candidate)
+                distance = 0.0 if reference is None else _distance(engine, batches, reference)
+            except Exception as error:  # a library that cannot export or run this architecture is no reason to stop
+                if len(candidates) == 1:
+                    raise
+                logger.warning("%s does not run on %s: %s", stored.config.source, candidate, error)
+                refused[candidate] = "it does not run there"
+                continue
+            if distance > FEATURE_TOLERANCE:
+                refused[candidate] = f"its features are off by {distance:.1g}"
+            else:
+                engines[candidate] = engine
+        if not engines:
+            raise InvalidParameter(
+                f"no engine computes {stored.config.source} in {precision} here; use --precision fp32"
+            )
+        rates = _rates(engines, batches)
+        best = max(rates, key=rates.__getitem__)
+        parts = [f"{each} {rate:.0f} rows/s" for each, rate in rates.items()]
+        parts += [f"{each}: {why}" for each, why in refused.items()]
+        return EngineChoice(
+            engine=best.engine,
+            streams=best.streams,
+            reason="; ".join(parts),
+            rates={str(each): round(rate, 1) for each, rate in rates.items()},
+        )
+
+
+def _keep(file: Path, choice: EngineChoice) -> None:
+    try:
+        storage.make_directory(file.parent)
+        with storage.locked(file.parent):
+            storage.replace_file(file, choice.model_dump_json(indent=1).encode())
+    except OSError as error:
+        logger.warning("the choice of an engine cannot be kept: %s; it is made again next time", error.strerror)
+
+
+def _rates(engines: Mapping[Candidate, Engine], batches: Sequence[Batch]) -> Mapping[Candidate, float]:
+    """Rows a second; they take turns, so that what else happens here meets all of them."""
+    rates: dict[Candidate, list[float]] = {candidate: [] for candidate in engines}
+    for engine in engines.values():
+        engine.warm_up()
+    for _ in range(ROUNDS):
+        for candidate, engine in engines.items():
+            rates[candidate].append(_rate(engine, batches))
+    return {candidate: statistics.median(each) for candidate, each in rates.items()}
+
+
+def _rate(engine: Engine, batches: Sequence[Batch]) -> float:
+    started = time.perf_counter()
+
+    def run(start: int) -> int:
+        rows = 0
+        while time.perf_counter() - started < ROUND_SECONDS:
+            engine.features(batches[start % len(batches)], FeatureKind.POOLED)
+            rows += BATCH_ROWS
+            start += 1
+        return rows
+
+    with ThreadPoolExecutor(engine.streams) as pool:
+        rows = sum(pool.map(run, range(engine.streams)))
+    return rows / (time.perf_counter() - started)
+
+
+def _distance(engine: Engine, batches: Sequence[Batch], reference: Sequence[torch.Tensor]) -> float:
+    """The largest distance of a feature vector from what it should be, by the length of the latter."""
+    worst = 0.0
+    for batch, wanted_BD in zip(batches, reference, strict=True):
+        off_B = (engine.features(batch, FeatureKind.POOLED).values - wanted_BD).norm(dim=1) / wanted_BD.norm(dim=1)
+        worst = max(worst, float(off_B.max()))
+    return worst
+
+
+def _length(row: object) -> int:
+    return len(getattr(row, "ids", ()))
+
+
+def _machine() -> str:
+    """What a choice depends on beside the backbone: the processor, and the libraries."""
+    processor = platform.processor() or platform.machine()
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))
+    libraries = [f"{name}-{version(name)}" for name in ("torch", "openvino")]
+    return hashlib.sha256("\n".join([processor, *libraries]).encode()).hexdigest()[:16]

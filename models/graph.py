@@ -1,0 +1,110 @@
+"""A backbone as a graph that OpenVINO runs: exported from torch, and in 8-bit integers where that is asked for.
+
+The graph begins with what `models.preprocessor` makes (uint8 pixels; token ids, segments, mask) and ends with features, so that
+normalisation and pooling are part of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from models.backbone import BackboneConfig, Modality
+from models.batch import Batch, ImageBatch, TextBatch
+from models.features import FeatureKind
+from models.openvino_library import openvino_library
+
+if TYPE_CHECKING:
+    from models.backbone_store import TorchBackbone
+
+
+class _ImageGraph(nn.Module):
+    def __init__(self, backbone: TorchBackbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, pixels_BCHW: torch.Tensor) -> torch.Tensor:
+        features_BD: torch.Tensor = self.backbone(ImageBatch(pixels_BCHW=pixels_BCHW), FeatureKind.POOLED).values
+        return features_BD
+
+
+class _TextGraph(nn.Module):
+    def __init__(self, backbone: TorchBackbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, ids_BT: torch.Tensor, segments_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+        batch = TextBatch(ids_BT=ids_BT, segments_BT=segments_BT, mask_BT=mask_BT)
+        features_BD: torch.Tensor = self.backbone(batch, FeatureKind.POOLED).values
+        return features_BD
+
+
+def graph_inputs(batch: Batch) -> tuple[torch.Tensor, ...]:
+    """The tensors of a batch, in the order of a graph's inputs."""
+    if isinstance(batch, ImageBatch):
+        return (batch.pixels_BCHW,)
+    return batch.ids_BT, batch.segments_BT, batch.mask_BT
+
+
+def export_graph(backbone: TorchBackbone, example: Batch) -> Any:
+    """The graph of a backbone, for batches of any number of rows, and texts of any length.
+
+    Args:
+        backbone: in eval mode, fp32.
+        example: a batch of at least two rows, none of whose sizes is 1: a size of 1 is taken for a constant.
+
+    Returns:
+        An ``openvino.Model``.
+    """
+    with _quietly():
+        module = _ImageGraph(backbone) if isinstance(example, ImageBatch) else _TextGraph(backbone)
+        graph = openvino_library().convert_model(module.eval(), example_input=graph_inputs(example))
+        if isinstance(example, ImageBatch):
+            graph.reshape({0: [-1, *example.pixels_BCHW.shape[1:]]})
+        else:
+            graph.reshape({index: [-1, -1] for index in range(3)})
+    return graph
+
+
+def quantize_graph(graph: Any, config: BackboneConfig, batches: Sequence[Batch]) -> Any:
+    """A graph in 8-bit integers: weights per channel, activations by ranges seen on some inputs (Jacob et al. 2018).
+
+    Args:
+        graph: of the backbone.
+        batches: what the ranges are taken from.
+    """
+    with _quietly():
+        import nncf
+
+        inputs = [tuple(tensor.numpy() for tensor in graph_inputs(batch)) for batch in batches]
+        samples = [each[0] if len(each) == 1 else each for each in inputs]
+        return nncf.quantize(
+            graph,
+            nncf.Dataset(samples),
+            subset_size=len(samples),
+            model_type=nncf.ModelType.TRANSFORMER if config.modality is Modality.TEXT else None,
+        )
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Neither progress bars nor warnings of tracing."""
+    openvino_library()  # NNCF reports its use through it
+    loggers = [logging.getLogger("nncf"), logging.getLogger("openvino")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,64 @@
+"""Runs a backbone's graph on a CPU, with OpenVINO."""
+
+from __future__ import annotations
+
+import threading
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.backbone import BackboneConfig
+from models.batch import Batch
+from models.engine import blank_batch
+from models.features import FeatureKind, Features
+from models.graph import graph_inputs
+from models.openvino_library import openvino_library
+from models.precision import Precision
+
+OPENVINO = "openvino"
+
+
+class OpenVinoEngine:
+    """Runs a graph of `models.graph`.
+
+    Args:
+        graph: the file that it lies in.
+        config: of the backbone.
+        precision: of the graph.
+        streams: batches that are computed at a time; each has its share of the threads.
+        threads: in all.
+    """
+
+    def __init__(
+        self, graph: Path, config: BackboneConfig, precision: Precision, *, streams: int, threads: int
+    ) -> None:
+        self.streams = streams
+        self._config = config
+        self.identity = f"{OPENVINO}-{version('openvino')}/cpu/{precision}"
+        options = {
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "f32",  # by default it computes in bfloat16 where the processor can
+            "ENABLE_CPU_PINNING": False,  # decoding shares the cores
+        }
+        self._model = openvino_library().Core().compile_model(graph, "CPU", options)
+        self._requests = threading.local()  # of each thread that asks
+
+    def features(self, batch: Batch, kind: FeatureKind) -> Features:
+        if kind is not FeatureKind.POOLED:
+            raise ValueError(f"a graph gives pooled features, and no {kind}")
+        if not hasattr(self._requests, "own"):
+            self._requests.own = self._model.create_infer_request()
+        request: Any = self._requests.own
+        try:
+            request.infer([tensor.numpy() for tensor in graph_inputs(batch)], share_inputs=True)
+        except RuntimeError as error:
+            if "bad_alloc" in str(error) or "allocate" in str(error):
+                raise MemoryError("the machine has too little memory") from None
+            raise
+        return Features(kind=kind, values=torch.from_numpy(request.get_output_tensor(0).data.copy()))
+
+    def warm_up(self) -> None:
+        self.features(blank_batch(self._config), FeatureKind.POOLED)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from models import engine_choice as choice_module
+from models.backbone_store import BackboneStore, StoredBackbone
+from models.batch import Batch
+from models.engine_choice import EngineChoice, EngineFactory
+from models.errors import InvalidParameter
+from models.features import FeatureKind, Features
+from models.openvino_engine import OpenVinoEngine
+from models.precision import Precision
+from models.sources import fetch_checkpoint
+from models.torch_engine import TorchEngine
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory, tiny_text: str) -> StoredBackbone:
+    return BackboneStore(tmp_path_factory.mktemp("backbones")).add(fetch_checkpoint(tiny_text))
+
+
+@pytest.fixture(autouse=True)
+def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice_module, "ROUND_SECONDS", 0.02)
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, **rates: float) -> None:
+    """Each engine, however it is run, has a rate."""
+    monkeypatch.setattr(
+        choice_module, "_rates", lambda engines, batches: {each: rates[each.engine] for each in engines}
+    )
+
+
+def test_the_fastest_is_taken_and_it_is_said_why(
+    stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for fastest, other, engine in [("torch", "openvino", TorchEngine), ("openvino", "torch", OpenVinoEngine)]:
+        pretend(monkeypatch, **{fastest: 200.0, other: 100.0})
+        factory = EngineFactory("cpu", threads=2, cache_dir=tmp_path / fastest)
+        assert isinstance(factory.build(stored), engine)
+        choice = factory.choice(stored)
+        assert choice.engine == fastest
+        assert "200 rows/s" in choice.reason
+        assert "100 rows/s" in choice.reason
+        assert choice.reason in caplog.text
+
+
+def test_a_choice_is_kept(stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = EngineFactory("cpu", threads=2, cache_dir=tmp_path).choice(stored)
+    assert set(first.rates) == {"torch, 1 at a time", "openvino, 1 at a time", "openvino, 2 at a time"}
+    assert all(rate > 0 for rate in first.rates.values())
+    monkeypatch.setattr(EngineFactory, "_compare", lambda *_: pytest.fail("it was found out before"))
+    assert EngineFactory("cpu", threads=2, cache_dir=tmp_path).choice(stored) == first
+
+
+def test_a_damaged_choice_is_made_again(stored: StoredBackbone, tmp_path: Path) -> None:
+    factory = EngineFactory("cpu", threads=1, cache_dir=tmp_path)
+    factory.choice(stored)
+    (file,) = (tmp_path / "engines").rglob("*.json")
+    for damage in (b"", b"{}", b'{"engine":"abacus","streams":1,"reason":""}'):
+        file.write_bytes(damage)
+        assert isinstance(factory.choice(stored), EngineChoice)
+
+
+def test_without_a_cache_torch_serves(
+    stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()  # no directory can be made below it, not even by root
+    pretend(monkeypatch, torch=1.0, openvino=1000.0)
+    factory = EngineFactory("cpu", threads=1, cache_dir=tmp_path / "file")
+    assert isinstance(factory.build(stored), TorchEngine)
+    assert "cannot be kept" in caplog.text
+
+
+class Crooked(OpenVinoEngine):
+    def features(self, batch: Batch, kind: FeatureKind) -> Features:
+        return Features(kind=kind, values=super().features(batch, kind).values * 1.01)
+
+
+class Broken(OpenVinoEngine):
+    def features(self, batch: Batch, kind: FeatureKind) -> Features:
+        raise RuntimeError("an operation that it does not know")
+
+
+@pytest.mark.parametrize(
+    ("engine", "why"), [(Crooked, "its features are off by 0.01"), (Broken, "it does not run there")]
+)
+def test_an_engine_that_is_not_right_is_not_taken(
+    stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: type[OpenVinoEngine], why: str
+) -> None:
+    monkeypatch.setattr(choice_module, "OpenVinoEngine", engine)
+    pretend(monkeypatch, torch=1.0, openvino=1000.0)
+    factory = EngineFactory("cpu", threads=1, cache_dir=tmp_path)
+    assert isinstance(factory.build(stored), TorchEngine)
+    assert why in factory.choice(stored).reason
+
+
+def test_an_engine_that_was_asked_for_is_taken_or_refused(stored: StoredBackbone, tmp_path: Path) -> None:
+    torch_only = EngineFactory("cpu", threads=1, cache_dir=tmp_path, wanted="torch")
+    assert isinstance(torch_only.build(stored), TorchEngine)
+    with pytest.raises(InvalidParameter, match="--engine auto"):
+        torch_only.build(stored, Precision.INT8)
+    with pytest.raises(InvalidParameter, match="CPU"):
+        EngineFactory("cuda:0", threads=1, cache_dir=tmp_path, wanted="openvino")
+
+
+def test_eight_bits_have_engines_of_their_own(stored: StoredBackbone, tmp_path: Path) -> None:
+    factory = EngineFactory("cpu", threads=1, cache_dir=tmp_path)
+    assert factory.build(stored, Precision.INT8).identity.endswith("int8")
+    assert factory.build(stored).identity.endswith("fp32")
+    assert torch.get_num_threads() >= 1

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.backbone_store import BackboneStore, StoredBackbone
+from models.batch import Batch, ImageRow, Row, TextRow, collate
+from models.features import FeatureKind
+from models.graph_cache import GraphCache
+from models.openvino_engine import OpenVinoEngine
+from models.precision import Precision
+from models.sources import fetch_checkpoint
+from models.torch_engine import TorchEngine
+
+
+@pytest.fixture(scope="module", params=["vision", "text"])
+def stored(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny_vision: str, tiny_text: str
+) -> StoredBackbone:
+    name = tiny_vision if request.param == "vision" else tiny_text
+    return BackboneStore(tmp_path_factory.mktemp("backbones")).add(fetch_checkpoint(name))
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> GraphCache:
+    return GraphCache(tmp_path_factory.mktemp("cache"))
+
+
+def rows_of(stored: StoredBackbone, count: int, *, seed: int = 0) -> list[Row]:
+    random = torch.Generator().manual_seed(seed)
+    if stored.config.modality == "image":
+        return [
+            ImageRow(pixels_CHW=torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8, generator=random))
+            for _ in range(count)
+        ]
+    lengths = torch.randint(1, 40, (count,), generator=random).tolist()
+    return [TextRow(ids=[2, *range(5, 5 + length), 3], segments=[0] * (length + 2)) for length in lengths]
+
+
+def engine_of(graphs: GraphCache, stored: StoredBackbone, precision: Precision, streams: int = 1) -> OpenVinoEngine:
+    graph = graphs.graph(stored, precision)
+    return OpenVinoEngine(graph, stored.config, precision, streams=streams, threads=2)
+
+
+def pooled(engine: OpenVinoEngine | TorchEngine, batch: Batch) -> torch.Tensor:
+    return engine.features(batch, FeatureKind.POOLED).values
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 33])
+def test_features_are_those_of_torch_whatever_the_batch(graphs: GraphCache, stored: StoredBackbone, count: int) -> None:
+    batch = collate(rows_of(stored, count))
+    found_BD = pooled(engine_of(graphs, stored, Precision.FP32), batch)
+    assert found_BD.dtype == torch.float32
+    torch.testing.assert_close(found_BD, pooled(TorchEngine(stored.load()), batch), atol=1e-4, rtol=1e-3)
+
+
+def test_eight_bits_are_close(graphs: GraphCache, stored: StoredBackbone) -> None:
+    batch = collate(rows_of(stored, 16))
+    found_BD, wanted_BD = (
+        pooled(engine_of(graphs, stored, Precision.INT8), batch),
+        pooled(TorchEngine(stored.load()), batch),
+    )
+    assert not torch.equal(found_BD, wanted_BD)
+    assert torch.nn.functional.cosine_similarity(found_BD, wanted_BD).min() > 0.9
+
+
+def test_a_row_does_not_depend_on_its_batch_mates(graphs: GraphCache, stored: StoredBackbone) -> None:
+    engine, rows = engine_of(graphs, stored, Precision.FP32), rows_of(stored, 8)
+    together_BD = pooled(engine, collate(rows))
+    alone_BD = torch.cat([pooled(engine, collate([row])) for row in rows])
+    torch.testing.assert_close(together_BD, alone_BD, atol=1e-5, rtol=1e-4)
+
+
+def test_threads_do_not_get_each_others_features(graphs: GraphCache, stored: StoredBackbone) -> None:
+    engine = engine_of(graphs, stored, Precision.FP32, streams=2)
+    batches = [collate(rows_of(stored, 1 + seed % 3, seed=seed)) for seed in range(40)]
+    wanted = [pooled(engine, batch) for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda batch: pooled(engine, batch), batches))
+    assert all(torch.equal(f, w) for f, w in zip(found, wanted, strict=True))
+
+
+def test_features_stay_when_the_next_batch_is_computed(graphs: GraphCache, stored: StoredBackbone) -> None:
+    engine = engine_of(graphs, stored, Precision.FP32)
+    first = pooled(engine, collate(rows_of(stored, 2)))
+    before = first.clone()
+    pooled(engine, collate(rows_of(stored, 2, seed=1)))
+    assert torch.equal(first, before)
+
+
+def test_it_says_what_it_is(graphs: GraphCache, stored: StoredBackbone) -> None:
+    engine = engine_of(graphs, stored, Precision.INT8, streams=2)
+    engine.warm_up()
+    assert engine.identity.startswith("openvino-")
+    assert engine.identity.endswith("/cpu/int8")
+    assert engine.streams == 2
+
+
+def test_it_gives_pooled_features_only(graphs: GraphCache, stored: StoredBackbone) -> None:
+    with pytest.raises(ValueError, match="pooled"):
+        engine_of(graphs, stored, Precision.FP32).features(collate(rows_of(stored, 1)), FeatureKind.TOKENS)
+
+
+def test_a_graph_is_made_once(graphs: GraphCache, stored: StoredBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = graphs.graph(stored, Precision.FP32)
+    monkeypatch.setattr("models.graph_cache._build", lambda *_: pytest.fail("it is there already"))
+    assert graphs.graph(stored, Precision.FP32) == first
+    assert stored.digest in first.parts
+
+
+def test_a_graph_that_could_not_be_finished_is_not_there(
+    tmp_path: Path, stored: StoredBackbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(stored: StoredBackbone, precision: Precision, file: Path) -> None:
+        file.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("models.graph_cache._build", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        GraphCache(tmp_path).graph(stored, Precision.FP32)
+    assert not list(tmp_path.rglob("graph.xml"))
+
+
+def test_nothing_is_reported_to_anybody(graphs: GraphCache, stored: StoredBackbone) -> None:
+    engine_of(graphs, stored, Precision.INT8)
+    assert sys.modules["openvino_telemetry"] is None
