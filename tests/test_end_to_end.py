@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from models.embedded import EMBEDDED, embedded_directory
+from models.engine_choice import EngineFactory
 from models.errors import GraftworkError
+from models.options import EngineName
 from models.predictor import Predictor, read_head
 from models.preprocessor import RawItem, build_preprocessor
 from models.repository import ModelRepository
-from models.torch_engine import TorchEngine
 from models.version import Reference
 from service.client import Client
 from service.demo import free_port
@@ -33,6 +34,11 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("demo")
 
 
+def as_a_user(directory: Path) -> dict[str, str]:
+    """The environment without what makes tests quick: the engine is the one that is chosen here."""
+    return {**os.environ, "GRAFTWORK_ENGINE": "auto", "GRAFTWORK_CACHE_DIR": str(directory / "cache")}
+
+
 @pytest.fixture(scope="module")
 def output(directory: Path) -> str:
     """What the demo printed; it ends by itself and leaves its models in ``directory``."""
@@ -41,7 +47,7 @@ def output(directory: Path) -> str:
         capture_output=True,
         text=True,
         timeout=600,
-        env={**os.environ, "COLUMNS": "300", "GRAFTWORK_CACHE_DIR": str(directory / "cache")},
+        env={**as_a_user(directory), "COLUMNS": "300"},
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
@@ -71,7 +77,9 @@ def client(output: str, directory: Path) -> Iterator[Client]:
     port = free_port()
     command = [sys.executable, "-m", "graftwork", "serve", "--port", str(port)]
     process = subprocess.Popen(
-        [*command, "--repository", str(directory / "model-repository")], stderr=subprocess.DEVNULL
+        [*command, "--repository", str(directory / "model-repository")],
+        stderr=subprocess.DEVNULL,
+        env=as_a_user(directory),
     )
     client, deadline = Client(f"http://127.0.0.1:{port}"), time.monotonic() + 90
     try:
@@ -89,12 +97,14 @@ def client(output: str, directory: Path) -> Iterator[Client]:
         assert process.wait(60) == 0
 
 
-def in_process(repository: ModelRepository, name: str) -> Predictor:
+def in_process(directory: Path, name: str, *, engine: EngineName = "auto") -> Predictor:
+    repository = ModelRepository(directory / "model-repository")
+    engines = EngineFactory("cpu", threads=len(os.sched_getaffinity(0)), cache_dir=directory / "cache", wanted=engine)
     version = repository.resolve(Reference(name=name))
     stored = repository.backbones.get(version.manifest.backbone.digest)
     return Predictor(
         preprocessor=build_preprocessor(version.manifest.preprocessor, stored.directory),
-        engine=TorchEngine(stored.load()),
+        engine=engines.build(stored),
         head=read_head(version.directory, version.manifest),
         labels=version.manifest.labels,
         temperature=version.manifest.calibration.temperature,
@@ -113,7 +123,7 @@ def test_http_gives_what_the_process_gives(client: Client, directory: Path, name
         folder = directory / "data" / ("photos" if name == "imagenet" else "digits")
         items = sorted(path for path in folder.rglob("*") if path.suffix in (".jpg", ".png"))[:12]
         raw = [Path(str(item)).read_bytes() for item in items]
-    predictor = in_process(ModelRepository(directory / "model-repository"), name)
+    predictor = in_process(directory, name)
     expected_NC = predictor.predict(raw)
     predictions = client.predict(Reference(name=name), items)["predictions"]
     assert len(predictions) == len(items) > 1
@@ -121,3 +131,5 @@ def test_http_gives_what_the_process_gives(client: Client, directory: Path, name
         wanted = dict(zip(predictor.labels, expected_C, strict=True))
         assert prediction["scores"].keys() == wanted.keys()
         assert max(abs(prediction["scores"][label] - wanted[label]) for label in wanted) < 1e-5
+    by_torch_NC = in_process(directory, name, engine="torch").predict(raw)
+    assert (by_torch_NC - expected_NC).abs().max() < 1e-3

@@ -29,6 +29,7 @@ def test_every_task_of_the_readme_works_as_written(tmp_path: Path) -> None:
         **os.environ,
         "PATH": f"{binaries}:{os.environ['PATH']}",
         "GRAFTWORK_CACHE_DIR": str(tmp_path / "cache"),
+        "GRAFTWORK_ENGINE": "auto",  # as a user, who says nothing
         "GRAFTWORK_URL": f"http://127.0.0.1:{port}",
     }
     server: subprocess.Popen[bytes] | None = None
