@@ -37,6 +37,7 @@ WORKER_ENVIRONMENT = {
     "MALLOC_MMAP_MAX_": "0",
     "HF_HUB_OFFLINE": "1",  # a server never downloads
     "TRANSFORMERS_OFFLINE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",  # it writes to stderr itself, where every line is JSON
 }
 
 

@@ -583,3 +583,23 @@ def test_an_unmodified_client_of_the_inference_protocol_sees_that_it_is_ready(se
         "assert client.is_server_live() and client.is_server_ready()\n"
     )
     subprocess.run([sys.executable, "-c", code, f"127.0.0.1:{server.port}"], check=True, timeout=60)
+
+
+def test_the_engine_that_is_chosen_answers_as_torch_does_and_logs_json(
+    server: ServerProcess, models_on_disk: Path, tmp_path: Path
+) -> None:
+    chosen = ServerProcess(
+        repository=models_on_disk, options=("--engine", "openvino", "--cache-dir", str(tmp_path / "cache"))
+    )
+    try:
+        chosen.wait_until_ready()
+        for name, instances in [("letters", ["it is a", "it is 7, and more of it"]), ("moods", ["glad"])]:
+            wanted = server.predict(name, instances).json()["predictions"]
+            found = chosen.predict(name, instances).json()["predictions"]
+            assert [each["label"] for each in found] == [each["label"] for each in wanted]
+            for one, other in zip(found, wanted, strict=True):
+                assert one["scores"] == pytest.approx(other["scores"], abs=1e-3)
+        said = [record["message"] for record in chosen.records()]  # each line is an object
+        assert any("runs on openvino" in message for message in said)
+    finally:
+        chosen.destroy()
