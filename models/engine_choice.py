@@ -121,7 +121,8 @@ class EngineFactory:
     def _candidates(self, precision: Precision) -> Sequence[Candidate]:
         streams = sorted({1, self._threads})
         found = [Candidate(engine=TORCH, streams=1)] if precision is Precision.FP32 else []
-        found += [Candidate(engine=OPENVINO, streams=count) for count in streams]
+        if self._device == "cpu":
+            found += [Candidate(engine=OPENVINO, streams=count) for count in streams]
         found = [each for each in found if self._wanted in ("auto", each.engine)]
         if not found:
             raise InvalidParameter(f"--engine {self._wanted} does not compute in {precision}; use --engine auto")

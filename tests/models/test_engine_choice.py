@@ -105,6 +105,8 @@ def test_an_engine_that_was_asked_for_is_taken_or_refused(stored: StoredBackbone
     assert isinstance(torch_only.build(stored), TorchEngine)
     with pytest.raises(InvalidParameter, match="--engine auto"):
         torch_only.build(stored, Precision.INT8)
+    with pytest.raises(InvalidParameter, match="int8"):  # rather than an engine of another precision
+        EngineFactory("cuda:0", threads=1, cache_dir=tmp_path).choice(stored, Precision.INT8)
     with pytest.raises(InvalidParameter, match="CPU"):
         EngineFactory("cuda:0", threads=1, cache_dir=tmp_path, wanted="openvino")
 
