@@ -14,7 +14,7 @@ from models.batch import Batch
 from models.engine import blank_batch
 from models.features import FeatureKind, Features
 from models.graph import graph_inputs
-from models.openvino_library import openvino_library
+from models.openvino_library import openvino_runtime
 from models.precision import Precision
 
 OPENVINO = "openvino"
@@ -43,7 +43,7 @@ class OpenVinoEngine:
             "INFERENCE_PRECISION_HINT": "f32",  # by default it computes in bfloat16 where the processor can
             "ENABLE_CPU_PINNING": False,  # decoding shares the cores
         }
-        self._model = openvino_library().Core().compile_model(graph, "CPU", options)
+        self._model = openvino_runtime().compile_model(graph, "CPU", options)
         self._requests = threading.local()  # of each thread that asks
 
     def features(self, batch: Batch, kind: FeatureKind) -> Features:

@@ -1,8 +1,9 @@
-"""OpenVINO as it is imported here: without its usage reports."""
+"""OpenVINO as it is imported here: without its usage reports, and with one runtime a process."""
 
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import Any
 
 
@@ -16,3 +17,14 @@ def openvino_library() -> Any:
     import openvino
 
     return openvino
+
+
+@cache
+def openvino_runtime() -> Any:
+    """The one ``openvino.Core`` of this process, which lives as long as it does.
+
+    Each runtime gives its thread a stack for signals of its own, and on its end puts back the one that was there before, even
+    if the runtime that this one belonged to has ended meanwhile (OpenVINO 2026.4). Then the next signal, such as Ctrl-C, ends
+    the process with a segmentation fault.
+    """
+    return openvino_library().Core()
