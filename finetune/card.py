@@ -63,6 +63,7 @@ class CardFacts:
         seed: of the run.
         evaluation: of the test split, as `Evaluation.to_dict` gives it; None for an imported classifier.
         without_duplicates: the same for the test rows that have no duplicate in the training data.
+        heads: by precision, as in the manifest; compared in a table where there are several.
         findings: severity and message of each finding of the data check.
     """
 
@@ -85,6 +86,7 @@ class CardFacts:
     seed: int | None = None
     evaluation: Mapping[str, Any] | None = None
     without_duplicates: Mapping[str, Any] | None = None
+    heads: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     findings: Sequence[tuple[str, str]] = ()
 
 
@@ -97,6 +99,7 @@ def model_card(facts: CardFacts) -> str:
         *_data(facts),
         *_training(facts),
         *_results(facts),
+        *_precisions(facts),
         *_calls(facts),
         *_limitations(facts),
         "## Made with",
@@ -260,6 +263,29 @@ def _per_class(per_class: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _with_interval(value: float, low_high: Sequence[float] | None) -> str:
     return f"{value:.3f}" if low_high is None else f"{value:.3f} ({low_high[0]:.2f} to {low_high[1]:.2f})"
+
+
+def _precisions(facts: CardFacts) -> list[str]:
+    if len(facts.heads) < 2:
+        return []
+    rows = []
+    for precision, head in facts.heads.items():
+        training, metrics = head["training"], head["metrics"]
+        rows.append(
+            (
+                escape(precision),
+                "" if training is None else f"{training['cross_validated_accuracy']:.3f}",
+                f"{metrics['accuracy']:.3f}" if "accuracy" in metrics else "",
+                "" if head["agreement"] is None else f"{head['agreement']:.3f}",
+                "yes" if head["refused"] is None else f"no: {escape(head['refused'])}",
+            )
+        )
+    return [
+        "## Precisions",
+        "Each has a head of its own. Which one serves is decided where it is served: the fastest of those that may. "
+        "Scores above are those of fp32.",
+        _table(("precision", "cross-validated accuracy", "test accuracy", "agreement with fp32", "may serve"), rows),
+    ]
 
 
 def _calls(facts: CardFacts) -> list[str]:

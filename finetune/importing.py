@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Protocol
 
-from finetune.publishing import Graft, publish
+import torch
+
+from finetune.publishing import FittedHead, Graft, publish
 from models.backbone_store import StoredBackbone
+from models.batch import Row, collate
 from models.engine import Engine
 from models.errors import BackboneNotFound
-from models.head import Head
+from models.features import FeatureKind
+from models.head import Head, logits_by_head
+from models.precision import Precision
 from models.preprocessor import RawItem
 from models.repository import ModelRepository
+from models.sample_batches import sample_rows
 from models.sources import fetch_checkpoint
 from models.version import ModelVersion, check_name
 
 
+class EngineSource(Protocol):
+    """See `models.engine_choice.EngineFactory`."""
+
+    def build(self, stored: StoredBackbone, precision: Precision) -> Engine: ...
+    def precisions(self, stored: StoredBackbone) -> Sequence[Precision]: ...
+
+
+LEAST_AGREEMENT = 0.99  # share of rows that get the label that fp32 gives
+COMPARED_ROWS = 128
+BATCH_ROWS = 16
+
+
 def import_classifier(
-    repository: ModelRepository, backbone_name: str, name: str, build_engine: Callable[[StoredBackbone], Engine]
+    repository: ModelRepository, backbone_name: str, name: str, engines: EngineSource
 ) -> ModelVersion:
     """Publishes the linear classifier that comes with a timm checkpoint.
 
@@ -25,7 +44,7 @@ def import_classifier(
         repository: where to.
         backbone_name: such as ``timm:tf_efficientnet_lite0``.
         name: of the model.
-        build_engine: makes the engine that computes the golden outputs.
+        engines: make the engines that compute the golden outputs, and say in which precisions.
 
     Raises:
         BackboneNotFound: there is no such checkpoint, or it has no linear classifier on its pooled features.
@@ -38,18 +57,45 @@ def import_classifier(
             f"'{backbone_name}' has no linear classifier of its own; learn one from your data: graftwork finetune"
         )
     stored = repository.backbones.add(checkpoint)
+    head = Head(weight_CD=classifier.weight_CD, bias_C=classifier.bias_C)
     graft = Graft(
         name=name,
         backbone=stored,
-        engine=build_engine(stored),
         preprocessor=checkpoint.preprocessor,
-        head=Head(weight_CD=classifier.weight_CD, bias_C=classifier.bias_C),
+        heads=_fitted_heads(stored, head, engines),
         labels=classifier.labels,
-        temperature=1.0,
         golden_items=_sample_photographs(),
         card={"strategy": "none: the checkpoint's own classifier"},
     )
     return publish(repository, graft)
+
+
+def _fitted_heads(stored: StoredBackbone, head: Head, engines: EngineSource) -> dict[Precision, FittedHead]:
+    """The classifier in every precision; it was trained in fp32, so that others have to give the same labels."""
+    wanted = engines.precisions(stored)
+    built = {precision: engines.build(stored, precision) for precision in Precision if precision in wanted}
+    fitted = {Precision.FP32: FittedHead(engine=built.pop(Precision.FP32), head=head, temperature=1.0)}
+    if built:
+        rows = sample_rows(stored, 2 * COMPARED_ROWS)[COMPARED_ROWS:]  # activations were calibrated on those before
+        labels_N = _labels(fitted[Precision.FP32].engine, head, rows)
+    for precision, engine in built.items():
+        agreement = float((_labels(engine, head, rows) == labels_N).float().mean())
+        refused = None
+        if agreement < LEAST_AGREEMENT:
+            refused = f"it gives the label of fp32 for {agreement:.1%} of fixed inputs, and {LEAST_AGREEMENT:.0%} are asked for"
+        fitted[precision] = FittedHead(
+            engine=engine, head=head, temperature=1.0, agreement=agreement, refused=refused
+        )
+    return fitted
+
+
+def _labels(engine: Engine, head: Head, rows: Sequence[Row]) -> torch.Tensor:
+    """The index of each row's best class, ``(N,)``."""
+    logits: list[torch.Tensor] = []
+    for start in range(0, len(rows), BATCH_ROWS):
+        features = engine.features(collate(rows[start : start + BATCH_ROWS]), FeatureKind.POOLED)
+        logits += logits_by_head(features.values, [head] * len(features.values))
+    return torch.stack(logits).argmax(dim=1)
 
 
 def _sample_photographs() -> list[RawItem]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -27,19 +27,15 @@ from finetune.result import JobResult
 from finetune.split import split_dataset
 from models.backbone import Modality
 from models.errors import DatasetInvalid, InvalidParameter
-from models.options import EngineName
+from models.options import EngineName, PrecisionName
 from models.repository import ModelRepository
 from models.version import ModelVersion, check_name
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from finetune.evaluation import Evaluation
-    from finetune.extraction import Extraction
-    from finetune.probe import Probe
-    from models.backbone_store import StoredBackbone
+    from finetune.fit import Fit, Material
     from models.checkpoint import Checkpoint
-    from models.engine import Engine
+    from models.engine_choice import EngineFactory
+    from models.precision import Precision
 
 DEFAULT_BACKBONES = {Modality.IMAGE: "timm:tf_efficientnet_lite0", Modality.TEXT: "hf:all-MiniLM-L6-v2"}
 
@@ -52,6 +48,7 @@ class JobSettings:
         backbone: by name; the default for the data's modality without.
         device: ``cpu`` or ``cuda``.
         engine: what computes features; ``auto`` takes the fastest that gives the right ones.
+        precision: ``auto`` fits a head for int8 too where that is faster.
         cache_dir: for features, graphs of backbones, and which engine is the fastest.
         seed: of the cross-validation's folds and the bootstrap.
         test_share: of each class, where the data brings no test split.
@@ -63,6 +60,7 @@ class JobSettings:
     backbone: str | None = None
     device: str = "cpu"
     engine: EngineName = "auto"
+    precision: PrecisionName = "auto"
     seed: int = 0
     test_share: float = 0.2
     columns: ColumnNames | None = None
@@ -98,8 +96,8 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
         BackboneNotFound: there is no such backbone.
         StorageFailed: the repository cannot be written.
     """
-    from finetune.evaluation import evaluate
-    from finetune.probe import fit_probe
+    from finetune.fit import Material, fit_head
+    from models.precision import Precision
 
     started = time.monotonic()
     check_name(settings.name)
@@ -107,6 +105,7 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
         from models.sources import check_backbone_name  # with timm: seconds, which the data check need not wait for
 
         check_backbone_name(settings.backbone)
+    engines = _engines(settings)
     examination = examine_data(settings, console)
     print_examination(examination, console)
     dataset = split_dataset(examination.require(), test_share=settings.test_share)
@@ -116,41 +115,34 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
 
     checkpoint = _checkpoint(settings, Modality(dataset.modality))
     stored = repository.backbones.add(checkpoint)
-    engine = _engine(stored, settings, console)
-    extraction = _extract([*train, *test], stored, checkpoint, engine, settings, console)
-    features_ND = extraction.features_ND
-    classes = dataset.classes
-    targets_N = _targets([*train, *test], classes)
-    count = len(train)
-
-    with progress_bar(console, "fitting the head") as progress:
-        probe = fit_probe(
-            features_ND[:count],
-            targets_N[:count],
-            class_count=len(classes),
-            seed=settings.seed,
-            progress=progress,
-        )
-    probabilities_NC = _probabilities(probe, features_ND[count:])
-    evaluation = evaluate(probabilities_NC, targets_N[count:], classes=classes, seed=settings.seed)
-    deduplicated = (
-        evaluate(probabilities_NC[fresh], targets_N[count:][fresh], classes=classes, seed=settings.seed)
-        if len(fresh) < len(test)
-        else evaluation
+    material = Material(
+        train=train,
+        test=test,
+        fresh=fresh,
+        classes=dataset.classes,
+        backbone=stored,
+        preprocessor=checkpoint.preprocessor,
+        seed=settings.seed,
     )
+    with console.status("choosing an engine"):
+        wanted = engines.precisions(stored)
+    fits: dict[Precision, Fit] = {}
+    for precision in filter(wanted.__contains__, Precision):  # fp32, with which others are compared, comes first
+        with console.status("preparing the engine"):
+            engine = engines.build(stored, precision)
+        fits[precision] = fit_head(material, engine, precision, cache_dir=settings.cache_dir, console=console)
 
-    noticed = _own_findings(extraction, probe, checkpoint)
+    noticed = _own_findings(fits, checkpoint)
     if noticed:
         print_findings(noticed, console)
     findings = examination.findings + noticed
-    version = _publish(
-        settings, repository, dataset, findings, stored, checkpoint, engine, probe, evaluation, deduplicated
-    )
+    version = _publish(settings, repository, dataset, findings, material, fits)
+    fp32 = fits[Precision.FP32]
     return JobResult(
         version=version,
-        evaluation=evaluation,
-        deduplicated=deduplicated,
-        train_size=count,
+        evaluation=fp32.evaluation,
+        deduplicated=fp32.deduplicated,
+        train_size=len(train),
         test_size=len(test),
         seconds=time.monotonic() - started,
     )
@@ -169,58 +161,20 @@ def _checkpoint(settings: JobSettings, modality: Modality) -> Checkpoint:
     return checkpoint
 
 
-def _engine(stored: StoredBackbone, settings: JobSettings, console: Console) -> Engine:
+def _engines(settings: JobSettings) -> EngineFactory:
     import torch
 
     from models.engine_choice import EngineFactory
 
     threads = len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
-    engines = EngineFactory(settings.device, threads=threads, cache_dir=settings.cache_dir, wanted=settings.engine)
-    with console.status("choosing an engine"):
-        return engines.build(stored)
-
-
-def _extract(
-    examples: Sequence[Example],
-    stored: StoredBackbone,
-    checkpoint: Checkpoint,
-    engine: Engine,
-    settings: JobSettings,
-    console: Console,
-) -> Extraction:
-    from finetune.extraction import extract_features
-    from finetune.feature_cache import FeatureCache
-    from models.preprocessor import build_preprocessor, preprocessing_identity
-
-    with progress_bar(console, "extracting features") as progress:
-        return extract_features(
-            examples,
-            preprocessor=build_preprocessor(checkpoint.preprocessor, stored.directory),
-            engine=engine,
-            identity="\n".join([stored.digest, engine.identity, preprocessing_identity(checkpoint.preprocessor)]),
-            cache=FeatureCache(settings.cache_dir),
-            threads=len(os.sched_getaffinity(0)),
-            progress=progress,
-        )
-
-
-def _targets(examples: Sequence[Example], classes: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    import numpy as np
-
-    index = {label: i for i, label in enumerate(classes)}
-    return np.array([index[example.label] for example in examples], dtype=np.int64)
-
-
-def _probabilities(probe: Probe, features_ND: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Through the kernel that serves."""
-    import torch
-
-    from models.head import logits_by_head, probabilities
-
-    logits = logits_by_head(torch.from_numpy(features_ND), [probe.head] * len(features_ND))
-    scores: np.ndarray[Any, Any] = probabilities(torch.stack(logits), probe.temperature).numpy()
-    return scores
+    return EngineFactory(
+        settings.device,
+        threads=threads,
+        cache_dir=settings.cache_dir,
+        wanted=settings.engine,
+        precision=settings.precision,
+    )
 
 
 def _not_duplicated(dataset: Dataset, test: Sequence[Example]) -> list[int]:
@@ -231,9 +185,12 @@ def _not_duplicated(dataset: Dataset, test: Sequence[Example]) -> list[int]:
     return fresh
 
 
-def _own_findings(extraction: Extraction, probe: Probe, checkpoint: Checkpoint) -> tuple[Finding, ...]:
+def _own_findings(fits: Mapping[Precision, Fit], checkpoint: Checkpoint) -> tuple[Finding, ...]:
     """What the job noticed after the data check."""
+    from models.precision import Precision
+
     findings = []
+    extraction, probe = fits[Precision.FP32].extraction, fits[Precision.FP32].probe
     if extraction.truncated:
         limit = getattr(checkpoint.preprocessor, "max_tokens", None)
         message = f"texts are longer than the {limit} tokens that the backbone reads; what follows was cut off"
@@ -244,6 +201,10 @@ def _own_findings(extraction: Extraction, probe: Probe, checkpoint: Checkpoint) 
     if not probe.converged:
         message = "the head's optimiser was stopped at its limit of iterations; it may do better on cleaner data"
         findings.append(Finding(severity="warning", code="not_converged", message=message, count=1))
+    for precision, fit in fits.items():
+        if (why := fit.refusal(fits[Precision.FP32])) is not None:
+            message = f"the model will not be served in {precision}: {why}"
+            findings.append(Finding(severity="info", code="precision_refused", message=message, count=0))
     return tuple(findings)
 
 
@@ -252,64 +213,45 @@ def _publish(
     repository: ModelRepository,
     dataset: Dataset,
     findings: Sequence[Finding],
-    stored: StoredBackbone,
-    checkpoint: Checkpoint,
-    engine: Engine,
-    probe: Probe,
-    evaluation: Evaluation,
-    deduplicated: Evaluation,
+    material: Material,
+    fits: Mapping[Precision, Fit],
 ) -> ModelVersion:
     from finetune.figures import confusion_matrix_png, reliability_png
     from finetune.publishing import GOLDEN_ITEMS, Graft, publish, spread
-    from models.manifest import Data, Training
+    from models.manifest import Data
+    from models.precision import Precision
 
-    golden = spread([*dataset.pool, *dataset.split("test")], GOLDEN_ITEMS, key=lambda example: example.digest)
-    has_duplicates = deduplicated is not evaluation
+    golden = spread([*material.train, *material.test], GOLDEN_ITEMS, key=lambda example: example.digest)
+    fp32 = fits[Precision.FP32]
     graft = Graft(
         name=settings.name,
-        backbone=stored,
-        engine=engine,
-        preprocessor=checkpoint.preprocessor,
-        head=probe.head,
+        backbone=material.backbone,
+        preprocessor=material.preprocessor,
+        heads={precision: fit.fitted_head(fp32) for precision, fit in fits.items()},
         labels=dataset.classes,
-        temperature=probe.temperature,
         golden_items=[example.read() for example in golden],
-        training=Training(
-            strategy="probe",
-            seed=settings.seed,
-            regularisation_c=probe.regularisation_c,
-            feature_scaling=probe.feature_scaling,
-            folds=probe.folds,
-            cross_validated_accuracy=probe.cross_validated_accuracy,
-            cross_validated_log_loss=probe.cross_validated_log_loss,
-        ),
         data=Data(
             source=dataset.name,
             fingerprint=dataset.fingerprint,
-            train_size=len(dataset.pool),
-            test_size=len(dataset.split("test")),
+            train_size=len(material.train),
+            test_size=len(material.test),
             findings=tuple(finding.to_dict() for finding in findings),
         ),
-        metrics={
-            **evaluation.summary(),
-            "accuracy_deduplicated": deduplicated.accuracy,
-            "accuracy_deduplicated_ci": list(deduplicated.accuracy_ci),
-        },
         report={
-            "report/evaluation.json": json.dumps(evaluation.to_dict(), indent=1).encode(),
-            "report/confusion_matrix.png": confusion_matrix_png(evaluation),
-            "report/reliability.png": reliability_png(evaluation),
+            "report/evaluation.json": json.dumps(fp32.evaluation.to_dict(), indent=1).encode(),
+            "report/confusion_matrix.png": confusion_matrix_png(fp32.evaluation),
+            "report/reliability.png": reliability_png(fp32.evaluation),
         },
         card={
             "dataset": dataset.name,
             "rows": {split: len(examples) for split, examples in dataset.splits.items()},
             "fingerprint": dataset.fingerprint,
             "strategy": "a linear head on frozen features (probe)",
-            "regularisation_c": probe.regularisation_c,
-            "folds": probe.folds,
+            "regularisation_c": fp32.probe.regularisation_c,
+            "folds": fp32.probe.folds,
             "seed": settings.seed,
-            "evaluation": evaluation.to_dict(),
-            "without_duplicates": deduplicated.to_dict() if has_duplicates else None,
+            "evaluation": fp32.evaluation.to_dict(),
+            "without_duplicates": None if fp32.deduplicated is fp32.evaluation else fp32.deduplicated.to_dict(),
             "findings": [
                 (finding.severity, f"{finding.message} ({finding.count:,})" if finding.count else finding.message)
                 for finding in findings

@@ -1,4 +1,4 @@
-"""From a fitted head to a published version: files, golden inputs, the check before the rename."""
+"""From fitted heads to a published version: files, golden inputs, the check before the rename."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from models.backbone_store import StoredBackbone
 from models.engine import Engine
 from models.golden import GoldenSet
 from models.head import Head
-from models.manifest import BackboneReference, Calibration, Data, EngineReference, Manifest, Training
+from models.manifest import BackboneReference, Calibration, Data, EngineReference, HeadRecord, Manifest, Training
+from models.precision import Precision
 from models.predictor import Predictor
 from models.preprocessor import ImagePreprocessorConfig, RawItem, TextPreprocessorConfig, build_preprocessor
 from models.repository import ModelRepository
@@ -23,10 +24,12 @@ from models.task import Task
 from models.version import ModelVersion
 
 GOLDEN_ITEMS = 4
+HEAD = "head.safetensors"
 LIBRARIES = (
     "graftwork",
     "torch",
     "torchvision",
+    "openvino",
     "timm",
     "transformers",
     "tokenizers",
@@ -37,38 +40,54 @@ LIBRARIES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Graft:
-    """A head on a backbone, ready to be published.
+class FittedHead:
+    """A head for the features of one precision.
 
     Attributes:
-        golden_items: a few raw inputs; what the graft answers for them is kept with the version.
+        engine: computed the features that it was fitted on, and will compute those that it serves with.
         metrics: of the evaluation, as plain JSON; empty where there was none.
+        agreement, refused: see `models.manifest.HeadRecord`.
+    """
+
+    engine: Engine
+    head: Head
+    temperature: float
+    training: Training | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    agreement: float | None = None
+    refused: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graft:
+    """Heads on a backbone, ready to be published.
+
+    Attributes:
+        heads: by precision; there is one for fp32.
+        golden_items: a few raw inputs; what each head answers for them is kept with the version.
         report: further files by relative path, such as figures.
         card: further facts for the model card, by the fields of `CardFacts`.
     """
 
     name: str
     backbone: StoredBackbone
-    engine: Engine
     preprocessor: ImagePreprocessorConfig | TextPreprocessorConfig
-    head: Head
+    heads: Mapping[Precision, FittedHead]
     labels: Sequence[str]
-    temperature: float
     golden_items: Sequence[RawItem]
-    training: Training | None = None
     data: Data | None = None
-    metrics: Mapping[str, Any] = field(default_factory=dict)
     report: Mapping[str, bytes] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
 
-    def predictor(self, head: Head) -> Predictor:
+    def predictor(self, precision: Precision, head: Head) -> Predictor:
         """The graft in memory, with its own head or one read back from disk."""
+        fitted = self.heads[precision]
         return Predictor(
             preprocessor=build_preprocessor(self.preprocessor, self.backbone.directory),
-            engine=self.engine,
+            engine=fitted.engine,
             head=head,
             labels=self.labels,
-            temperature=self.temperature,
+            temperature=fitted.temperature,
         )
 
 
@@ -82,9 +101,6 @@ def publish(repository: ModelRepository, graft: Graft) -> ModelVersion:
         VersionCorrupt: what was staged does not answer as the graft in memory does.
     """
     config = graft.backbone.config
-    golden = GoldenSet(
-        items=graft.golden_items, scores_NC=graft.predictor(graft.head).predict(graft.golden_items).tolist()
-    )
     created_at = datetime.now(UTC)
     manifest = Manifest(
         name=graft.name,
@@ -94,15 +110,16 @@ def publish(repository: ModelRepository, graft: Graft) -> ModelVersion:
         labels=tuple(graft.labels),
         backbone=BackboneReference(source=config.source, digest=graft.backbone.digest, feature_dim=config.feature_dim),
         preprocessor=graft.preprocessor,
-        engine=EngineReference(identity=graft.engine.identity),
-        calibration=Calibration(temperature=graft.temperature),
-        training=graft.training,
+        heads={precision: _record(fitted) for precision, fitted in graft.heads.items()},
         data=graft.data,
-        metrics=dict(graft.metrics),
         created_at=created_at,
         libraries={"python": platform.python_version(), **{name: library_version(name) for name in LIBRARIES}},
     )
-    files = {"head.safetensors": graft.head.to_bytes(), **golden.files(), **graft.report}
+    files = dict(graft.report)
+    for precision, fitted in graft.heads.items():
+        scores_NC = graft.predictor(precision, fitted.head).predict(graft.golden_items).tolist()
+        files[precision.file(HEAD)] = fitted.head.to_bytes()
+        files |= GoldenSet(items=graft.golden_items, scores_NC=scores_NC).files(precision)
     return repository.publish(
         manifest,
         files,
@@ -111,9 +128,22 @@ def publish(repository: ModelRepository, graft: Graft) -> ModelVersion:
     )
 
 
+def _record(fitted: FittedHead) -> HeadRecord:
+    return HeadRecord(
+        engine=EngineReference(identity=fitted.engine.identity),
+        calibration=Calibration(temperature=fitted.temperature),
+        training=fitted.training,
+        metrics=dict(fitted.metrics),
+        agreement=fitted.agreement,
+        refused=fitted.refused,
+    )
+
+
 def _check(directory: Path, graft: Graft) -> None:
-    head = Head.from_bytes((directory / "head.safetensors").read_bytes())
-    GoldenSet.read(directory, graft.backbone.config.modality).check(graft.predictor(head))
+    for precision in graft.heads:
+        head = Head.from_bytes((directory / precision.file(HEAD)).read_bytes())
+        golden = GoldenSet.read(directory, graft.backbone.config.modality, precision)
+        golden.check(graft.predictor(precision, head))
 
 
 def _card(graft: Graft, manifest: Manifest, number: int) -> str:
@@ -125,7 +155,8 @@ def _card(graft: Graft, manifest: Manifest, number: int) -> str:
         classes=graft.labels,
         created=manifest.created_at.date().isoformat(),
         libraries=manifest.libraries,
-        temperature=graft.temperature,
+        temperature=graft.heads[Precision.FP32].temperature,
+        heads={precision: record.model_dump() for precision, record in manifest.heads.items()},
         **graft.card,
     )
     return model_card(facts)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.manifest import SCHEMA_VERSION
-
+SCHEMA_VERSION = 1
 CHAMPION = "champion"  # the alias that unaddressed requests go to, where it is set
 
 

@@ -25,7 +25,7 @@ from models.errors import InvalidParameter
 from models.features import FeatureKind
 from models.graph_cache import GraphCache
 from models.openvino_engine import OPENVINO, OpenVinoEngine
-from models.options import EngineName
+from models.options import EngineName, PrecisionName
 from models.precision import Precision
 from models.sample_batches import sample_rows
 from models.torch_engine import TORCH, TorchEngine
@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 BATCH_ROWS = 8  # that engines are compared with
 ROUNDS = 3  # in which they take turns
 ROUND_SECONDS = 0.3
+WORTHWHILE = 1.1  # how many times as fast int8 is at least, to be preferred to fp32
 FEATURE_TOLERANCE = 1e-3  # between fp32 engines, of the length of a feature vector
 
 
@@ -79,14 +80,28 @@ class EngineFactory:
         threads: that an engine may use on a CPU.
         cache_dir: where graphs and choices are kept.
         wanted: ``auto`` chooses.
+        precision: ``auto`` prefers the fastest.
     """
 
-    def __init__(self, device: str, *, threads: int, cache_dir: Path, wanted: EngineName = "auto") -> None:
+    def __init__(
+        self,
+        device: str,
+        *,
+        threads: int,
+        cache_dir: Path,
+        wanted: EngineName = "auto",
+        precision: PrecisionName = "auto",
+    ) -> None:
         if wanted == OPENVINO and device != "cpu":
             raise InvalidParameter(f"openvino runs on the CPU, and the device is {device}; use --engine auto")
+        if precision == Precision.INT8 and device != "cpu":
+            raise InvalidParameter(f"int8 is computed on the CPU, and the device is {device}; use --precision auto")
+        if precision == Precision.INT8 and wanted == TORCH:
+            raise InvalidParameter("torch does not compute in int8; use --engine auto")
         self._device = device
         self._threads = threads
         self._wanted = wanted
+        self._precision = precision
         self._cache_dir = cache_dir
         self._graphs = GraphCache(cache_dir)
 
@@ -99,6 +114,25 @@ class EngineFactory:
         """
         choice = self.choice(stored, precision)
         return self._engine(stored, precision, Candidate(engine=choice.engine, streams=choice.streams))
+
+    def precisions(self, stored: StoredBackbone) -> Sequence[Precision]:
+        """The precisions to serve a backbone in, the preferred one first; fp32, which suits every version, is among them.
+
+        Raises:
+            InvalidParameter: no engine computes in the precision that was asked for.
+        """
+        fp32_only = self._precision == Precision.FP32 or self._device != "cpu" or self._wanted == TORCH
+        if fp32_only:
+            return (Precision.FP32,)
+        if self._precision == Precision.INT8:
+            return Precision.INT8, Precision.FP32
+        try:
+            fastest = {p: max(self.choice(stored, p).rates.values(), default=0.0) for p in Precision}
+        except Exception as error:  # a library that cannot quantize this architecture is no reason to have nothing
+            logger.warning("%s is not computed in int8: %s", stored.config.source, error)
+            return (Precision.FP32,)
+        faster = fastest[Precision.INT8] > WORTHWHILE * fastest[Precision.FP32]
+        return (Precision.INT8, Precision.FP32) if faster else (Precision.FP32,)
 
     def choice(self, stored: StoredBackbone, precision: Precision = Precision.FP32) -> EngineChoice:
         """Which engine that is, and why; measured where that was not done yet on this machine. Raises as `build`."""

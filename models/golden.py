@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from models.backbone import Modality
 from models.errors import VersionCorrupt
+from models.precision import Precision
 
 if TYPE_CHECKING:
     from models.predictor import Predictor
@@ -30,22 +31,22 @@ class GoldenSet:
     items: Sequence[RawItem]
     scores_NC: Sequence[Sequence[float]]
 
-    def files(self) -> dict[str, bytes]:
-        """The files of a version that hold this set, by relative path."""
+    def files(self, precision: Precision = Precision.FP32) -> dict[str, bytes]:
+        """The files of a version that hold this set, by relative path; the images are those of every precision."""
         texts = [item for item in self.items if not isinstance(item, bytes)]
         expected = {"texts": texts, "scores": [[round(s, 6) for s in row] for row in self.scores_NC]}
         images = {f"golden/{i}.image": item for i, item in enumerate(self.items) if isinstance(item, bytes)}
-        return {"golden/expected.json": json.dumps(expected).encode(), **images}
+        return {precision.file("golden/expected.json"): json.dumps(expected).encode(), **images}
 
     @classmethod
-    def read(cls, directory: Path, modality: Modality) -> GoldenSet:
+    def read(cls, directory: Path, modality: Modality, precision: Precision = Precision.FP32) -> GoldenSet:
         """Reads the set of a version's directory.
 
         Raises:
             VersionCorrupt: it is missing or damaged.
         """
         try:
-            expected = json.loads((directory / "golden" / "expected.json").read_text())
+            expected = json.loads((directory / precision.file("golden/expected.json")).read_text())
             count = len(expected["scores"])
             if count == 0:
                 raise ValueError("no golden inputs")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from models.backbone import Modality
+from models.precision import Precision
 from models.preprocessor import PreprocessorConfig
 from models.task import Task
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class _Part(BaseModel):
@@ -49,6 +50,24 @@ class Training(_Part):
     cross_validated_log_loss: float
 
 
+class HeadRecord(_Part):
+    """A head for the features that a backbone gives in one precision.
+
+    Attributes:
+        metrics: the evaluation on the test split, each figure with its interval beside it; empty for an imported
+            classifier.
+        agreement: of an imported classifier: the share of fixed inputs for which it gives the label that fp32 gives.
+        refused: why this head must not serve; None where it may.
+    """
+
+    engine: EngineReference
+    calibration: Calibration
+    training: Training | None = None
+    metrics: dict[str, Any] = {}
+    agreement: float | None = Field(default=None, ge=0, le=1)
+    refused: str | None = None
+
+
 class Data(_Part):
     """What the head was fitted on; ``fingerprint`` is a sha256 over contents, labels and splits."""
 
@@ -70,13 +89,12 @@ class Manifest(_Part):
     """A version's own description.
 
     Attributes:
-        labels: class names in the order of the head's rows.
-        metrics: the evaluation on the test split, each figure with its interval beside it; empty for an imported
-            classifier.
+        labels: class names in the order of a head's rows.
+        heads: by precision; the one for fp32 is always there, and always may serve.
         files: every file of the version but this one, by relative path.
     """
 
-    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=SCHEMA_VERSION, le=SCHEMA_VERSION)
     name: str
     number: int = Field(ge=1)
     task: Task
@@ -84,11 +102,19 @@ class Manifest(_Part):
     labels: tuple[str, ...]
     backbone: BackboneReference
     preprocessor: PreprocessorConfig
-    engine: EngineReference
-    calibration: Calibration
-    training: Training | None = None
+    heads: dict[Precision, HeadRecord]
     data: Data | None = None
-    metrics: dict[str, Any] = {}
     created_at: AwareDatetime
     libraries: dict[str, str]
     files: dict[str, FileEntry] = {}
+
+    @model_validator(mode="after")
+    def _has_a_head_that_serves(self) -> Manifest:
+        if Precision.FP32 not in self.heads or self.heads[Precision.FP32].refused is not None:
+            raise ValueError("a version has a head for fp32 that may serve")
+        return self
+
+    @property
+    def reference(self) -> HeadRecord:
+        """The head for fp32, which others are compared with."""
+        return self.heads[Precision.FP32]

@@ -27,6 +27,14 @@ EngineOption: TypeAlias = Annotated[
     typer.Option("--engine", envvar="GRAFTWORK_ENGINE", help="auto: the fastest that gives the right features."),
 ]
 
+PrecisionName: TypeAlias = Literal["auto", "fp32", "int8"]
+PrecisionOption: TypeAlias = Annotated[
+    PrecisionName,
+    typer.Option(
+        "--precision", envvar="GRAFTWORK_PRECISION", help="auto: int8 where it is faster and no less accurate."
+    ),
+]
+
 DEFAULT_REPOSITORY = Path("model-repository")
 
 

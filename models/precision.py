@@ -10,3 +10,8 @@ class Precision(StrEnum):
 
     FP32 = "fp32"
     INT8 = "int8"
+
+    def file(self, name: str) -> str:
+        """What is kept once for each precision, by the name that it has for fp32: ``head.safetensors``, ``head-int8.safetensors``."""
+        stem, dot, ending = name.rpartition(".")
+        return name if self is Precision.FP32 else f"{stem}-{self}{dot}{ending}"

@@ -13,6 +13,7 @@ from models.errors import VersionCorrupt
 from models.features import FeatureKind
 from models.head import Head, logits_by_head, probabilities
 from models.manifest import Manifest
+from models.precision import Precision
 from models.preprocessor import Preprocessor, RawItem
 
 
@@ -48,15 +49,15 @@ class Predictor:
         return probabilities(torch.stack(logits), self.temperature)
 
 
-def read_head(directory: Path, manifest: Manifest) -> Head:
-    """The head of a version's directory, checked against its manifest.
+def read_head(directory: Path, manifest: Manifest, precision: Precision = Precision.FP32) -> Head:
+    """The head for one precision of a version's directory, checked against its manifest.
 
     Raises:
         VersionCorrupt: it is damaged, or its shape is not what the manifest says.
     """
     version = f"{manifest.name}:{manifest.number}"
     try:
-        head = Head.from_bytes((directory / "head.safetensors").read_bytes())
+        head = Head.from_bytes((directory / precision.file("head.safetensors")).read_bytes())
     except OSError:
         raise VersionCorrupt(f"the head of {version} cannot be read; publish the model again") from None
     except ValueError as error:

@@ -23,7 +23,9 @@ from models import storage
 from models.backbone_store import BackboneStore
 from models.deployment import CHAMPION, Deployment
 from models.errors import ModelNotFound, VersionCorrupt, VersionInUse, VersionNotFound, did_you_mean
-from models.manifest import SCHEMA_VERSION, FileEntry, Manifest
+from models import deployment as deployment_schema
+from models import manifest as manifest_schema
+from models.manifest import FileEntry, Manifest
 from models.version import NUMBER, ModelVersion, Reference, check_alias, check_name, is_name
 
 MANIFEST = "manifest.json"
@@ -75,7 +77,7 @@ class ModelRepository:
         except FileNotFoundError:
             return Deployment()
         except ValidationError:
-            _refuse_newer_schema(file, f"the aliases of '{name}'")
+            _refuse_other_schema(file, f"the aliases of '{name}'", deployment_schema.SCHEMA_VERSION)
             raise VersionCorrupt(f"the aliases of '{name}' are damaged; delete its deployment.json") from None
 
     def resolve(self, reference: Reference) -> ModelVersion:
@@ -125,7 +127,7 @@ class ModelRepository:
                 raise VersionNotFound(f"there is no version {number} of '{name}'") from None
             raise VersionCorrupt(f"{name}:{number} has no readable manifest; publish the model again") from None
         except ValidationError as error:
-            _refuse_newer_schema(directory / MANIFEST, f"{name}:{number}")
+            _refuse_other_schema(directory / MANIFEST, f"{name}:{number}", manifest_schema.SCHEMA_VERSION)
             fields = ", ".join(".".join(str(part) for part in e["loc"]) or "syntax" for e in error.errors()[:3])
             raise VersionCorrupt(f"the manifest of {name}:{number} is damaged ({fields})") from None
         if (manifest.name, manifest.number) != (name, number):
@@ -290,11 +292,12 @@ def _entry(data: bytes) -> FileEntry:
     return FileEntry(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
 
 
-def _refuse_newer_schema(file: Path, what: str) -> None:
+def _refuse_other_schema(file: Path, what: str, ours: int) -> None:
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         found = json.loads(file.read_bytes())["schema_version"]
-        if isinstance(found, int) and found > SCHEMA_VERSION:
-            raise VersionCorrupt(f"{what}: written in schema {found}, this is {SCHEMA_VERSION}; upgrade graftwork")
+        if isinstance(found, int) and found != ours:
+            cure = "upgrade graftwork" if found > ours else "publish the model again"
+            raise VersionCorrupt(f"{what}: written in schema {found}, this is {ours}; {cure}")
 
 
 def _ranges(numbers: Sequence[int]) -> str:
