@@ -214,13 +214,13 @@ def _targets(examples: Sequence[Example], classes: Sequence[str]) -> np.ndarray[
 
 def _probabilities(probe: Probe, features_ND: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Through the kernel that serves."""
+    import numpy as np
     import torch
 
-    from models.head import logits_by_head, probabilities
+    from models.head import scores_by_head
 
-    logits = logits_by_head(torch.from_numpy(features_ND), [probe.head] * len(features_ND))
-    scores: np.ndarray[Any, Any] = probabilities(torch.stack(logits), probe.temperature).numpy()
-    return scores
+    count = len(features_ND)
+    return np.stack(scores_by_head(torch.from_numpy(features_ND), [probe.head] * count, [probe.temperature] * count))
 
 
 def _not_duplicated(dataset: Dataset, test: Sequence[Example]) -> list[int]:

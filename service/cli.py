@@ -35,6 +35,7 @@ WORKER_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",  # idle OpenMP threads that spin starve the decoders beside them
     "MALLOC_TRIM_THRESHOLD_": "-1",  # keep what a batch allocated for the next one: page faults cost more than memory
     "MALLOC_MMAP_MAX_": "0",
+    "OPENBLAS_NUM_THREADS": "1",  # numpy's, for heads: too little work to share, and the engine has the cores
     "HF_HUB_OFFLINE": "1",  # a server never downloads
     "TRANSFORMERS_OFFLINE": "1",
     "TRANSFORMERS_VERBOSITY": "error",  # it writes to stderr itself, where every line is JSON
