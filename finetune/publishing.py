@@ -82,9 +82,7 @@ def publish(repository: ModelRepository, graft: Graft) -> ModelVersion:
         VersionCorrupt: what was staged does not answer as the graft in memory does.
     """
     config = graft.backbone.config
-    golden = GoldenSet(
-        items=graft.golden_items, scores_NC=graft.predictor(graft.head).predict(graft.golden_items).tolist()
-    )
+    golden = GoldenSet.of(graft.predictor(graft.head), graft.golden_items)
     created_at = datetime.now(UTC)
     manifest = Manifest(
         name=graft.name,

@@ -1,4 +1,13 @@
-"""Golden inputs: a few raw inputs kept with a version, and the scores it must give for them, wherever it is loaded."""
+"""Golden inputs: a few raw inputs kept with a version, and the scores it must give for them, wherever it is loaded.
+
+The features that the backbone made of them are kept beside the scores, so that a worker with a thousand versions need not run
+the backbone a thousand times. What a version answers is its head applied to what preprocessor and engine make of an input.
+The first version of those that share preprocessor, backbone and engine is checked from the raw inputs to the scores, which
+proves all three in this process, on this machine. The next one shares the first two thirds of that way as objects in
+memory; only its head is new, and the kept features prove that: they, too, must lead to the golden scores. A version whose
+features came from another engine than those that were proven here is checked from its raw inputs, and so is one that was
+published before features were kept.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
 from models.backbone import Modality
 from models.errors import VersionCorrupt
 
@@ -15,27 +28,39 @@ if TYPE_CHECKING:
     from models.predictor import Predictor
     from models.preprocessor import RawItem
 
+FEATURES = "golden/features.safetensors"
 TOLERANCE = 1e-3  # of a probability: engines and devices differ in the last bits, a wrong model by far more
 
 
 @dataclass(frozen=True, kw_only=True)
 class GoldenSet:
-    """Raw inputs and their scores.
+    """Raw inputs, their features and their scores.
 
     Attributes:
         items: texts, or the bytes of image files.
         scores_NC: for each item the score of every label.
+        features_ND: fp32; what the engine made of each item at publishing. Older versions have none.
     """
 
     items: Sequence[RawItem]
     scores_NC: Sequence[Sequence[float]]
+    features_ND: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, predictor: Predictor, items: Sequence[RawItem]) -> GoldenSet:
+        """What a predictor makes of some items. Raises `InputError` where one cannot be answered."""
+        features_ND = predictor.features(items)
+        return cls(items=items, scores_NC=predictor.scores(features_ND).tolist(), features_ND=features_ND)
 
     def files(self) -> dict[str, bytes]:
         """The files of a version that hold this set, by relative path."""
         texts = [item for item in self.items if not isinstance(item, bytes)]
         expected = {"texts": texts, "scores": [[round(s, 6) for s in row] for row in self.scores_NC]}
         images = {f"golden/{i}.image": item for i, item in enumerate(self.items) if isinstance(item, bytes)}
-        return {"golden/expected.json": json.dumps(expected).encode(), **images}
+        files = {"golden/expected.json": json.dumps(expected).encode(), **images}
+        if self.features_ND is not None:
+            files[FEATURES] = save({"features": self.features_ND.contiguous()})
+        return files
 
     @classmethod
     def read(cls, directory: Path, modality: Modality) -> GoldenSet:
@@ -55,22 +80,49 @@ class GoldenSet:
                 else _as_item(expected["texts"][i])
                 for i in range(count)
             ]
-            return cls(items=items, scores_NC=expected["scores"])
-        except (OSError, ValueError, KeyError, IndexError, TypeError):
+            return cls(items=items, scores_NC=expected["scores"], features_ND=_read_features(directory, count))
+        except (OSError, ValueError, KeyError, IndexError, TypeError, SafetensorError):
             raise VersionCorrupt("the golden inputs are missing or damaged; publish the model again") from None
 
     def check(self, predictor: Predictor) -> None:
-        """Predicts the items again.
+        """Predicts the items again, from raw inputs, and checks the head as well.
 
         Raises:
             VersionCorrupt: an answer is not what it was at publishing.
         """
-        for found, wanted in zip(predictor.predict(self.items).tolist(), self.scores_NC, strict=True):
+        if self.features_ND is not None:
+            self.check_head(predictor)
+        self._compare(predictor.predict(self.items))
+
+    def check_head(self, predictor: Predictor) -> None:
+        """Applies the head to the features that were kept. There must be some.
+
+        Raises:
+            VersionCorrupt: an answer is not what it was at publishing.
+        """
+        assert self.features_ND is not None
+        if self.features_ND.shape[1] != predictor.head.weight_CD.shape[1]:
+            raise VersionCorrupt("the golden features do not fit the head; publish the model again")
+        self._compare(predictor.scores(self.features_ND))
+
+    def _compare(self, scores_NC: torch.Tensor) -> None:
+        for found, wanted in zip(scores_NC.tolist(), self.scores_NC, strict=True):
             # NaN is no match: it is not within any distance.
             if len(found) != len(wanted) or not all(
                 abs(f - w) <= TOLERANCE for f, w in zip(found, wanted, strict=True)
             ):
                 raise VersionCorrupt("the golden inputs get other answers than at publishing; it must not be served")
+
+
+def _read_features(directory: Path, count: int) -> torch.Tensor | None:
+    try:
+        data = (directory / FEATURES).read_bytes()
+    except FileNotFoundError:
+        return None
+    features_ND = load(data)["features"]
+    if features_ND.ndim != 2 or len(features_ND) != count or features_ND.dtype != torch.float32:
+        raise ValueError("not the features of these items")
+    return features_ND
 
 
 def _as_item(text: object) -> RawItem:

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from models.backbone import Modality
 from models.errors import VersionCorrupt
 from models.golden import TOLERANCE, GoldenSet
+from models.head import Head
 from models.preprocessor import RawItem
 
 
@@ -60,6 +62,44 @@ def test_a_damaged_set_is_refused(expected: str | None, tmp_path: Path) -> None:
     for modality in Modality:
         with pytest.raises(VersionCorrupt, match="golden inputs are missing or damaged"):
             GoldenSet.read(tmp_path, modality)
+
+
+FEATURES_ND = torch.tensor([[1.0, -2.0, 3.0], [0.5, 0.0, 1e-30]])
+TWO = GoldenSet(items=["a", "b"], scores_NC=[[1.0], [1.0]], features_ND=FEATURES_ND)
+
+
+def test_features_survive_the_disk_bit_by_bit(tmp_path: Path) -> None:
+    write(TWO, tmp_path)
+    found = GoldenSet.read(tmp_path, Modality.TEXT).features_ND
+    assert found is not None
+    assert torch.equal(found, FEATURES_ND)
+    (tmp_path / "golden" / "features.safetensors").unlink()  # as versions were published once
+    assert GoldenSet.read(tmp_path, Modality.TEXT).features_ND is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"no safetensors",
+        save({"other": FEATURES_ND}),
+        save({"features": FEATURES_ND[:1]}),
+        save({"features": FEATURES_ND[0]}),
+        save({"features": FEATURES_ND.double()}),
+    ],
+    ids=["empty", "garbage", "name", "count", "shape", "type"],
+)
+def test_damaged_features_are_refused(data: bytes, tmp_path: Path) -> None:
+    write(TWO, tmp_path)
+    (tmp_path / "golden" / "features.safetensors").write_bytes(data)
+    with pytest.raises(VersionCorrupt, match="golden inputs are missing or damaged"):
+        GoldenSet.read(tmp_path, Modality.TEXT)
+
+
+def test_features_of_another_width_than_the_head_are_refused() -> None:
+    narrow = Head(weight_CD=torch.ones(1, 2), bias_C=torch.zeros(1))
+    with pytest.raises(VersionCorrupt, match="do not fit the head"):
+        TWO.check_head(SimpleNamespace(head=narrow))  # type: ignore[arg-type]
 
 
 def predictor(scores: list[list[float]]) -> Any:
