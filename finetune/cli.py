@@ -14,6 +14,7 @@ from models.options import (
     CacheDirOption,
     EngineOption,
     JsonOption,
+    PrecisionOption,
     RepositoryOption,
     default_cache_dir,
     example,
@@ -67,6 +68,7 @@ def finetune(
     drop_small_classes: DropSmall = False,
     strict_data: StrictData = False,
     engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     cache_dir: CacheDirOption = None,
     as_json: JsonOption = False,
@@ -86,6 +88,7 @@ def finetune(
         backbone=backbone,
         device=_device(device),
         engine=engine,
+        precision=precision,
         seed=seed,
         test_share=test_share,
         columns=ColumnNames(text=text_column, image=image_column, label=label_column),
@@ -199,6 +202,7 @@ def import_command(
     backbone: Annotated[str, typer.Argument(metavar="BACKBONE", help="timm:MODEL or dir:PATH with a classifier.")],
     name: Annotated[str, typer.Option(help="The model's name.")],
     engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     cache_dir: CacheDirOption = None,
     as_json: JsonOption = False,
@@ -209,8 +213,8 @@ def import_command(
     from models.repository import ModelRepository
 
     threads, cache = len(os.sched_getaffinity(0)), cache_dir or default_cache_dir(os.environ)
-    engines = EngineFactory("cpu", threads=threads, cache_dir=cache, wanted=engine)
-    version = import_classifier(ModelRepository(repository), backbone, name, engines.build)
+    engines = EngineFactory("cpu", threads=threads, cache_dir=cache, wanted=engine, precision=precision)
+    version = import_classifier(ModelRepository(repository), backbone, name, engines)
     document = {
         "model": version.name,
         "version": version.number,

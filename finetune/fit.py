@@ -22,7 +22,7 @@ from finetune.progress import progress_bar
 from finetune.publishing import FittedHead
 from models.backbone_store import StoredBackbone
 from models.engine import Engine
-from models.head import logits_by_head, probabilities
+from models.head import scores_by_head
 from models.manifest import Training
 from models.precision import Precision
 from models.preprocessor import (
@@ -166,6 +166,5 @@ def _targets(examples: Sequence[Example], classes: Sequence[str]) -> npt.NDArray
 
 def _scores(probe: Probe, features_ND: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
     """Through the kernel that serves."""
-    logits = logits_by_head(torch.from_numpy(features_ND), [probe.head] * len(features_ND))
-    scores_NC: npt.NDArray[Any] = probabilities(torch.stack(logits), probe.temperature).numpy()
-    return scores_NC
+    count = len(features_ND)
+    return np.stack(scores_by_head(torch.from_numpy(features_ND), [probe.head] * count, [probe.temperature] * count))

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 
 from finetune.publishing import FittedHead, Graft, publish
 from models.backbone_store import StoredBackbone
 from models.batch import Row, collate
-from models.engine import Engine
+from models.engine import Engine, EngineSource
 from models.errors import BackboneNotFound
 from models.features import FeatureKind
-from models.head import Head, logits_by_head
+from models.head import Head
 from models.precision import Precision
 from models.preprocessor import RawItem
 from models.repository import ModelRepository
 from models.sample_batches import sample_rows
 from models.sources import fetch_checkpoint
 from models.version import ModelVersion, check_name
-
-
-class EngineSource(Protocol):
-    """See `models.engine_choice.EngineFactory`."""
-
-    def build(self, stored: StoredBackbone, precision: Precision) -> Engine: ...
-    def precisions(self, stored: StoredBackbone) -> Sequence[Precision]: ...
-
 
 LEAST_AGREEMENT = 0.99  # share of rows that get the label that fp32 gives
 COMPARED_ROWS = 128
@@ -83,19 +74,15 @@ def _fitted_heads(stored: StoredBackbone, head: Head, engines: EngineSource) -> 
         refused = None
         if agreement < LEAST_AGREEMENT:
             refused = f"it gives the label of fp32 for {agreement:.1%} of fixed inputs, and {LEAST_AGREEMENT:.0%} are asked for"
-        fitted[precision] = FittedHead(
-            engine=engine, head=head, temperature=1.0, agreement=agreement, refused=refused
-        )
+        fitted[precision] = FittedHead(engine=engine, head=head, temperature=1.0, agreement=agreement, refused=refused)
     return fitted
 
 
 def _labels(engine: Engine, head: Head, rows: Sequence[Row]) -> torch.Tensor:
     """The index of each row's best class, ``(N,)``."""
-    logits: list[torch.Tensor] = []
-    for start in range(0, len(rows), BATCH_ROWS):
-        features = engine.features(collate(rows[start : start + BATCH_ROWS]), FeatureKind.POOLED)
-        logits += logits_by_head(features.values, [head] * len(features.values))
-    return torch.stack(logits).argmax(dim=1)
+    batches = [collate(rows[start : start + BATCH_ROWS]) for start in range(0, len(rows), BATCH_ROWS)]
+    features_ND = torch.cat([engine.features(batch, FeatureKind.POOLED).values for batch in batches])
+    return (features_ND @ head.weight_CD.T + head.bias_C).argmax(dim=1)
 
 
 def _sample_photographs() -> list[RawItem]:

@@ -117,9 +117,8 @@ def publish(repository: ModelRepository, graft: Graft) -> ModelVersion:
     )
     files = dict(graft.report)
     for precision, fitted in graft.heads.items():
-        scores_NC = graft.predictor(precision, fitted.head).predict(graft.golden_items).tolist()
         files[precision.file(HEAD)] = fitted.head.to_bytes()
-        files |= GoldenSet(items=graft.golden_items, scores_NC=scores_NC).files(precision)
+        files |= GoldenSet.of(graft.predictor(precision, fitted.head), graft.golden_items, precision).files()
     return repository.publish(
         manifest,
         files,

@@ -161,7 +161,9 @@ def _row(store: ModelRepository, name: str, number: int) -> dict[str, Any]:
         manifest = store.read(name, number).manifest
         aliases = store.deployment(name).aliases
     except GraftworkError as error:
-        unknown = dict.fromkeys(("task", "modality", "classes", "accuracy", "backbone", "size_bytes", "created_at"))
+        unknown = dict.fromkeys(
+            ("task", "modality", "classes", "accuracy", "precisions", "backbone", "size_bytes", "created_at")
+        )
         return {**row, **unknown, "damaged": error.message, "path": str(store.root / name / str(number))}
     return {
         **row,
@@ -169,7 +171,8 @@ def _row(store: ModelRepository, name: str, number: int) -> dict[str, Any]:
         "task": manifest.task,
         "modality": manifest.modality,
         "classes": len(manifest.labels),
-        "accuracy": manifest.metrics.get("accuracy"),
+        "accuracy": manifest.reference.metrics.get("accuracy"),
+        "precisions": [precision for precision, head in manifest.heads.items() if head.refused is None],
         "backbone": manifest.backbone.source,
         "size_bytes": sum(entry.size_bytes for entry in manifest.files.values()),
         "created_at": manifest.created_at.isoformat(),

@@ -10,8 +10,12 @@ from models.backbone import BackboneConfig, Modality
 from models.batch import ImageRow, TextRow, collate
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.backbone_store import StoredBackbone
     from models.batch import Batch
     from models.features import FeatureKind, Features
+    from models.precision import Precision
 
 
 class Engine(Protocol):
@@ -38,6 +42,22 @@ class Engine(Protocol):
 
     def warm_up(self) -> None:
         """One real inference, so that the first request does not pay for lazy work."""
+        ...
+
+
+class EngineSource(Protocol):
+    """Makes the engines of a process; `models.engine_choice.EngineFactory` is the real one."""
+
+    def precisions(self, stored: StoredBackbone) -> Sequence[Precision]:
+        """In which precisions a backbone can be computed, the preferred one first, and fp32 last."""
+        ...
+
+    def build(self, stored: StoredBackbone, precision: Precision) -> Engine:
+        """The engine of a backbone; raises `GraftworkError` where there is none for this precision."""
+        ...
+
+    def reason(self, stored: StoredBackbone, precision: Precision) -> str:
+        """Why it is that engine."""
         ...
 
 

@@ -94,9 +94,9 @@ class EngineFactory:
     ) -> None:
         if wanted == OPENVINO and device != "cpu":
             raise InvalidParameter(f"openvino runs on the CPU, and the device is {device}; use --engine auto")
-        if precision == Precision.INT8 and device != "cpu":
+        if precision == "int8" and device != "cpu":
             raise InvalidParameter(f"int8 is computed on the CPU, and the device is {device}; use --precision auto")
-        if precision == Precision.INT8 and wanted == TORCH:
+        if precision == "int8" and wanted == TORCH:
             raise InvalidParameter("torch does not compute in int8; use --engine auto")
         self._device = device
         self._threads = threads
@@ -116,15 +116,15 @@ class EngineFactory:
         return self._engine(stored, precision, Candidate(engine=choice.engine, streams=choice.streams))
 
     def precisions(self, stored: StoredBackbone) -> Sequence[Precision]:
-        """The precisions to serve a backbone in, the preferred one first; fp32, which suits every version, is among them.
+        """The precisions to serve a backbone in, the preferred one first; fp32, which suits every version, is the last.
 
         Raises:
             InvalidParameter: no engine computes in the precision that was asked for.
         """
-        fp32_only = self._precision == Precision.FP32 or self._device != "cpu" or self._wanted == TORCH
+        fp32_only = self._precision == "fp32" or self._device != "cpu" or self._wanted == TORCH
         if fp32_only:
             return (Precision.FP32,)
-        if self._precision == Precision.INT8:
+        if self._precision == "int8":
             return Precision.INT8, Precision.FP32
         try:
             fastest = {p: max(self.choice(stored, p).rates.values(), default=0.0) for p in Precision}
@@ -133,6 +133,10 @@ class EngineFactory:
             return (Precision.FP32,)
         faster = fastest[Precision.INT8] > WORTHWHILE * fastest[Precision.FP32]
         return (Precision.INT8, Precision.FP32) if faster else (Precision.FP32,)
+
+    def reason(self, stored: StoredBackbone, precision: Precision = Precision.FP32) -> str:
+        """Why `build` makes the engine that it makes."""
+        return self.choice(stored, precision).reason
 
     def choice(self, stored: StoredBackbone, precision: Precision = Precision.FP32) -> EngineChoice:
         """Which engine that is, and why; measured where that was not done yet on this machine. Raises as `build`."""

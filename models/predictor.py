@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from models.engine import Engine
 from models.errors import VersionCorrupt
 from models.features import FeatureKind
-from models.head import Head, logits_by_head, probabilities
+from models.head import Head, scores_by_head
 from models.manifest import Manifest
 from models.precision import Precision
 from models.preprocessor import Preprocessor, RawItem
@@ -43,10 +44,17 @@ class Predictor:
         Raises:
             InputError: an item cannot be answered.
         """
+        return self.scores(self.features(items))
+
+    def features(self, items: Sequence[RawItem]) -> torch.Tensor:
+        """What the backbone makes of raw items, as one batch: ``(N, D)``, fp32. Raises as `predict`."""
         rows = [self.preprocessor.prepare(item, truncate=True) for item in items]
-        features = self.engine.features(self.preprocessor.collate(rows), FeatureKind.POOLED)
-        logits = logits_by_head(features.values, [self.head] * len(rows))
-        return probabilities(torch.stack(logits), self.temperature)
+        return self.engine.features(self.preprocessor.collate(rows), FeatureKind.POOLED).values
+
+    def scores(self, features_ND: torch.Tensor) -> torch.Tensor:
+        """What the head makes of features: probabilities ``(N, C)``, float64."""
+        count = len(features_ND)
+        return torch.from_numpy(np.stack(scores_by_head(features_ND, [self.head] * count, [self.temperature] * count)))
 
 
 def read_head(directory: Path, manifest: Manifest, precision: Precision = Precision.FP32) -> Head:

@@ -19,12 +19,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from models import deployment as deployment_schema
+from models import manifest as manifest_schema
 from models import storage
 from models.backbone_store import BackboneStore
 from models.deployment import CHAMPION, Deployment
 from models.errors import ModelNotFound, VersionCorrupt, VersionInUse, VersionNotFound, did_you_mean
-from models import deployment as deployment_schema
-from models import manifest as manifest_schema
 from models.manifest import FileEntry, Manifest
 from models.version import NUMBER, ModelVersion, Reference, check_alias, check_name, is_name
 

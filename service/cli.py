@@ -18,6 +18,7 @@ from models.options import (
     CacheDirOption,
     EngineOption,
     JsonOption,
+    PrecisionOption,
     RepositoryOption,
     default_cache_dir,
     example,
@@ -35,6 +36,7 @@ WORKER_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",  # idle OpenMP threads that spin starve the decoders beside them
     "MALLOC_TRIM_THRESHOLD_": "-1",  # keep what a batch allocated for the next one: page faults cost more than memory
     "MALLOC_MMAP_MAX_": "0",
+    "OPENBLAS_NUM_THREADS": "1",  # numpy's, for heads: too little work to share, and the engine has the cores
     "HF_HUB_OFFLINE": "1",  # a server never downloads
     "TRANSFORMERS_OFFLINE": "1",
     "TRANSFORMERS_VERBOSITY": "error",  # it writes to stderr itself, where every line is JSON
@@ -53,6 +55,7 @@ def serve(
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: every GPU, else the CPU.")] = "auto",
     engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
     cache_dir: CacheDirOption = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Engine workers per device.")] = 1,
     max_batch_rows: Annotated[int, typer.Option(min=1, max=4096, help="The largest batch on the device.")] = 32,
@@ -93,6 +96,7 @@ def serve(
         port=port,
         device=device,
         engine=engine,
+        precision=precision,
         cache_dir=cache_dir or default_cache_dir(os.environ),
         workers=workers,
         max_batch_rows=max_batch_rows,

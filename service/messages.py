@@ -42,9 +42,23 @@ class Unload(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="u
     number: int
 
 
+class Serving(msgspec.Struct, frozen=True, kw_only=True):
+    """How a worker computes a version.
+
+    Attributes:
+        engine: its identity: library, version, device, precision.
+        reason: why it is that one, and why it is no faster one.
+    """
+
+    engine: str
+    precision: str
+    reason: str
+
+
 class Loaded(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="loaded"):
     name: str
     number: int
+    serving: Serving
 
 
 class LoadFailed(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="load_failed"):

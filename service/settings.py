@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.options import EngineName, default_cache_dir
+from models.options import EngineName, PrecisionName, default_cache_dir
 from service.http.limits import ConnectionLimits
 
 
@@ -18,6 +18,7 @@ class ServerSettings(BaseModel):
     Attributes:
         device: ``auto`` takes every GPU that is there, else the CPU.
         engine: what computes features; ``auto`` takes the fastest that gives the right ones.
+        precision: ``auto`` takes int8 for versions that may serve in it, where it is faster.
         cache_dir: where graphs of backbones are kept, and which engine is the fastest.
         workers: engine workers per device.
         request_timeout_seconds: a request that takes longer gets 504.
@@ -41,6 +42,7 @@ class ServerSettings(BaseModel):
     port: int = Field(default=8000, ge=1024, le=65535)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     engine: EngineName = "auto"
+    precision: PrecisionName = "auto"
     cache_dir: Path = Field(default_factory=lambda: default_cache_dir(os.environ))
     workers: int = Field(default=1, ge=1, le=64)
     request_timeout_seconds: float = Field(default=30.0, gt=0)

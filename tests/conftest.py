@@ -13,9 +13,9 @@ from tests.server_process import ServerProcess
 from tests.tiny_models import (
     LETTERS,
     MOODS,
+    TorchEngines,
     copy_of_texts,
     publish_texts,
-    torch_engine,
     write_tiny_text,
     write_tiny_vision,
 )
@@ -46,7 +46,7 @@ def shared_data() -> Path:
 def models_on_disk(tmp_path_factory: pytest.TempPathFactory, tiny_vision: str, tiny_text: str) -> Path:
     """A repository with ``colours:1`` for images, and ``letters:1`` and ``moods:1`` on one text encoder; read only."""
     repository = ModelRepository(tmp_path_factory.mktemp("models") / "repository")
-    import_classifier(repository, tiny_vision, "colours", torch_engine)
+    import_classifier(repository, tiny_vision, "colours", TorchEngines())
     publish_texts(repository, tiny_text, "letters", LETTERS, seed=1)
     publish_texts(repository, tiny_text, "moods", MOODS, seed=2)
     return repository.root

@@ -107,7 +107,7 @@ def in_process(directory: Path, name: str, *, engine: EngineName = "auto") -> Pr
         engine=engines.build(stored),
         head=read_head(version.directory, version.manifest),
         labels=version.manifest.labels,
-        temperature=version.manifest.calibration.temperature,
+        temperature=version.manifest.reference.calibration.temperature,
     )
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from PIL import Image
 
-from finetune.publishing import Graft, publish
+from finetune.publishing import FittedHead, Graft, publish
 from models.backbone import Modality
 from models.backbone_store import StoredBackbone
 from models.engine import Engine
 from models.head import Head
-from models.manifest import BackboneReference, Calibration, EngineReference, Manifest
+from models.manifest import BackboneReference, Calibration, EngineReference, HeadRecord, Manifest
+from models.precision import Precision
 from models.preprocessor import TextPreprocessorConfig
 from models.repository import ModelRepository
 from models.sources import fetch_checkpoint
@@ -29,6 +30,22 @@ from models.version import ModelVersion
 def torch_engine(stored: StoredBackbone) -> Engine:
     """The engine of a backbone, without choosing."""
     return TorchEngine(stored.load())
+
+
+class TorchEngines:
+    """A `models.engine.EngineSource` of engines in fp32: torch's, or those that a test makes."""
+
+    def __init__(self, make: Callable[[StoredBackbone], Engine] = torch_engine) -> None:
+        self._make = make
+
+    def precisions(self, stored: StoredBackbone) -> Sequence[Precision]:
+        return (Precision.FP32,)
+
+    def build(self, stored: StoredBackbone, precision: Precision) -> Engine:
+        return self._make(stored)
+
+    def reason(self, stored: StoredBackbone, precision: Precision) -> str:
+        return "the tests know no other"
 
 
 LETTERS = ("vowel", "consonant", "digit", "mark")
@@ -44,17 +61,16 @@ def publish_texts(
     checkpoint = fetch_checkpoint(checkpoint_name)
     stored = repository.backbones.add(checkpoint)
     random = torch.Generator().manual_seed(seed)
+    head = Head(
+        weight_CD=torch.randn(len(labels), stored.config.feature_dim, generator=random),
+        bias_C=torch.randn(len(labels), generator=random),
+    )
     graft = Graft(
         name=name,
         backbone=stored,
-        engine=TorchEngine(stored.load()),
         preprocessor=checkpoint.preprocessor,
-        head=Head(
-            weight_CD=torch.randn(len(labels), stored.config.feature_dim, generator=random),
-            bias_C=torch.randn(len(labels), generator=random),
-        ),
+        heads={Precision.FP32: FittedHead(engine=torch_engine(stored), head=head, temperature=1.0)},
         labels=labels,
-        temperature=1.0,
         golden_items=["one golden text", "and another one"],
     )
     return publish(repository, graft)
@@ -85,8 +101,7 @@ def text_manifest(name: str, number: int, modality: Modality = Modality.TEXT) ->
         labels=("yes", "no"),
         backbone=BackboneReference(source="echo", digest="echo-backbone", feature_dim=1),
         preprocessor=TextPreprocessorConfig(max_tokens=64),
-        engine=EngineReference(identity="echo"),
-        calibration=Calibration(),
+        heads={Precision.FP32: HeadRecord(engine=EngineReference(identity="echo"), calibration=Calibration())},
         created_at=datetime.now(UTC),
         libraries={},
     )

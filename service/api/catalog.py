@@ -22,6 +22,7 @@ from models.repository import ModelRepository
 from models.version import ModelVersion, Reference
 from service.api.metrics import Metrics
 from service.api.worker_connection import WorkerConnection
+from service.messages import Serving
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class CatalogVersion:
     Attributes:
         version: nothing where its manifest cannot be read.
         reason: why it failed.
+        serving: how the worker that answered first computes it.
     """
 
     name: str
@@ -50,6 +52,7 @@ class CatalogVersion:
     version: ModelVersion | None
     state: State = State.LOADING
     reason: str | None = None
+    serving: Serving | None = None
 
     def __str__(self) -> str:
         return f"{self.name}:{self.number}"
@@ -204,8 +207,8 @@ class Catalog:
         reasons = [result for result in results if isinstance(result, str)]
         if reasons:
             self._fail(entry, reasons[0])
-        elif None in results:
-            entry.state = State.READY
+        elif served := [result for result in results if isinstance(result, Serving)]:
+            entry.state, entry.serving = State.READY, served[0]
             self._metrics.loaded_versions.labels(entry.name, str(entry.number)).set(1)
             logger.info("%s is served", entry)
         model.reroute(model.routes)
@@ -253,7 +256,13 @@ class Catalog:
             raise ModelNotFound(f"there is no model '{name[:64]}'{did_you_mean(name[:64], self._models)}") from None
 
     def resolve(self, reference: Reference) -> ModelVersion:
-        """The version that a request means.
+        """The version that a request means; raises as `entry`."""
+        version = self.entry(reference).version
+        assert version is not None
+        return version
+
+    def entry(self, reference: Reference) -> CatalogVersion:
+        """The version that a request means, which is served, and how.
 
         Raises:
             ModelNotFound, VersionNotFound: there is none.
@@ -271,12 +280,8 @@ class Catalog:
         entry = model.versions.get(number)
         if entry is None:
             raise VersionNotFound(f"there is no version {number} of '{reference.name}'")
-        return _served(entry)
-
-
-def _served(entry: CatalogVersion) -> ModelVersion:
-    if entry.state is State.LOADING:
-        raise NotReady(f"{entry} is being loaded; try again")
-    if entry.state is State.FAILED or entry.version is None:
-        raise VersionCorrupt(f"{entry} is not served: {entry.reason}")
-    return entry.version
+        if entry.state is State.LOADING:
+            raise NotReady(f"{entry} is being loaded; try again")
+        if entry.state is State.FAILED or entry.version is None:
+            raise VersionCorrupt(f"{entry} is not served: {entry.reason}")
+        return entry

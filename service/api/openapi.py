@@ -87,8 +87,8 @@ def openapi_document(version: str) -> Json:
             "/v1/models/{name}": _get("model_status", "A model's versions", ref("Model"), "name", refusals=_MODEL),
             "/v1/models/{name}/metadata": _get(
                 "model_metadata",
-                "What the version that `predict` asks says of itself",
-                ref("Manifest"),
+                "What the version that `predict` asks says of itself, and how it is computed",
+                ref("Metadata"),
                 "name",
                 refusals=_VERSION,
             ),
@@ -101,7 +101,7 @@ def openapi_document(version: str) -> Json:
                 "openapi", "This document, on the loopback address only", {"type": "object"}, media_type=MEDIA_TYPE
             ),
         },
-        "components": {"schemas": {**SCHEMAS, **_manifest()}, "parameters": PARAMETERS, "headers": HEADERS},
+        "components": {"schemas": {**SCHEMAS, **_metadata()}, "parameters": PARAMETERS, "headers": HEADERS},
     }
 
 
@@ -151,10 +151,13 @@ def _response(description: str, schema: Json, media_type: str, *headers: str) ->
     }
 
 
-def _manifest() -> Json:
-    """The manifest's schema and those of its parts."""
+def _metadata() -> Json:
+    """A manifest with ``serving`` in it, and the schemas of its parts."""
     from pydantic.json_schema import models_json_schema
 
     _, schema = models_json_schema([(Manifest, "serialization")], ref_template="#/components/schemas/{model}")
     parts: Json = schema["$defs"]
-    return parts
+    manifest = parts.pop("Manifest")
+    properties = {**manifest["properties"], "serving": ref("Serving")}
+    required = [*manifest["required"], "serving"]
+    return {**parts, "Metadata": {**manifest, "title": "Metadata", "properties": properties, "required": required}}

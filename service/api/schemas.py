@@ -45,6 +45,10 @@ SCHEMAS: Json = {
         **record(instances=_list(record(b64={**TEXT, "contentEncoding": "base64"}), **_INSTANCES)),
         "description": "For a model that reads images: JPEG, PNG or WebP files.",
     },
+    "Serving": {
+        **record(engine=TEXT, precision={"enum": ["fp32", "int8"]}, reason=TEXT),
+        "description": "What computes the version, and why it is nothing faster.",
+    },
     "Predictions": {
         **record(predictions=_list(ref("Prediction"), minItems=1), model=NAME, version=NUMBER, request_id=REQUEST_ID),
         "description": "One prediction for each instance, in their order.",

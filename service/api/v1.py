@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 import orjson
+from msgspec import to_builtins
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
@@ -109,9 +110,10 @@ class V1Routes:
         return _json({"name": name, **_status(model)})
 
     async def model_metadata(self, request: Request) -> Response:
-        """``GET /v1/models/{name}/metadata``: the manifest of the version that an unaddressed request would get."""
-        version = self._catalog.resolve(Reference(name=check_name(request.path_params["name"])))
-        return _json(version.manifest.model_dump(mode="json"))
+        """``GET /v1/models/{name}/metadata``: of the version that an unaddressed request would get, and how it is computed."""
+        entry = self._catalog.entry(Reference(name=check_name(request.path_params["name"])))
+        assert entry.version is not None
+        return _json({**entry.version.manifest.model_dump(mode="json"), "serving": to_builtins(entry.serving)})
 
 
 def _status(model: CatalogModel) -> dict[str, object]:

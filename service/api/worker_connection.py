@@ -29,6 +29,7 @@ from service.messages import (
     Message,
     Predict,
     Report,
+    Serving,
     Timings,
     Unload,
     pack,
@@ -100,7 +101,7 @@ class WorkerConnection(asyncio.Protocol):
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._left: OrderedDict[tuple[int, int], tuple[bytes, bool]] = OrderedDict()
         self._in_hand: set[tuple[int, int]] = set()
-        self._loads: dict[tuple[str, int], asyncio.Future[str | None]] = {}
+        self._loads: dict[tuple[str, int], asyncio.Future[Serving | str]] = {}
         self._stale_loads: Counter[tuple[str, int]] = Counter()  # taken back, and not yet answered
         self._transport: asyncio.Transport | None = None
         self._unsent: list[bytes] = []
@@ -112,11 +113,11 @@ class WorkerConnection(asyncio.Protocol):
 
     # Questions
 
-    async def load(self, name: str, number: int) -> str | None:
+    async def load(self, name: str, number: int) -> Serving | str:
         """Has the worker load a version.
 
         Returns:
-            Nothing once it is loaded and checked, or the reason why it must not be served.
+            How it is computed, once it is loaded and checked, or the reason why it must not be served.
 
         Raises:
             WorkerLost: the worker went away meanwhile.
@@ -216,7 +217,7 @@ class WorkerConnection(asyncio.Protocol):
                 case Failure():
                     self._settle(message.id, from_code(message.code, message.message))
                 case Loaded():
-                    self._settle_load(message.name, message.number, None)
+                    self._settle_load(message.name, message.number, message.serving)
                     self._on_message(self, message)
                 case LoadFailed():
                     self._settle_load(message.name, message.number, message.reason)
@@ -271,11 +272,11 @@ class WorkerConnection(asyncio.Protocol):
         else:
             future.set_exception(outcome)
 
-    def _settle_load(self, name: str, number: int, reason: str | None) -> None:
+    def _settle_load(self, name: str, number: int, outcome: Serving | str) -> None:
         if self._stale_loads[name, number]:  # it answers in order: this is the answer to one that was taken back
             self._stale_loads[name, number] -= 1
             return
         future = self._loads.pop((name, number))
-        if reason is None:
+        if isinstance(outcome, Serving):
             self.loaded.add((name, number))
-        future.set_result(reason)
+        future.set_result(outcome)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from models.backbone import Modality
 from models.batch import Row, TextRow, shape_bucket
 from models.errors import InvalidUtf8
 from models.features import FeatureKind
-from models.head import logits_by_head, probabilities
+from models.head import best, scores_by_head
 from models.manifest import Manifest
 from models.predictor import Predictor
 from models.preprocessor import RawItem
+from service.messages import Serving
 from service.worker.pending import PendingRow
 
 
@@ -23,12 +25,14 @@ class LoadedVersion:
     """A version in memory; a `service.worker.servable.Servable`.
 
     Attributes:
-        backbone: the digest of its backbone; versions with the same one share engine and batches.
+        backbone: the digest of its backbone; versions with the same one, in the same precision, share engine and batches.
+        serving: how it is computed here, for whoever asks.
     """
 
     manifest: Manifest
     backbone: str
     predictor: Predictor
+    serving: Serving
 
     @property
     def streams(self) -> int:
@@ -54,21 +58,17 @@ class LoadedVersion:
         features_BD = self.predictor.engine.features(rows, FeatureKind.POOLED).values
         if not features_BD.isfinite().all():
             raise FloatingPointError("the backbone gave features that are not finite")  # JSON would say null
-        versions = [waiting.request.version for waiting in batch]
-        logits = logits_by_head(features_BD, [v.predictor.head for v in versions if isinstance(v, LoadedVersion)])
-        return [_prediction(waiting, logits_C) for waiting, logits_C in zip(batch, logits, strict=True)]
+        predictors = [v.predictor for v in (w.request.version for w in batch) if isinstance(v, LoadedVersion)]
+        scores = scores_by_head(features_BD, [p.head for p in predictors], [p.temperature for p in predictors])
+        return [_prediction(*each) for each in zip(batch, predictors, scores, strict=True)]
 
 
-def _prediction(waiting: PendingRow, logits_C: torch.Tensor) -> Mapping[str, object]:
+def _prediction(waiting: PendingRow, predictor: Predictor, scores_C: NDArray[np.float64]) -> Mapping[str, object]:
     """The answer for a row: the best label, and the scores of the ``top_k`` best, best first."""
-    version = waiting.request.version
-    assert isinstance(version, LoadedVersion)
-    predictor = version.predictor
-    scores_C = probabilities(logits_C, predictor.temperature)
-    count = min(waiting.request.top_k or len(predictor.labels), len(predictor.labels))
-    best = scores_C.topk(count)
-    scores = {predictor.labels[i]: s for i, s in zip(best.indices.tolist(), best.values.tolist(), strict=True)}
-    label = next(iter(scores))
+    labels = predictor.labels
+    ranking = best(scores_C, min(waiting.request.top_k or len(labels), len(labels)))
+    scores = dict(zip([labels[i] for i in ranking], scores_C[ranking].tolist(), strict=True))
+    label = labels[ranking[0]]
     prediction: dict[str, object] = {"label": label, "score": scores[label], "scores": scores}
     if isinstance(waiting.row, TextRow) and waiting.row.truncated:
         prediction["truncated"] = True

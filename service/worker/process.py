@@ -104,8 +104,10 @@ def open_registry(settings: ServerSettings, device: str, threads: int) -> Servab
     from service.worker.registry import Registry
 
     torch.set_num_threads(threads)
-    engines = EngineFactory(device, threads=threads, cache_dir=settings.cache_dir, wanted=settings.engine)
-    return Registry(ModelRepository(settings.repository), engines.build)
+    engines = EngineFactory(
+        device, threads=threads, cache_dir=settings.cache_dir, wanted=settings.engine, precision=settings.precision
+    )
+    return Registry(ModelRepository(settings.repository), engines)
 
 
 @contextmanager

@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from models.backbone_store import StoredBackbone
-from models.engine import Engine
+from models.engine import Engine, EngineSource
 from models.errors import VersionCorrupt, VersionNotFound
 from models.golden import GoldenSet
-from models.manifest import Manifest
+from models.precision import Precision
 from models.predictor import Predictor, read_head
-from models.preprocessor import Preprocessor, build_preprocessor
+from models.preprocessor import ImagePreprocessorConfig, Preprocessor, TextPreprocessorConfig, build_preprocessor
 from models.repository import ModelRepository
 from models.task import Task
+from models.version import ModelVersion
+from service.messages import Serving
 from service.worker.loaded_version import LoadedVersion
+
+logger = logging.getLogger(__name__)
 
 
 class Registry:
-    """Loads versions beside the others; versions on one backbone share one engine.
+    """Loads versions beside the others; versions on one backbone share one engine in each precision.
 
     Safe to use from several threads: one loads, others look up.
 
     Args:
         repository: where versions lie.
-        build_engine: makes the engine of a backbone.
+        engines: makes the engines of backbones.
     """
 
-    def __init__(self, repository: ModelRepository, build_engine: Callable[[StoredBackbone], Engine]) -> None:
+    def __init__(self, repository: ModelRepository, engines: EngineSource) -> None:
         self._repository = repository
-        self._build_engine = build_engine
+        self._source = engines
         self._versions: dict[tuple[str, int], LoadedVersion] = {}
-        self._engines: dict[str, Engine] = {}
-        self._preprocessors: dict[tuple[str, str], Preprocessor] = {}
+        self._backbones: dict[str, _Backbone] = {}
         self._loading = threading.Lock()
 
     def load(self, name: str, number: int) -> LoadedVersion:
         """Verifies, loads and warms up a version, and checks its golden outputs, before it can be looked up.
+
+        It is served in the fastest precision that it has a head for, and gives its golden answers in. Of those that share
+        all but the head, only the first runs the backbone for that: see `models.golden`.
 
         Raises:
             GraftworkError: it must not be served; whatever was loaded before still is.
@@ -49,42 +57,75 @@ class Registry:
                 raise VersionCorrupt(
                     f"{version} is for {manifest.task}, which this graftwork does not serve; upgrade it"
                 )
-            digest = manifest.backbone.digest
-            predictor = Predictor(
-                preprocessor=self._preprocessor(manifest),
-                engine=self._engine(digest),
-                head=read_head(version.directory, manifest),
-                labels=manifest.labels,
-                temperature=manifest.calibration.temperature,
-            )
-            GoldenSet.read(version.directory, manifest.modality).check(predictor)
-            loaded = LoadedVersion(manifest=manifest, backbone=digest, predictor=predictor)
+            loaded = self._load(version)
             self._versions[name, number] = loaded
             return loaded
 
-    def _engine(self, digest: str) -> Engine:
-        if digest not in self._engines:
-            engine = self._build_engine(self._repository.backbones.verify(digest))
-            engine.warm_up()
-            self._engines[digest] = engine
-        return self._engines[digest]
+    def _load(self, version: ModelVersion) -> LoadedVersion:
+        backbone = self._backbone(version.manifest.backbone.digest)
+        heads, instead = version.manifest.heads, ""
+        for precision in backbone.precisions:
+            if precision not in heads:
+                continue
+            if (refused := heads[precision].refused) is not None:
+                instead = f"; not in {precision}: {refused}"
+                continue
+            try:
+                return self._load_in(precision, version, backbone, instead)
+            except VersionCorrupt as error:
+                if precision is Precision.FP32:
+                    raise
+                logger.warning("%s is not served in %s: %s", version, precision, error.message)
+                instead = f"; not in {precision}: {error.message}"
+        raise AssertionError("there is always a head for fp32")
 
-    def _preprocessor(self, manifest: Manifest) -> Preprocessor:
-        key = (manifest.backbone.digest, manifest.preprocessor.model_dump_json())
-        if key not in self._preprocessors:
-            directory = self._repository.backbones.get(manifest.backbone.digest).directory
-            self._preprocessors[key] = build_preprocessor(manifest.preprocessor, directory)
-        return self._preprocessors[key]
+    def _load_in(self, precision: Precision, version: ModelVersion, backbone: _Backbone, instead: str) -> LoadedVersion:
+        manifest, engine = version.manifest, self._engine(backbone, precision)
+        predictor = Predictor(
+            preprocessor=backbone.preprocessor(manifest.preprocessor),
+            engine=engine,
+            head=read_head(version.directory, manifest, precision),
+            labels=manifest.labels,
+            temperature=manifest.heads[precision].calibration.temperature,
+        )
+        golden = GoldenSet.read(version.directory, manifest.modality, precision)
+        way = (manifest.preprocessor.model_dump_json(), engine.identity, manifest.heads[precision].engine.identity)
+        if way in backbone.proven:
+            golden.check_head(predictor)
+        else:
+            golden.check(predictor)
+            backbone.proven.add(way)
+        return LoadedVersion(
+            manifest=manifest,
+            backbone=backbone.stored.digest,
+            predictor=predictor,
+            serving=Serving(
+                engine=engine.identity,
+                precision=precision,
+                reason=self._source.reason(backbone.stored, precision) + instead,
+            ),
+        )
+
+    def _backbone(self, digest: str) -> _Backbone:
+        if digest not in self._backbones:
+            stored = self._repository.backbones.verify(digest)
+            self._backbones[digest] = _Backbone(stored=stored, precisions=self._source.precisions(stored))
+        return self._backbones[digest]
+
+    def _engine(self, backbone: _Backbone, precision: Precision) -> Engine:
+        if precision not in backbone.engines:
+            engine = self._source.build(backbone.stored, precision)
+            engine.warm_up()
+            backbone.engines[precision] = engine
+        return backbone.engines[precision]
 
     def unload(self, name: str, number: int) -> None:
         """Forgets a version, and its backbone with the last version on it."""
         with self._loading:
             self._versions.pop((name, number), None)
             used = {loaded.backbone for loaded in self._versions.values()}
-            for digest in set(self._engines) - used:
-                del self._engines[digest]
-            for key in [key for key in self._preprocessors if key[0] not in used]:
-                del self._preprocessors[key]
+            for digest in set(self._backbones) - used:
+                del self._backbones[digest]
 
     def get(self, name: str, number: int) -> LoadedVersion:
         """A loaded version.
@@ -96,3 +137,25 @@ class Registry:
             return self._versions[name, number]
         except KeyError:
             raise VersionNotFound(f"version {number} of '{name}' is not loaded") from None
+
+
+@dataclass(kw_only=True, eq=False)
+class _Backbone:
+    """What versions on one backbone share.
+
+    Attributes:
+        precisions: the preferred one first.
+        proven: ways from an input to features that gave golden answers: preprocessor, engine here, engine at publishing.
+    """
+
+    stored: StoredBackbone
+    precisions: Sequence[Precision]
+    engines: dict[Precision, Engine] = field(default_factory=dict)
+    preprocessors: dict[str, Preprocessor] = field(default_factory=dict)
+    proven: set[tuple[str, str, str]] = field(default_factory=set)
+
+    def preprocessor(self, config: ImagePreprocessorConfig | TextPreprocessorConfig) -> Preprocessor:
+        key = config.model_dump_json()
+        if key not in self.preprocessors:
+            self.preprocessors[key] = build_preprocessor(config, self.stored.directory)
+        return self.preprocessors[key]

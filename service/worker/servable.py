@@ -10,6 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from service.messages import Serving
     from service.worker.pending import PendingRow
 
 
@@ -40,6 +41,10 @@ class Servable(Protocol):
     @property
     def backbone(self) -> str:
         """The digest of the backbone that `compute` runs."""
+
+    @property
+    def serving(self) -> Serving:
+        """How it is computed here, for whoever asks."""
 
     @property
     def streams(self) -> int:

@@ -143,7 +143,7 @@ class Worker:
     def _load(self, message: Load) -> None:
         name, number = message.name, message.number
         try:
-            self._servables.load(name, number)
+            loaded = self._servables.load(name, number)
         except GraftworkError as error:
             reason = error.message.encode(errors="replace").decode()  # it may name a file, whose name may be any bytes
             self._send(LoadFailed(name=name, number=number, reason=reason))
@@ -151,7 +151,7 @@ class Worker:
             logger.exception("loading %s:%d failed", name, number)
             self._send(LoadFailed(name=name, number=number, reason="it cannot be loaded; the log says why"))
         else:
-            self._send(Loaded(name=name, number=number))
+            self._send(Loaded(name=name, number=number, serving=loaded.serving))
 
     def _accept(self, message: Predict, payload: bytes) -> Sequence[_UndecodedRow]:
         try:

@@ -155,17 +155,16 @@ class InProcess:
 
     def _compute(self, prepared: Sequence[Future[Row]]) -> int:
         import orjson
-        import torch
 
         from models.features import FeatureKind
-        from models.head import logits_by_head, probabilities
+        from models.head import best, scores_by_head
 
         predictor, rows = self._predictor, [future.result() for future in prepared]
         features = predictor.engine.features(predictor.preprocessor.collate(rows), FeatureKind.POOLED)
-        logits = logits_by_head(features.values, [predictor.head] * len(rows))
-        for scores_C in probabilities(torch.stack(logits), predictor.temperature):
-            best = scores_C.topk(1)
-            orjson.dumps({"label": predictor.labels[int(best.indices[0])], "score": float(best.values[0])})
+        count = len(rows)
+        for scores_C in scores_by_head(features.values, [predictor.head] * count, [predictor.temperature] * count):
+            (label,) = best(scores_C, 1)
+            orjson.dumps({"label": predictor.labels[label], "score": float(scores_C[label])})
         return len(rows)
 
 

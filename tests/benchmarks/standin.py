@@ -24,11 +24,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.messages import Hello
+from service.messages import Hello, Serving
 from service.worker.pending import PendingRow
 from service.worker.worker import serve_socket
 
 CORES = 2
+SERVING = Serving(engine="standin", precision="fp32", reason="it is the only one")
 DECODE_SECONDS = 0.003  # of a core, an image: a JPEG of 640x480 to 224x224
 ENGINE_SECONDS = 0.006  # of a core, an image: EfficientNet-Lite0 in int8
 MOST_ROWS = 32
@@ -63,6 +64,7 @@ class StandIn:
     memory: mmap.mmap
     backbone: str = "standin"
     streams: int = 1
+    serving: Serving = SERVING
 
     def prepare(self, item: bytes, *, truncate: bool) -> tuple[bytes, Hashable]:
         if self.name == "fetched":

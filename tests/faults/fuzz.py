@@ -23,7 +23,7 @@ from tests.faults.fuzz_result import FuzzResult
 from tests.faults.metrics import settled_outcomes
 from tests.faults.schema_fuzz import schema_fuzz
 from tests.server_process import ServerProcess
-from tests.tiny_models import LETTERS, MOODS, publish_texts, torch_engine, write_tiny_text, write_tiny_vision
+from tests.tiny_models import LETTERS, MOODS, TorchEngines, publish_texts, write_tiny_text, write_tiny_vision
 
 
 def any_request(*, cases: int = 100_000, seed: int | None = None) -> list[Figure]:
@@ -87,7 +87,7 @@ def tiny_server() -> Iterator[ServerProcess]:
         for kind in ("vision", "text"):
             (directory / kind).mkdir()
         repository = ModelRepository(directory / "repository")
-        import_classifier(repository, write_tiny_vision(directory / "vision"), "colours", torch_engine)
+        import_classifier(repository, write_tiny_vision(directory / "vision"), "colours", TorchEngines())
         checkpoint = write_tiny_text(directory / "text")
         publish_texts(repository, checkpoint, "letters", LETTERS, seed=1)
         publish_texts(repository, checkpoint, "moods", MOODS, seed=2)

@@ -35,7 +35,7 @@ from tests.faults.metrics import settled_outcomes
 from tests.faults.mixture import MALFORMED, Mixture, post, refused
 from tests.faults.tally import Tally
 from tests.server_process import Reply, ServerProcess
-from tests.tiny_models import torch_engine, write_tiny_vision
+from tests.tiny_models import TorchEngines, write_tiny_vision
 
 CONNECTIONS = 32
 SAMPLES = 10
@@ -247,7 +247,7 @@ def image_server() -> Iterator[ServerProcess]:
     with tempfile.TemporaryDirectory(prefix="gw-test-") as directory:
         (checkpoint := Path(directory, "checkpoint")).mkdir()
         repository = ModelRepository(Path(directory, "repository"))
-        import_classifier(repository, write_tiny_vision(checkpoint), "colours", torch_engine)
+        import_classifier(repository, write_tiny_vision(checkpoint), "colours", TorchEngines())
         server = ServerProcess(repository=repository.root)
         try:
             server.wait_until_ready()

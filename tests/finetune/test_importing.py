@@ -7,31 +7,31 @@ import pytest
 from finetune.importing import import_classifier
 from models.errors import BackboneNotFound, InvalidParameter
 from models.repository import ModelRepository
-from tests.tiny_models import torch_engine
+from tests.tiny_models import TorchEngines
 
 
 def test_a_checkpoints_own_classifier_becomes_a_version(tmp_path: Path, tiny_vision: str) -> None:
     repository = ModelRepository(tmp_path)
-    version = import_classifier(repository, tiny_vision, "colours", torch_engine)
+    version = import_classifier(repository, tiny_vision, "colours", TorchEngines())
     assert version.manifest.labels == ("red", "green", "blue")
-    assert version.manifest.training is None
+    assert version.manifest.reference.training is None
     repository.verify(version)
     assert "colours" in (version.directory / "README.md").read_text()
 
 
 def test_two_models_on_one_backbone_store_it_once(tmp_path: Path, tiny_vision: str) -> None:
     repository = ModelRepository(tmp_path)
-    first = import_classifier(repository, tiny_vision, "one", torch_engine)
-    second = import_classifier(repository, tiny_vision, "two", torch_engine)
+    first = import_classifier(repository, tiny_vision, "one", TorchEngines())
+    second = import_classifier(repository, tiny_vision, "two", TorchEngines())
     assert first.manifest.backbone == second.manifest.backbone
     assert len(repository.backbones.list()) == 1
 
 
 def test_a_backbone_without_a_classifier_is_refused(tmp_path: Path, tiny_text: str) -> None:
     with pytest.raises(BackboneNotFound, match="no linear classifier"):
-        import_classifier(ModelRepository(tmp_path), tiny_text, "x", torch_engine)
+        import_classifier(ModelRepository(tmp_path), tiny_text, "x", TorchEngines())
 
 
 def test_a_bad_name_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(InvalidParameter):
-        import_classifier(ModelRepository(tmp_path), "timm:no_such_model", "../x", torch_engine)
+        import_classifier(ModelRepository(tmp_path), "timm:no_such_model", "../x", TorchEngines())

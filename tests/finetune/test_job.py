@@ -61,7 +61,7 @@ def test_a_folder_becomes_a_version_that_answers(
     assert (result.train_size, result.test_size) == (30, 6)
     manifest = result.version.manifest
     assert manifest.labels == ("blue", "green", "red")
-    assert manifest.metrics["accuracy"] == 1.0
+    assert manifest.reference.metrics["accuracy"] == 1.0
     assert manifest.data is not None
     assert manifest.data.test_size == 6
     repository.verify(repository.read("colours", 1))
@@ -73,7 +73,7 @@ def test_a_folder_becomes_a_version_that_answers(
         engine=TorchEngine(stored.load()),
         head=read_head(result.version.directory, manifest),
         labels=manifest.labels,
-        temperature=manifest.calibration.temperature,
+        temperature=manifest.reference.calibration.temperature,
     )
     items = [(photos / label / "3.png").read_bytes() for label in manifest.labels]
     assert predictor.predict(items).argmax(1).tolist() == [0, 1, 2]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
+from random import Random
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from safetensors.torch import save
 
-from models.head import Head, logits_by_head, probabilities
+from models.head import Head, best, scores_by_head
 
 
 def head(classes: int, dim: int, seed: int = 0) -> Head:
@@ -45,6 +49,7 @@ GOOD = {"weight": torch.ones(3, 5), "bias": torch.ones(3)}
         ({"weight": torch.ones(15)}, "do not fit"),
         ({"weight": torch.ones(3, 5, 1)}, "do not fit"),
         ({"bias": torch.ones(4)}, "do not fit"),
+        ({"weight": torch.ones(0, 5), "bias": torch.ones(0)}, "do not fit"),
         ({"bias": torch.ones(3, 1)}, "do not fit"),
         ({"weight": torch.ones(3, 5).half()}, "float32"),
         ({"bias": torch.ones(3).double()}, "float32"),
@@ -91,47 +96,90 @@ def test_a_header_that_promises_more_than_there_is_is_refused() -> None:
         Head.from_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
 
 
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=24), st.integers(1, 12))
-@settings(deadline=None, max_examples=100)
-def test_each_row_gets_its_own_head(owners: list[int], dim: int) -> None:
-    heads = [head(classes, dim, seed) for seed, classes in enumerate((1, 2, 2, 7, 100))]
-    features_BD = torch.randn(len(owners), dim, generator=torch.Generator().manual_seed(len(owners)))
-    found = logits_by_head(features_BD, [heads[owner] for owner in owners])
-    assert len(found) == len(owners)
-    for row, owner in enumerate(owners):
-        own = heads[owner]
-        wanted = own.weight_CD.double() @ features_BD[row].double() + own.bias_C.double()
-        torch.testing.assert_close(found[row].double(), wanted, atol=1e-5, rtol=1e-5)
+HEADS = tuple(head(classes, dim, seed) for dim in (1, 12) for seed, classes in enumerate((1, 2, 2, 7, 100)))
+BATCHES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), min_size=1, max_size=40)
 
 
-def test_no_rows_have_no_logits() -> None:
-    assert logits_by_head(torch.zeros(0, 4), []) == []
+def features(seeds: list[int], dim: int) -> torch.Tensor:
+    """A row for each seed: rows of equal seeds are equal."""
+    rows = [torch.randn(dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(rows)
 
 
-def test_heads_move_to_a_device() -> None:
-    moved = head(2, 3).to(torch.device("meta"))
-    assert {moved.weight_CD.device.type, moved.bias_C.device.type} == {"meta"}
+@given(BATCHES, st.sampled_from([0, 5]))
+@settings(deadline=None)
+def test_each_row_gets_the_scores_of_its_own_head(batch: list[tuple[int, int]], first: int) -> None:
+    heads = [HEADS[first + owner] for owner, _ in batch]
+    temperatures = [0.5 + owner for owner, _ in batch]
+    features_BD = features([seed for _, seed in batch], heads[0].weight_CD.shape[1])
+    found = scores_by_head(features_BD, heads, temperatures)
+    assert len(found) == len(batch)
+    for row, own in enumerate(heads):
+        logits_C = own.weight_CD.double() @ features_BD[row].double() + own.bias_C.double()
+        wanted_C = torch.softmax(logits_C / temperatures[row], 0)
+        assert found[row].dtype == np.float64
+        np.testing.assert_allclose(found[row], wanted_C.numpy(), atol=1e-5, rtol=0)
+
+
+WIDE = tuple(head(classes, 384, seed) for seed, classes in enumerate((2, 4, 20, 100, 1000)))
+
+
+@given(BATCHES, st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_a_row_does_not_depend_on_its_batch_mates(batch: list[tuple[int, int]], random: Random) -> None:
+    """Heads of any sizes, rows that are there twice, any order: each row's scores are those that it gets alone."""
+    features_BD = features([seed for _, seed in batch], 384) / 10
+    heads = [WIDE[owner] for owner, _ in batch]
+    ones = [1.0] * len(batch)
+    together = scores_by_head(features_BD, heads, ones)
+    order = random.sample(range(len(batch)), len(batch))
+    shuffled = scores_by_head(features_BD[order], [heads[row] for row in order], ones)
+    for place, row in enumerate(order):
+        (alone,) = scores_by_head(features_BD[row : row + 1], [heads[row]], [1.0])
+        np.testing.assert_allclose(together[row], alone, atol=1e-5, rtol=0)
+        np.testing.assert_allclose(shuffled[place], alone, atol=1e-5, rtol=0)
+
+
+def test_no_rows_have_no_scores() -> None:
+    assert not scores_by_head(torch.zeros(0, 4), [], [])
+
+
+def identity(logits: list[float]) -> Head:
+    """A head whose logits are its bias."""
+    return Head(weight_CD=torch.zeros(len(logits), 1), bias_C=torch.tensor(logits))
+
+
+def scores_of(logits: list[float], temperature: float = 1.0) -> NDArray[np.float64]:
+    return scores_by_head(torch.zeros(1, 1), [identity(logits)], [temperature])[0]
 
 
 @given(
     st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=20),
     st.floats(0.05, 20),
-    st.floats(-1e3, 1e3, width=32),
+    st.integers(-1000, 1000),
 )
 def test_scores_are_a_distribution_and_do_not_change_with_a_constant(
-    logits: list[float], temperature: float, constant: float
+    logits: list[float], temperature: float, constant: int
 ) -> None:
-    scores = probabilities(torch.tensor(logits), temperature)
-    assert scores.dtype == torch.float64
-    assert float(scores.sum()) == pytest.approx(1)
-    assert bool((scores >= 0).all())
-    shifted = probabilities(torch.tensor(logits, dtype=torch.float64) + constant, temperature)
-    torch.testing.assert_close(shifted, scores, atol=1e-6, rtol=1e-6)
+    scores = scores_of(logits, temperature)
+    assert scores.sum() == pytest.approx(1)
+    assert (scores >= 0).all()
+    exact = [float(round(each)) for each in logits]  # so that the sum is exact in float32
+    shifted = scores_of([each + constant for each in exact], temperature)
+    np.testing.assert_allclose(shifted, scores_of(exact, temperature), atol=1e-12)
 
 
 def test_temperature_flattens_or_sharpens() -> None:
-    logits = torch.tensor([2.0, 1.0])
-    sharp, plain, flat = (float(probabilities(logits, t)[0]) for t in (0.5, 1.0, 2.0))
-    assert plain == pytest.approx(1 / (1 + torch.e**-1))
-    assert sharp == pytest.approx(1 / (1 + torch.e**-2))
-    assert flat == pytest.approx(1 / (1 + torch.e**-0.5))
+    sharp, plain, flat = (scores_of([2.0, 1.0], t)[0] for t in (0.5, 1.0, 2.0))
+    assert plain == pytest.approx(1 / (1 + math.exp(-1)))
+    assert sharp == pytest.approx(1 / (1 + math.exp(-2)))
+    assert flat == pytest.approx(1 / (1 + math.exp(-0.5)))
+
+
+@given(st.lists(st.sampled_from([0.0, 0.125, 0.25, 0.5, 1.0]) | st.floats(0, 1), min_size=1, max_size=300), st.data())
+def test_the_best_come_first_and_equal_ones_in_the_order_of_the_labels(
+    scores: list[float], data: st.DataObject
+) -> None:
+    count = data.draw(st.integers(1, len(scores)))
+    wanted = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:count]
+    assert best(np.array(scores), count) == wanted

@@ -10,8 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from models.manifest import SCHEMA_VERSION, Calibration, FileEntry, Manifest, Training
+from models.precision import Precision
 from models.preprocessor import ImagePreprocessorConfig, TextPreprocessorConfig
-from tests.models.versions import manifest
+from tests.models.versions import HEAD, manifest
 
 TRAINING = Training(
     strategy="frozen",
@@ -22,6 +23,7 @@ TRAINING = Training(
     cross_validated_accuracy=0.9,
     cross_validated_log_loss=0.3,
 )
+RECORD = json.loads(HEAD.model_dump_json())
 IMAGES = ImagePreprocessorConfig(input_size=(3, 224, 224), interpolation="bicubic", crop_pct=0.875, crop_mode="center")
 
 
@@ -29,11 +31,12 @@ IMAGES = ImagePreprocessorConfig(input_size=(3, 224, 224), interpolation="bicubi
     "changes",
     [
         {},
-        {"training": TRAINING},
+        {"heads": {Precision.FP32: HEAD.model_copy(update={"training": TRAINING})}},
         {"preprocessor": IMAGES},
         {"labels": ("ä", "\n", "a" * 300, "😀")},
         {"files": {"head.safetensors": FileEntry(sha256="0" * 64, size_bytes=3)}},
-        {"metrics": {"accuracy": 0.9, "accuracy_interval": [0.8, 0.95]}},
+        {"heads": {Precision.FP32: HEAD.model_copy(update={"metrics": {"accuracy": 0.9, "accuracy_ci": [0.8, 0.95]}})}},
+        {"heads": {Precision.FP32: HEAD, Precision.INT8: HEAD.model_copy(update={"refused": "it is wrong"})}},
     ],
 )
 def test_a_manifest_survives_json(changes: dict[str, Any]) -> None:
@@ -51,14 +54,19 @@ def test_the_preprocessor_says_its_modality() -> None:
     "changes",
     [
         {"schema_version": SCHEMA_VERSION + 1},
+        {"schema_version": SCHEMA_VERSION - 1},
         {"schema_version": 0},
         {"number": 0},
         {"unknown": 1},
         {"task": "guessing"},
-        {"calibration": {"temperature": 0}},
-        {"calibration": {"temperature": -1}},
-        {"calibration": {"temperature": "Infinity"}},
-        {"calibration": {"temperature": "NaN"}},
+        {"heads": {"fp32": {**RECORD, "calibration": {"temperature": 0}}}},
+        {"heads": {"fp32": {**RECORD, "calibration": {"temperature": -1}}}},
+        {"heads": {"fp32": {**RECORD, "calibration": {"temperature": "Infinity"}}}},
+        {"heads": {"fp32": {**RECORD, "calibration": {"temperature": "NaN"}}}},
+        {"heads": {}},
+        {"heads": {"int8": RECORD}},
+        {"heads": {"fp32": {**RECORD, "refused": "it is wrong"}}},
+        {"heads": {"fp32": RECORD, "int7": RECORD}},
         {"preprocessor": {"modality": "sound"}},
         {"created_at": "2026-11-22T00:00:00"},
         {"labels": "ab"},

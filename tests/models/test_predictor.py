@@ -13,7 +13,8 @@ from models.backbone_store import StoredBackbone
 from models.errors import EmptyText, ImageTruncated, VersionCorrupt
 from models.golden import GoldenSet
 from models.head import Head
-from models.manifest import BackboneReference, Calibration, EngineReference, Manifest
+from models.manifest import BackboneReference, Calibration, EngineReference, HeadRecord, Manifest
+from models.precision import Precision
 from models.predictor import Predictor, read_head
 from models.preprocessor import ImagePreprocessorConfig, RawItem, TextPreprocessorConfig, build_preprocessor
 from models.repository import ModelRepository
@@ -58,7 +59,7 @@ def published(
     predictor = build(stored, checkpoint.preprocessor, head)
     items = items_of(config.modality)
     scores_NC = predictor.predict(items)
-    golden = GoldenSet(items=items, scores_NC=scores_NC.tolist())
+    golden = GoldenSet.of(predictor, items)
     manifest = Manifest(
         name="flowers",
         number=1,
@@ -67,8 +68,11 @@ def published(
         labels=LABELS,
         backbone=BackboneReference(source=config.source, digest=stored.digest, feature_dim=config.feature_dim),
         preprocessor=checkpoint.preprocessor,
-        engine=EngineReference(identity=predictor.engine.identity),
-        calibration=Calibration(temperature=1.5),
+        heads={
+            Precision.FP32: HeadRecord(
+                engine=EngineReference(identity=predictor.engine.identity), calibration=Calibration(temperature=1.5)
+            )
+        },
         created_at=datetime.now(UTC),
         libraries={},
     )

@@ -279,7 +279,7 @@ def test_a_damaged_version_does_not_verify(damage: Callable[[ModelVersion], None
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"schema_version": 1}', b'{"schema_version": "x"}', b"[" * 100_000],
+    [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"schema_version": 2}', b'{"schema_version": "x"}', b"[" * 100_000],
 )
 def test_a_damaged_manifest_is_not_read(content: bytes, repository: ModelRepository) -> None:
     version = publish(repository)
@@ -341,17 +341,26 @@ def test_a_newer_schema_is_refused_without_writing(repository: ModelRepository) 
     repository.set_alias(parse("flowers:1"), CHAMPION)
     for file in (version.directory / "manifest.json", repository.root / "flowers" / "deployment.json"):
         old = file.read_text()
-        for newer in ({"schema_version": 2}, {"schema_version": 3, "new_field": []}):
+        ours = json.loads(old)["schema_version"]
+        for newer in ({"schema_version": ours + 1}, {"schema_version": ours + 2, "new_field": []}):
             content = json.dumps({**json.loads(old), **newer})
             file.write_text(content)
             for action in (
                 lambda: repository.resolve(parse("flowers")),
                 lambda: repository.set_alias(parse("flowers@champion"), "other"),
             ):
-                with pytest.raises(VersionCorrupt, match=r"written in schema \d, this is 1; upgrade graftwork"):
+                with pytest.raises(VersionCorrupt, match=rf"written in schema \d, this is {ours}; upgrade graftwork"):
                     action()
             assert file.read_text() == content
         file.write_text(old)
+
+
+def test_an_older_schema_is_refused_with_the_cure(repository: ModelRepository) -> None:
+    version = publish(repository)
+    file = version.directory / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": 1}))
+    with pytest.raises(VersionCorrupt, match="flowers:1: written in schema 1, this is 2; publish the model again"):
+        repository.read("flowers", 1)
 
 
 def test_a_version_deleted_while_it_is_loaded_is_a_clean_error(repository: ModelRepository) -> None:

@@ -6,12 +6,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from models.backbone import Modality
-from models.manifest import BackboneReference, Calibration, EngineReference, Manifest
+from models.manifest import BackboneReference, Calibration, EngineReference, HeadRecord, Manifest
+from models.precision import Precision
 from models.preprocessor import TextPreprocessorConfig
 from models.repository import ModelRepository
 from models.task import Task
 from models.version import ModelVersion
 
+HEAD = HeadRecord(engine=EngineReference(identity="torch/cpu/fp32"), calibration=Calibration(temperature=1.5))
 FILES = {"head.safetensors": b"weights", "report/figure.png": b"figure", "golden/expected.json": b"{}"}
 
 
@@ -24,8 +26,7 @@ def manifest(name: str = "flowers", **changes: Any) -> Manifest:
         "labels": ("no", "yes"),
         "backbone": BackboneReference(source="dir:x", digest="0" * 64, feature_dim=16),
         "preprocessor": TextPreprocessorConfig(max_tokens=16),
-        "engine": EngineReference(identity="torch/cpu/fp32"),
-        "calibration": Calibration(temperature=1.5),
+        "heads": {Precision.FP32: HEAD},
         "created_at": datetime(2026, 11, 22, tzinfo=UTC),
         "libraries": {"torch": "2"},
     }

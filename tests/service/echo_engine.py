@@ -15,6 +15,7 @@ from models.features import FeatureKind, Features
 from models.head import Head
 from models.predictor import Predictor
 from models.preprocessor import RawItem
+from service.messages import Serving
 from service.worker.loaded_version import LoadedVersion
 from tests.tiny_models import text_manifest
 
@@ -83,6 +84,7 @@ def echo_version(engine: EchoEngine, name: str = "echo", number: int = 1, *, wei
     return LoadedVersion(
         manifest=text_manifest(name, number),
         backbone="echo-backbone",
+        serving=SERVING,
         predictor=Predictor(
             preprocessor=EchoPreprocessor(),
             engine=engine,
@@ -91,6 +93,9 @@ def echo_version(engine: EchoEngine, name: str = "echo", number: int = 1, *, wei
             temperature=1.0,
         ),
     )
+
+
+SERVING = Serving(engine="echo", precision="fp32", reason="it is the only one")
 
 
 class EchoRegistry:

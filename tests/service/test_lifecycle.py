@@ -26,7 +26,7 @@ from service.flight_record import FlightRecord
 from service.worker.registry import Registry
 from tests.processes import children, process_state, wait_for
 from tests.server_process import Reply, ServerProcess
-from tests.tiny_models import LETTERS, copy_of_texts, publish_texts, torch_engine
+from tests.tiny_models import LETTERS, TorchEngines, copy_of_texts, publish_texts
 
 Start = Callable[..., ServerProcess]
 
@@ -181,7 +181,7 @@ class Copies:
     """The same versions in this process, to know what each of them must answer."""
 
     def __init__(self, repository: ModelRepository) -> None:
-        self._registry = Registry(repository, torch_engine)
+        self._registry = Registry(repository, TorchEngines())
         self._predictors: dict[tuple[str, int], Predictor] = {}
 
     def check(self, reply: Reply | None, text: str) -> int:

@@ -25,7 +25,7 @@ from models.repository import ModelRepository
 from service.worker.registry import Registry
 from tests.processes import wait_for
 from tests.server_process import Reply, ServerProcess, json_body
-from tests.tiny_models import LETTERS, picture, torch_engine
+from tests.tiny_models import LETTERS, TorchEngines, picture
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}  # what curl --data-binary says
 TOLERANCE = 1e-5
@@ -35,7 +35,7 @@ Image.MAX_IMAGE_PIXELS = None
 @pytest.fixture(scope="module")
 def predictors(models_on_disk: Path) -> Mapping[str, Predictor]:
     """The same models in this process."""
-    registry = Registry(ModelRepository(models_on_disk), torch_engine)
+    registry = Registry(ModelRepository(models_on_disk), TorchEngines())
     return {name: registry.load(name, 1).predictor for name in ("colours", "letters", "moods")}
 
 

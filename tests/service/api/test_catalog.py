@@ -14,6 +14,8 @@ from models.version import ModelVersion, Reference
 from service.api import catalog as catalog_module
 from service.api.catalog import Catalog, State
 from service.api.metrics import Metrics
+from service.messages import Serving
+from tests.service.echo_engine import SERVING
 from tests.tiny_models import text_manifest
 
 Key = tuple[str, int]
@@ -75,9 +77,9 @@ class FakeConnection:
         self.settled = False
         self.asked: list[Key] = []
         self.unloaded: list[Key] = []
-        self._ends: dict[Key, asyncio.Future[str | None]] = {}
+        self._ends: dict[Key, asyncio.Future[Serving | str]] = {}
 
-    async def load(self, name: str, number: int) -> str | None:
+    async def load(self, name: str, number: int) -> Serving | str:
         self.asked.append((name, number))
         return await asyncio.shield(self._end(name, number))
 
@@ -85,12 +87,12 @@ class FakeConnection:
         self.loaded.discard((name, number))
         self.unloaded.append((name, number))
 
-    def _end(self, name: str, number: int) -> asyncio.Future[str | None]:
+    def _end(self, name: str, number: int) -> asyncio.Future[Serving | str]:
         return self._ends.setdefault((name, number), asyncio.get_running_loop().create_future())
 
     def finish(self, name: str, number: int) -> None:
         self.loaded.add((name, number))
-        self._end(name, number).set_result(None)
+        self._end(name, number).set_result(SERVING)
 
     def refuse(self, name: str, number: int, reason: str) -> None:
         self._end(name, number).set_result(reason)

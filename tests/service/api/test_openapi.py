@@ -25,7 +25,7 @@ from service.api.schemas import ALIAS, MAX_INSTANCES, NAME, REQUEST_ID
 from service.settings import ServerSettings
 from tests.server_process import Reply, ServerProcess
 from tests.service.site import Play, Site
-from tests.tiny_models import picture, publish_texts, torch_engine
+from tests.tiny_models import TorchEngines, picture, publish_texts
 
 DOCUMENT = openapi_document("0.0")
 COMPONENTS = DOCUMENT["components"]
@@ -207,7 +207,7 @@ def documented_server(
 ) -> Iterator[ServerProcess]:
     """A server of the models that the examples ask."""
     repository = ModelRepository(tmp_path_factory.mktemp("documented") / "repository")
-    import_classifier(repository, tiny_vision, "flowers", torch_engine)
+    import_classifier(repository, tiny_vision, "flowers", TorchEngines())
     publish_texts(repository, tiny_text, "intents", ("lost_card", "arrival"), seed=1)
     for name in ("flowers", "intents"):
         repository.set_alias(Reference(name=name, number=1), "champion")

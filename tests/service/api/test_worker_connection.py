@@ -31,6 +31,7 @@ from service.messages import (
     Unload,
     pack,
 )
+from tests.service.echo_engine import SERVING
 from tests.service.scripted_worker import ScriptedWorker, perform, until
 
 
@@ -223,15 +224,17 @@ def test_who_hangs_up_without_a_hello_had_nothing_in_hand() -> None:
 # Loads
 
 
-def test_a_load_ends_with_nothing_or_the_reason() -> None:
+def test_a_load_ends_with_how_it_is_served_or_why_not() -> None:
     async def story(line: Line) -> None:
         loads = [asyncio.create_task(line.connection.load("m", number)) for number in (1, 2)]
         assert [(await line.worker.hear())[0] for _ in loads] == [Load(name="m", number=1), Load(name="m", number=2)]
         line.worker.say(LoadFailed(name="m", number=2, reason="damaged"))
-        line.worker.say(Loaded(name="m", number=1))
-        assert [await load for load in loads] == [None, "damaged"]
+        line.worker.say(Loaded(name="m", number=1, serving=SERVING))
+        assert [await load for load in loads] == [SERVING, "damaged"]
         assert line.connection.loaded == {("m", 1)}
-        assert line.messages == [Loaded(name="m", number=1)]  # whoever waits for a worker may look again
+        assert line.messages == [
+            Loaded(name="m", number=1, serving=SERVING)
+        ]  # whoever waits for a worker may look again
 
     play(story)
 
@@ -240,8 +243,8 @@ def test_two_who_ask_for_the_same_load_share_it() -> None:
     async def story(line: Line) -> None:
         loads = [asyncio.create_task(line.connection.load("m", 1)) for _ in range(2)]
         await line.worker.hear()
-        line.worker.say(Loaded(name="m", number=1))
-        assert [await load for load in loads] == [None, None]
+        line.worker.say(Loaded(name="m", number=1, serving=SERVING))
+        assert [await load for load in loads] == [SERVING, SERVING]
         task = line.ask(b"")
         assert isinstance((await line.worker.hear())[0], Predict)
         task.cancel()
@@ -254,8 +257,8 @@ def test_one_who_gives_up_on_a_load_leaves_it_to_the_other() -> None:
         loads = [asyncio.create_task(line.connection.load("m", 1)) for _ in range(2)]
         await line.worker.hear()
         loads[0].cancel()
-        line.worker.say(Loaded(name="m", number=1))
-        assert await loads[1] is None
+        line.worker.say(Loaded(name="m", number=1, serving=SERVING))
+        assert await loads[1] == SERVING
         assert loads[0].cancelled()
 
     play(story)
@@ -280,7 +283,7 @@ def test_an_unload_during_a_load_wins() -> None:
         await line.worker.hear()
         line.connection.unload("m", 1)
         assert (await line.worker.hear())[0] == Unload(name="m", number=1)
-        line.worker.say(Loaded(name="m", number=1))
+        line.worker.say(Loaded(name="m", number=1, serving=SERVING))
         assert await load is not None
         await until(lambda: line.messages)
         assert line.connection.loaded == set()
@@ -300,7 +303,7 @@ def test_the_answer_to_a_load_that_was_taken_back_is_not_that_to_the_next() -> N
         assert (await first) is not None
         assert (await line.worker.hear())[0] == Unload(name="m", number=1)
         assert (await line.worker.hear())[0] == Load(name="m", number=1)
-        line.worker.say(Loaded(name="m", number=1))  # the first one; it will be unloaded at once
+        line.worker.say(Loaded(name="m", number=1, serving=SERVING))  # the first one; it will be unloaded at once
         line.worker.say(Report())
         await until(lambda: line.messages)
         assert not second.done()

@@ -22,6 +22,7 @@ from service.api.metrics import Metrics
 from service.api.worker_connection import Reply, WorkerConnection
 from service.api.workers import WorkerPool
 from service.messages import Batch, Cancel, Died, Failure, Load, Loaded, LoadFailed, Predict, Report
+from tests.service.echo_engine import SERVING
 from tests.service.scripted_worker import ScriptedWorker, perform, until
 
 KEY = ("m", 1)
@@ -76,7 +77,7 @@ class Stage:
         worker.say(worker.hello)
         for name, number in loaded:
             assert (await worker.hear())[0] == Load(name=name, number=number)
-            worker.say(Loaded(name=name, number=number))
+            worker.say(Loaded(name=name, number=number, serving=SERVING))
         await until(lambda: len(self.pool.connections) > count)
         await until(lambda: self.pool.connections[-1].settled or not self.may_settle.is_set())
         return worker
@@ -185,7 +186,7 @@ def test_a_version_that_is_loaded_while_others_wait_is_asked() -> None:
             await stage.ask()
         loads = [asyncio.create_task(stage.pool.connections[0].load("m", number)) for number in (1, 2)]
         assert [(await worker.hear())[0] for _ in loads] == [Load(name="m", number=number) for number in (1, 2)]
-        worker.say(Loaded(name="m", number=1))
+        worker.say(Loaded(name="m", number=1, serving=SERVING))
         await loads[0]
         task = stage.ask()
         request, _ = await worker.hear_a_request()

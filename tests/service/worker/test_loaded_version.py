@@ -15,7 +15,7 @@ from service.worker.loaded_version import LoadedVersion
 from service.worker.pending import PendingRequest, PendingRow
 from service.worker.registry import Registry
 from tests.service.echo_engine import NOT_FINITE, SCALE, EchoEngine, decoded, echo_version
-from tests.tiny_models import picture, text_manifest, torch_engine
+from tests.tiny_models import TorchEngines, picture, text_manifest
 
 
 def waiting(
@@ -40,7 +40,7 @@ def waiting(
 
 @pytest.fixture(scope="module")
 def registry(models_on_disk: Path) -> Registry:
-    made = Registry(ModelRepository(models_on_disk), torch_engine)
+    made = Registry(ModelRepository(models_on_disk), TorchEngines())
     for name in ("letters", "moods", "colours"):
         made.load(name, 1)
     return made
