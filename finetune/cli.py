@@ -79,6 +79,7 @@ def finetune(
     from finetune.checks import Policy
     from finetune.columns import ColumnNames
     from finetune.job import JobSettings, run_job
+    from models.precision import Precision
     from models.repository import ModelRepository
 
     settings = JobSettings(
@@ -112,6 +113,11 @@ def finetune(
         print(f"            {d.accuracy:.3f}  (without the {e.rows - d.rows} that are in the training data too)")
     print(f"  macro F1  {e.macro_f1:.3f}  (95 %: {low_high.format(*e.macro_f1_ci)})")
     print(f"  ECE       {e.ece:.3f}  (95 %: {low_high.format(*e.ece_ci)})")
+    for other, head in result.version.manifest.heads.items():
+        if other is not Precision.FP32 and head.refused is None:
+            print(
+                f"  {other:<8}  {head.metrics['accuracy']:.3f}  (accuracy; it serves in {other} where that is faster)"
+            )
     if not e.beats_majority:
         print(
             f"  no better than always answering '{e.majority_class}' ({e.majority_accuracy:.3f}): nothing was learned"

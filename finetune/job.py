@@ -26,7 +26,7 @@ from finetune.progress import progress_bar
 from finetune.result import JobResult
 from finetune.split import split_dataset
 from models.backbone import Modality
-from models.errors import DatasetInvalid, InvalidParameter
+from models.errors import DatasetInvalid, GraftworkError, InvalidParameter
 from models.options import EngineName, PrecisionName
 from models.repository import ModelRepository
 from models.version import ModelVersion, check_name
@@ -127,12 +127,18 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
     with console.status("choosing an engine"):
         wanted = engines.precisions(stored)
     fits: dict[Precision, Fit] = {}
+    failed: dict[Precision, str] = {}
     for precision in filter(wanted.__contains__, Precision):  # fp32, with which others are compared, comes first
         with console.status("preparing the engine"):
             engine = engines.build(stored, precision)
-        fits[precision] = fit_head(material, engine, precision, cache_dir=settings.cache_dir, console=console)
+        try:
+            fits[precision] = fit_head(material, engine, precision, cache_dir=settings.cache_dir, console=console)
+        except GraftworkError as error:
+            if precision is Precision.FP32:
+                raise
+            failed[precision] = error.message  # such as features that are all the same
 
-    noticed = _own_findings(fits, checkpoint)
+    noticed = _own_findings(fits, failed, checkpoint)
     if noticed:
         print_findings(noticed, console)
     findings = examination.findings + noticed
@@ -185,7 +191,9 @@ def _not_duplicated(dataset: Dataset, test: Sequence[Example]) -> list[int]:
     return fresh
 
 
-def _own_findings(fits: Mapping[Precision, Fit], checkpoint: Checkpoint) -> tuple[Finding, ...]:
+def _own_findings(
+    fits: Mapping[Precision, Fit], failed: Mapping[Precision, str], checkpoint: Checkpoint
+) -> tuple[Finding, ...]:
     """What the job noticed after the data check."""
     from models.precision import Precision
 
@@ -201,9 +209,10 @@ def _own_findings(fits: Mapping[Precision, Fit], checkpoint: Checkpoint) -> tupl
     if not probe.converged:
         message = "the head's optimiser was stopped at its limit of iterations; it may do better on cleaner data"
         findings.append(Finding(severity="warning", code="not_converged", message=message, count=1))
-    for precision, fit in fits.items():
-        if (why := fit.refusal(fits[Precision.FP32])) is not None:
-            message = f"the model will not be served in {precision}: {why}"
+    refused = {**failed, **{precision: fit.refusal(fits[Precision.FP32]) for precision, fit in fits.items()}}
+    for precision, why in refused.items():
+        if why is not None:
+            message = f"it will not be served in {precision}: {why}"
             findings.append(Finding(severity="info", code="precision_refused", message=message, count=0))
     return tuple(findings)
 

@@ -79,6 +79,11 @@ class Graft:
     report: Mapping[str, bytes] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def serving(self) -> Mapping[Precision, FittedHead]:
+        """The heads that may serve; of the others the manifest tells, but nothing is kept."""
+        return {precision: fitted for precision, fitted in self.heads.items() if fitted.refused is None}
+
     def predictor(self, precision: Precision, head: Head) -> Predictor:
         """The graft in memory, with its own head or one read back from disk."""
         fitted = self.heads[precision]
@@ -116,7 +121,7 @@ def publish(repository: ModelRepository, graft: Graft) -> ModelVersion:
         libraries={"python": platform.python_version(), **{name: library_version(name) for name in LIBRARIES}},
     )
     files = dict(graft.report)
-    for precision, fitted in graft.heads.items():
+    for precision, fitted in graft.serving.items():
         files[precision.file(HEAD)] = fitted.head.to_bytes()
         files |= GoldenSet.of(graft.predictor(precision, fitted.head), graft.golden_items, precision).files()
     return repository.publish(
@@ -139,7 +144,7 @@ def _record(fitted: FittedHead) -> HeadRecord:
 
 
 def _check(directory: Path, graft: Graft) -> None:
-    for precision in graft.heads:
+    for precision in graft.serving:
         head = Head.from_bytes((directory / precision.file(HEAD)).read_bytes())
         golden = GoldenSet.read(directory, graft.backbone.config.modality, precision)
         golden.check(graft.predictor(precision, head))

@@ -16,7 +16,7 @@ class JobResult:
     """The published version and how good it is.
 
     Attributes:
-        evaluation: on all rows of the test split.
+        evaluation: in fp32, on all rows of the test split.
         deduplicated: without those that are in the training data too; the same object where there are none.
         seconds: from the first look at the data to the published version.
     """
@@ -43,6 +43,14 @@ class JobResult:
             "macro_f1_ci": list(evaluation.macro_f1_ci),
             "ece": evaluation.ece,
             "ece_ci": list(evaluation.ece_ci),
+            "precisions": {
+                precision: {
+                    "cross_validated_accuracy": head.training and head.training.cross_validated_accuracy,
+                    "accuracy": head.metrics.get("accuracy"),
+                    "refused": head.refused,
+                }
+                for precision, head in self.version.manifest.heads.items()
+            },
             "classes": len(self.version.manifest.labels),
             "train_size": self.train_size,
             "test_size": self.test_size,

@@ -57,7 +57,7 @@ class HeadRecord(_Part):
         metrics: the evaluation on the test split, each figure with its interval beside it; empty for an imported
             classifier.
         agreement: of an imported classifier: the share of fixed inputs for which it gives the label that fp32 gives.
-        refused: why this head must not serve; None where it may.
+        refused: why this head must not serve, and was not kept; None where it may.
     """
 
     engine: EngineReference

@@ -15,7 +15,9 @@ from PIL import Image
 from finetune.publishing import FittedHead, Graft, publish
 from models.backbone import Modality
 from models.backbone_store import StoredBackbone
-from models.engine import Engine
+from models.batch import Batch
+from models.engine import Engine, EngineSource
+from models.features import FeatureKind, Features
 from models.head import Head
 from models.manifest import BackboneReference, Calibration, EngineReference, HeadRecord, Manifest
 from models.precision import Precision
@@ -48,6 +50,50 @@ class TorchEngines:
         return "the tests know no other"
 
 
+class CoarseEngine:
+    """Gives the features of torch in steps: what int8 does to them, but with a loss that a test decides.
+
+    Args:
+        step: as a share of a row's largest feature.
+    """
+
+    streams = 1
+    identity = "coarse/cpu/int8"
+
+    def __init__(self, stored: StoredBackbone, step: float) -> None:
+        self._engine = torch_engine(stored)
+        self._step = step
+
+    def features(self, batch: Batch, kind: FeatureKind) -> Features:
+        values = self._engine.features(batch, kind).values
+        step_B1 = self._step * values.abs().amax(dim=1, keepdim=True)
+        return Features(kind=kind, values=(values / step_B1).round() * step_B1)
+
+    def warm_up(self) -> None:
+        self._engine.warm_up()
+
+
+class TwoPrecisions(TorchEngines):
+    """A `models.engine.EngineSource` that prefers int8.
+
+    Args:
+        step: of features in int8, as a share of a row's largest.
+    """
+
+    def __init__(self, step: float) -> None:
+        super().__init__()
+        self._step = step
+
+    def precisions(self, stored: StoredBackbone) -> Sequence[Precision]:
+        return Precision.INT8, Precision.FP32
+
+    def build(self, stored: StoredBackbone, precision: Precision) -> Engine:
+        return CoarseEngine(stored, self._step) if precision is Precision.INT8 else torch_engine(stored)
+
+
+FINE, USELESS = 1e-4, 10.0  # steps
+
+
 LETTERS = ("vowel", "consonant", "digit", "mark")
 
 
@@ -55,21 +101,32 @@ MOODS = ("glad", "sad")
 
 
 def publish_texts(
-    repository: ModelRepository, checkpoint_name: str, name: str, labels: Sequence[str], *, seed: int
+    repository: ModelRepository,
+    checkpoint_name: str,
+    name: str,
+    labels: Sequence[str],
+    *,
+    seed: int,
+    engines: EngineSource | None = None,
 ) -> ModelVersion:
-    """Publishes a random head on the tiny text encoder."""
+    """Publishes a random head on the tiny text encoder, one for each precision of the engines: fp32 alone without."""
+    engines = engines or TorchEngines()
     checkpoint = fetch_checkpoint(checkpoint_name)
     stored = repository.backbones.add(checkpoint)
     random = torch.Generator().manual_seed(seed)
-    head = Head(
-        weight_CD=torch.randn(len(labels), stored.config.feature_dim, generator=random),
-        bias_C=torch.randn(len(labels), generator=random),
-    )
+
+    def fitted(precision: Precision) -> FittedHead:
+        head = Head(
+            weight_CD=torch.randn(len(labels), stored.config.feature_dim, generator=random),
+            bias_C=torch.randn(len(labels), generator=random),
+        )
+        return FittedHead(engine=engines.build(stored, precision), head=head, temperature=1.0)
+
     graft = Graft(
         name=name,
         backbone=stored,
         preprocessor=checkpoint.preprocessor,
-        heads={Precision.FP32: FittedHead(engine=torch_engine(stored), head=head, temperature=1.0)},
+        heads={precision: fitted(precision) for precision in reversed(engines.precisions(stored))},
         labels=labels,
         golden_items=["one golden text", "and another one"],
     )

@@ -14,10 +14,12 @@ from finetune.checks import Policy
 from finetune.job import JobSettings, run_job
 from finetune.result import JobResult
 from models.errors import DatasetInvalid, InvalidParameter
+from models.precision import Precision
 from models.predictor import Predictor, read_head
 from models.preprocessor import build_preprocessor
 from models.repository import ModelRepository
 from models.torch_engine import TorchEngine
+from tests.tiny_models import FINE, USELESS, TwoPrecisions
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (20, 40, 230)}
 
@@ -148,3 +150,45 @@ def test_texts_that_are_too_long_are_cut_and_counted(
     assert result.version.manifest.data is not None
     (finding,) = (f for f in result.version.manifest.data.findings if f["code"] == "long_text")
     assert finding["count"] == 12  # 62 words of one letter fit beside [CLS] and [SEP]
+
+
+def test_a_head_for_int8_is_published_if_it_loses_little(
+    settings: JobSettings, repository: ModelRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune.job._engines", lambda settings: TwoPrecisions(FINE))
+    result = run(settings, repository)
+    heads = result.version.manifest.heads
+    assert set(heads) == set(Precision)
+    assert heads[Precision.INT8].refused is None
+    assert heads[Precision.INT8].engine.identity == "coarse/cpu/int8"
+    assert heads[Precision.INT8].metrics["accuracy"] == 1.0
+    assert (result.version.directory / "head-int8.safetensors").exists()
+    described = result.to_dict()["precisions"]
+    assert described["int8"] == {"cross_validated_accuracy": 1.0, "accuracy": 1.0, "refused": None}
+    assert "| int8 | 1.000 | 1.000 |  | yes |" in (result.version.directory / "README.md").read_text()
+
+
+def test_a_head_for_int8_that_loses_much_is_refused_and_it_is_said(
+    settings: JobSettings, repository: ModelRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune.job._engines", lambda settings: TwoPrecisions(FINE))
+    monkeypatch.setattr("finetune.fit.MOST_POINTS_LOST", -1)  # to lose nothing is too much
+    output = io.StringIO()
+    version = run_job(settings, repository, Console(file=output, width=200)).version
+    record = version.manifest.heads[Precision.INT8]
+    assert record.training is not None
+    assert record.refused is not None
+    assert record.refused in output.getvalue()
+    assert record.refused in (version.directory / "README.md").read_text()
+    assert not list(version.directory.rglob("*int8*"))
+    repository.verify(version)
+
+
+def test_features_that_are_all_the_same_in_int8_are_no_reason_to_fail(
+    settings: JobSettings, repository: ModelRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune.job._engines", lambda settings: TwoPrecisions(USELESS))
+    output = io.StringIO()
+    version = run_job(settings, repository, Console(file=output, width=200)).version
+    assert set(version.manifest.heads) == {Precision.FP32}
+    assert "it will not be served in int8: nothing can be held out" in output.getvalue()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from models.engine_choice import EngineChoice, EngineFactory
 from models.errors import InvalidParameter
 from models.features import FeatureKind, Features
 from models.openvino_engine import OpenVinoEngine
+from models.options import EngineName
 from models.precision import Precision
 from models.sources import fetch_checkpoint
 from models.torch_engine import TorchEngine
@@ -116,3 +118,55 @@ def test_eight_bits_have_engines_of_their_own(stored: StoredBackbone, tmp_path: 
     assert factory.build(stored, Precision.INT8).identity.endswith("int8")
     assert factory.build(stored).identity.endswith("fp32")
     assert torch.get_num_threads() >= 1
+
+
+def preferred(
+    factory: EngineFactory, stored: StoredBackbone, monkeypatch: pytest.MonkeyPatch, **rates: float
+) -> Sequence[Precision]:
+    """With these rates of the fastest engine in each precision."""
+
+    def choice(self: EngineFactory, stored: StoredBackbone, precision: Precision) -> EngineChoice:
+        return EngineChoice(engine="openvino", streams=1, reason="", rates={"slow": 1.0, "fast": rates[precision]})
+
+    monkeypatch.setattr(EngineFactory, "choice", choice)
+    return factory.precisions(stored)
+
+
+def test_int8_is_preferred_where_it_is_faster(
+    stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factory = EngineFactory("cpu", threads=2, cache_dir=tmp_path)
+    assert preferred(factory, stored, monkeypatch, fp32=100.0, int8=300.0) == (Precision.INT8, Precision.FP32)
+    assert preferred(factory, stored, monkeypatch, fp32=100.0, int8=105.0) == (Precision.FP32,)
+    assert preferred(factory, stored, monkeypatch, fp32=100.0, int8=20.0) == (Precision.FP32,)
+
+
+def test_the_precision_that_was_asked_for_is_preferred_and_fp32_is_always_there(
+    stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = {"fp32": 100.0, "int8": 20.0}
+    int8 = EngineFactory("cpu", threads=2, cache_dir=tmp_path, precision="int8")
+    assert preferred(int8, stored, monkeypatch, **rates) == (Precision.INT8, Precision.FP32)
+    fp32 = EngineFactory("cpu", threads=2, cache_dir=tmp_path, precision="fp32")
+    assert preferred(fp32, stored, monkeypatch, fp32=1.0, int8=300.0) == (Precision.FP32,)
+    torch_only = EngineFactory("cpu", threads=2, cache_dir=tmp_path, wanted="torch")
+    assert preferred(torch_only, stored, monkeypatch, fp32=1.0, int8=300.0) == (Precision.FP32,)
+    assert preferred(EngineFactory("cuda:0", threads=2, cache_dir=tmp_path), stored, monkeypatch) == (Precision.FP32,)
+
+
+@pytest.mark.parametrize(("device", "wanted"), [("cuda:0", "auto"), ("cpu", "torch")])
+def test_int8_that_cannot_be_had_is_refused_at_once(device: str, wanted: EngineName, tmp_path: Path) -> None:
+    with pytest.raises(InvalidParameter, match="int8"):
+        EngineFactory(device, threads=2, cache_dir=tmp_path, wanted=wanted, precision="int8")
+
+
+def test_a_backbone_that_cannot_be_quantized_is_served_in_fp32(
+    stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("unknown operation")
+
+    monkeypatch.setattr("models.graph.quantize_graph", fail)
+    factory = EngineFactory("cpu", threads=1, cache_dir=tmp_path, wanted="openvino")
+    assert factory.precisions(stored) == (Precision.FP32,)
+    assert "unknown operation" in caplog.text
