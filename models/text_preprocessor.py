@@ -44,7 +44,8 @@ class TextPreprocessor:
         parts = (item,) if isinstance(item, str) else item
         for part in parts:
             _check_text(part)
-        encoding = self._tokenizer.encode(*parts)
+        # A batch of one: `encode` holds the interpreter's lock while it tokenises, and keeps offsets that nobody asks for.
+        (encoding,) = self._tokenizer.encode_batch_fast([item])
         ids, segments, limit = encoding.ids, encoding.type_ids, self._config.max_tokens
         if not ids:
             raise EmptyText("the text holds no character that the model reads")
