@@ -10,6 +10,8 @@ from models.batch import ImageBatch, ImageRow
 from models.errors import AspectRatio
 from models.image_preprocessor import ImagePreprocessor
 from models.preprocessor import ImagePreprocessorConfig, Preprocessor
+from tests.benchmarks.preprocessing import BACKBONE, Classifier, enlarged
+from tests.benchmarks.serving import photographs
 from tests.models.pictures import encode, picture
 
 
@@ -60,3 +62,11 @@ def test_images_are_stacked_in_order(images: Preprocessor) -> None:
     assert isinstance(batch, ImageBatch)
     assert batch.pixels_BCHW.shape == (3, 3, 64, 64)
     assert batch.pixels_BCHW[:, 0, 5, 5].tolist() == [0, 1, 2]
+
+
+def test_a_classifier_answers_as_with_timms_transform() -> None:
+    """In miniature; on 2,400 photographs: python -m tests.benchmarks.preprocessing DATA."""
+    photos = photographs()[:12]
+    found = Classifier(BACKBONE).agreement([*photos, enlarged(photos[0], 2800, 2100)])
+    assert found.top1 == 1
+    assert found.difference_of_best < 0.01

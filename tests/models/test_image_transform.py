@@ -17,6 +17,7 @@ from models.image_preprocessor import timm_transform
 from models.image_transform import CropTransform
 from models.preprocessor import ImagePreprocessorConfig
 from tests.models.pictures import encode, exif, picture
+from tests.stopwatch import longest_wait
 
 
 def config_of(
@@ -107,15 +108,15 @@ def test_other_modes_are_left_to_timm(config: ImagePreprocessorConfig) -> None:
 @pytest.mark.parametrize(
     ("size", "decoded"),
     [
-        ((127, 127), (127, 127)),
         ((255, 255), (255, 255)),
-        ((256, 256), (128, 128)),
-        ((512, 2048), (128, 512)),
-        ((1025, 1024), (129, 128)),
-        ((255, 4000), (255, 4000)),
+        ((511, 511), (511, 511)),
+        ((512, 512), (256, 256)),
+        ((1024, 4096), (256, 1024)),
+        ((2049, 2048), (257, 256)),
+        ((511, 4000), (511, 4000)),
     ],
 )
-def test_a_jpeg_is_decoded_at_a_fraction_that_leaves_twice_the_size_wanted(
+def test_a_jpeg_is_decoded_at_a_fraction_that_leaves_four_times_the_size_wanted(
     size: tuple[int, int], decoded: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = []
@@ -142,7 +143,7 @@ def test_a_fraction_shows_the_whole_picture_upright(
     photograph: Image.Image, width: int, height: int, orientation: int
 ) -> None:
     data = encode(photograph.resize((width, height)), "JPEG", quality=90, exif=exif(orientation))
-    assert differences(config_of(crop_pct=1.0), data).abs().mean() < 4  # 40 and more where it lies on its side
+    assert differences(config_of(32, 32, crop_pct=1.0), data).abs().mean() < 4  # 40 and more where it lies on its side
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +169,7 @@ def test_damaged_files_are_accepted_or_refused_as_at_full_size(
     if ended:
         data += b"\xff\xd9"
     answers = []
-    for transform in (CropTransform(config_of()), timm_transform(config_of())):
+    for transform in (CropTransform(config_of(32, 32)), timm_transform(config_of(32, 32))):
         try:
             transform(EncodedImage(bytes(data)))
             answers.append("a picture")
@@ -188,6 +189,11 @@ def test_large_and_long_pictures_are_not_copied_for_torch(monkeypatch: pytest.Mo
     for size in ((2100, 2000), (800, 80)):
         found = differences(config_of(), encode(Image.new("RGB", size, (1, 2, 3)), "PNG"))
         assert not found.any()
+
+
+def test_other_threads_run_while_an_image_is_prepared(photograph: Image.Image) -> None:
+    transform, data = CropTransform(config_of(900, 900)), encode(photograph.resize((2000, 1500)), "JPEG")
+    assert any(longest_wait(lambda: transform(EncodedImage(data))) < 0.5 for _ in range(5))
 
 
 def test_threads_share_the_work(photograph: Image.Image) -> None:

@@ -15,7 +15,7 @@ from models.batch import TextBatch, TextRow
 from models.errors import ContextLengthExceeded, EmptyText, InvalidUnicode, TextTooLong
 from models.preprocessor import Preprocessor, RawItem, TextItem, TextPreprocessorConfig
 from models.text_preprocessor import MAX_TEXT_BYTES, TextPreprocessor
-from tests.stopwatch import quickest
+from tests.stopwatch import longest_wait, quickest
 
 CLS, SEP, UNK = 2, 3, 1
 
@@ -172,6 +172,11 @@ def test_a_megabyte_is_tokenised_in_linear_time(texts: TextPreprocessor, item: T
     assert len(prepare(texts, item, truncate=True).ids) <= 16
     bound = 2.0 * sum(len(part.encode()) for part in ([item] if isinstance(item, str) else item)) / MAX_TEXT_BYTES
     assert quickest(lambda: prepare(texts, item, truncate=True), bound=bound) < bound
+
+
+def test_other_threads_run_while_a_text_is_tokenised(texts: TextPreprocessor) -> None:
+    long = "a " * 500_000
+    assert any(longest_wait(lambda: prepare(texts, long, truncate=True)) < 0.5 for _ in range(3))
 
 
 def test_threads_do_not_disturb_each_other(texts: TextPreprocessor) -> None:
