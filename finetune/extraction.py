@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +30,7 @@ from models.features import FeatureKind
 from models.preprocessor import Preprocessor
 
 CHUNKS_AHEAD = 4  # decoded while the engine is busy; bounds what waits in memory
+TEXTS_AT_ONCE = 64  # handing one text from thread to thread takes longer than to tokenise it
 
 
 class Item(Protocol):
@@ -143,7 +145,10 @@ def extract_features(
     try:
         texts: dict[str, Row] = {}
         if isinstance(items[0].read(), str):
-            texts.update(zip(contents, pool.map(prepare, contents.values()), strict=True))
+            every = list(contents.values())
+            groups = [every[start : start + TEXTS_AT_ONCE] for start in range(0, len(every), TEXTS_AT_ONCE)]
+            prepared = pool.map(lambda group: [prepare(item) for item in group], groups)
+            texts.update(zip(contents, chain.from_iterable(prepared), strict=True))
         missing: list[Chunk] = []
         for chunk in _chunks(contents, texts, batch_size):
             stored_BD = None if cache is None else cache.read(identity, chunk.key, rows=len(chunk.digests))
@@ -159,7 +164,11 @@ def extract_features(
             ).values.numpy()
             return values
 
-        rows_ahead = _rows_ahead(missing, lambda d: texts[d] if d in texts else prepare(contents[d]), pool)
+        rows_ahead = (
+            ((chunk, [texts[digest] for digest in chunk.digests]) for chunk in missing)
+            if texts
+            else _rows_ahead(missing, lambda digest: prepare(contents[digest]), pool)
+        )
         for chunk, features_BD in _computed(rows_ahead, compute, device, engine.streams):
             if not np.isfinite(features_BD).all():
                 source = contents[chunk.digests[int(np.isfinite(features_BD).all(axis=1).argmin())]].source

@@ -7,21 +7,23 @@ palette, 1-bit, CMYK) becomes RGB as Pillow does it; EXIF's orientation is appli
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from PIL import Image
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from models.errors import AspectRatio, EmptyBody, GraftworkError, ImageTooManyPixels, ImageTruncated, ImageUndecodable
+from models.errors import AspectRatio, EmptyBody, ImageTooManyPixels, ImageTruncated, ImageUndecodable
 from models.image_file import read_image_file
 
 MAX_PIXELS = 40_000_000
 MAX_ASPECT = 100  # a longer strip would be resized to a short side of 256 and a long one beyond 25,600
 
 # Opened by class: `Image.open` would import every plugin that Pillow has, and may turn a JPEG into a multi-picture file.
-_DECODERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
+_DECODERS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
     "WEBP": WebPImageFile,
@@ -36,14 +38,18 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)
 
 
-def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decodes an image file to upright 8-bit RGB.
+class EncodedImage:
+    """An image file whose header alone has been read.
 
     Args:
         data: a whole JPEG, PNG or WebP file; its first bytes decide, not a name or a media type.
         max_pixels: width times height that is still decoded; checked before any pixel is.
+
+    Attributes:
+        size: width and height of the upright picture.
 
     Raises:
         EmptyBody: no bytes.
@@ -53,21 +59,60 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         ImageTruncated: the file ends too early.
         ImageUndecodable: no picture, or a damaged one.
     """
-    if not data:
-        raise EmptyBody("the image has 0 bytes; send the whole file")
-    file = read_image_file(data)
-    if file.size is not None:
-        _check_size(*file.size, max_pixels)
+
+    def __init__(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> None:
+        if not data:
+            raise EmptyBody("the image has 0 bytes; send the whole file")
+        file = read_image_file(data)
+        if file.size is not None:
+            _check_size(*file.size, max_pixels)
+        self._max_pixels = max_pixels
+        self._orientation = file.orientation
+        with _decoding_errors(max_pixels):
+            self._image = _DECODERS[file.format](io.BytesIO(file.data))
+        width, height = self._image.size
+        _check_size(width, height, max_pixels)
+        self.size = (height, width) if file.orientation in _SIDEWAYS else (width, height)
+
+    def decode(self, at_least: tuple[int, int] | None = None) -> Image.Image:
+        """Decodes the picture to upright 8-bit RGB; once.
+
+        Args:
+            at_least: width and height that suffice. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size, the smallest
+                that is not below: libjpeg leaves out the high frequencies of each block. It still reads every byte, so
+                it refuses the same files.
+
+        Raises:
+            ImageTruncated: the file ends too early.
+            ImageUndecodable: a damaged one.
+        """
+        image = self._image
+        with _decoding_errors(self._max_pixels):
+            if at_least is not None:
+                image.draft(None, at_least if self._orientation not in _SIDEWAYS else at_least[::-1])
+            image.load()
+            rgb = _to_rgb(image)
+        return rgb.transpose(_UPRIGHT[self._orientation]) if self._orientation in _UPRIGHT else rgb
+
+
+def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decodes an image file to upright 8-bit RGB in its full size; arguments and errors as for `EncodedImage`."""
+    return EncodedImage(data, max_pixels=max_pixels).decode()
+
+
+@contextmanager
+def _decoding_errors(max_pixels: int) -> Iterator[None]:
+    """Pillow's errors in our terms; its decoders raise nearly anything on damaged files."""
     try:
-        image = _DECODERS[file.format](io.BytesIO(file.data))
-        _check_size(image.width, image.height, max_pixels)
-        image.load()
-        rgb = _to_rgb(image)
-    except (GraftworkError, MemoryError):
+        yield
+    except MemoryError:
         raise
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise _decoding_error(error, max_pixels) from None
-    return rgb.transpose(_UPRIGHT[file.orientation]) if file.orientation in _UPRIGHT else rgb
+    except Image.DecompressionBombError:  # WebP alone is still under Pillow's own limit
+        raise ImageTooManyPixels(f"the image has more than {max_pixels:,} pixels; send a smaller one") from None
+    except Exception as error:
+        if "truncated" in str(error):
+            raise ImageTruncated("the image file ends too early; send it whole") from None
+        raise ImageUndecodable("the image is damaged and cannot be decoded") from None
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
@@ -86,12 +131,4 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, rgba)
-    return image.convert("RGB")
-
-
-def _decoding_error(error: Exception, max_pixels: int) -> GraftworkError:
-    if isinstance(error, Image.DecompressionBombError):  # WebP alone is still under Pillow's own limit
-        return ImageTooManyPixels(f"the image has more than {max_pixels:,} pixels; send a smaller one")
-    if "truncated" in str(error):
-        return ImageTruncated("the image file ends too early; send it whole")
-    return ImageUndecodable("the image is damaged and cannot be decoded")
+    return image if image.mode == "RGB" else image.convert("RGB")

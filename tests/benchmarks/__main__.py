@@ -12,7 +12,7 @@ import sys
 
 from tests.benchmarks.report import OUTPUT
 
-BENCHMARKS = ("noop", "idle", "hop", "serving")
+BENCHMARKS = ("noop", "idle", "hop", "preprocessing", "serving")
 
 
 def main() -> int:

@@ -18,8 +18,9 @@ from models.checkpoint import Checkpoint
 from models.embedded import EMBEDDED, embedded_directory, read_lite0, read_pinned, require_embedded_directory
 from models.errors import BackboneNotFound
 from models.features import FeatureKind
-from models.preprocessor import TextPreprocessor, build_preprocessor
+from models.preprocessor import build_preprocessor
 from models.sources import fetch_checkpoint
+from models.text_preprocessor import TextPreprocessor
 from tests.models.pictures import encode
 
 LITE0, MINILM = EMBEDDED
