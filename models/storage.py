@@ -133,7 +133,7 @@ def staging(directory: Path) -> Iterator[Path]:
 def files_below(directory: Path | str, prefix: str = "") -> Iterator[str]:
     """Relative paths of all that is in a directory and is none itself; links are named, not followed.
 
-    What cannot be read is left out. (It takes a third of the time of ``Path.rglob``.)
+    What cannot be read is left out. (In a sixth of the time that ``Path.rglob`` takes.)
     """
     with suppress(OSError), os.scandir(directory) as entries:
         for entry in entries:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from litserve import LitAPI
 from litserve.loops.base import LitLoop
@@ -23,6 +23,10 @@ from service.log import configure_logging, flush_log
 from service.messages import Hello
 from service.settings import ServerSettings
 from service.worker.servable import Servables
+
+if TYPE_CHECKING:
+    from models.backbone_store import StoredBackbone
+    from models.engine import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +86,7 @@ class EngineLoop(LitLoop):
         threads = max(1, len(os.sched_getaffinity(0)) // settings.workers)
         try:
             servables = lit_api.open_servables(settings, device, threads)
-            gc.freeze()  # what was imported stays: a full collection would look at all of it, and hold up rows for 0.3 s
+            keep_all()
             hello = Hello(worker=worker_id, pid=os.getpid(), device=device)
             with suppress(ConnectionError):
                 serve_socket(
@@ -92,7 +96,18 @@ class EngineLoop(LitLoop):
             logger.exception("worker %d failed", worker_id)  # multiprocessing would print it, and not as JSON
             sys.exit(1)
         finally:
+            gc.unfreeze()  # else libraries complain, at the end, that something of theirs is left
             flush_log()
+
+
+def keep_all() -> None:
+    """Takes what is in memory, such as imported libraries, out of the garbage collector's sight, but for what is garbage.
+
+    A full collection would look at all of it each time, and hold up rows for 0.3 s.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def open_registry(settings: ServerSettings, device: str, threads: int) -> Servables:
@@ -105,7 +120,13 @@ def open_registry(settings: ServerSettings, device: str, threads: int) -> Servab
 
     torch.set_num_threads(threads)
     engines = EngineFactory(device, threads=threads, cache_dir=settings.cache_dir, wanted=settings.engine)
-    return Registry(ModelRepository(settings.repository), engines.build)
+
+    def build(stored: "StoredBackbone") -> "Engine":
+        engine = engines.build(stored)
+        keep_all()  # libraries import their other half with a backbone; a thousand versions would have it looked at
+        return engine
+
+    return Registry(ModelRepository(settings.repository), build)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable
 
@@ -79,7 +78,6 @@ class Registry:
             engine = self._build_engine(self._repository.backbones.verify(digest))
             engine.warm_up()
             self._engines[digest] = engine
-            gc.freeze()  # libraries import their other half with a backbone: see `process`
         return self._engines[digest]
 
     def _preprocessor(self, manifest: Manifest) -> Preprocessor:
@@ -94,11 +92,8 @@ class Registry:
         with self._loading:
             self._versions.pop((name, number), None)
             used = {loaded.backbone for loaded in self._versions.values()}
-            unused = set(self._engines) - used
-            for digest in unused:
+            for digest in set(self._engines) - used:
                 del self._engines[digest]
-            if unused:
-                gc.unfreeze()  # or circles of objects in it would stay for ever
             for key in [key for key in self._preprocessors if key[0] not in used]:
                 del self._preprocessors[key]
             self._proven = {way for way in self._proven if way[0] in used}  # the next engine has to prove itself

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import subprocess
 import sys
+import weakref
 
-from service.worker.process import interrupts_held
+from service.worker.process import interrupts_held, keep_all
 from tests.processes import process_state, wait_for
 
 
@@ -73,6 +75,27 @@ def test_l07_a_worker_that_cannot_start_says_why_as_json() -> None:
     found = json.loads(line)
     assert found["message"] == "worker 3 failed"
     assert "RuntimeError: no weights" in found["traceback"]
+
+
+def test_what_a_worker_keeps_is_not_looked_at_again_and_garbage_is_not_kept() -> None:
+    class Circle:
+        def __init__(self) -> None:
+            self.itself = self
+
+    garbage, kept = Circle(), Circle()
+    gone, held = weakref.ref(garbage), weakref.ref(kept)
+    del garbage
+    try:
+        keep_all()
+        assert gone() is None
+        assert gc.get_freeze_count() > 1000
+        del kept
+        gc.collect()
+        assert held() is not None
+        keep_all()
+        assert held() is None
+    finally:
+        gc.unfreeze()
 
 
 def test_an_interrupt_waits_until_it_is_welcome() -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import weakref
@@ -91,25 +90,6 @@ def test_unloading_the_last_version_of_a_backbone_frees_it(registry: Registry, e
     assert engines.alive == 0
 
 
-def test_an_engine_that_holds_itself_is_freed_too(texts_on_disk: ModelRepository) -> None:
-    """As a graph of torch may: it takes the garbage collector, which does not look at what was loaded meanwhile."""
-    built: list[weakref.ref[Engine]] = []
-
-    def build(stored: StoredBackbone) -> Engine:
-        engine = CountedEngine(stored)
-        engine.itself = engine
-        built.append(weakref.ref(engine))
-        return engine
-
-    registry = Registry(texts_on_disk, build)
-    registry.load("letters", 1)
-    gc.collect()
-    assert built[0]() is not None
-    registry.unload("letters", 1)
-    gc.collect()
-    assert built[0]() is None
-
-
 def test_whoever_holds_an_unloaded_version_can_still_use_it(registry: Registry) -> None:
     held = registry.load("letters", 1)
     before = held.predictor.predict(["abc"])
@@ -195,7 +175,6 @@ class CountedEngine:
     def __init__(self, stored: StoredBackbone) -> None:
         self._engine = torch_engine(stored)
         self.identity = self._engine.identity
-        self.itself: Engine | None = None
         self.rows = 0
 
     def features(self, batch: Batch, kind: FeatureKind) -> Features:
