@@ -150,11 +150,7 @@ class ModelRepository:
         Raises:
             VersionCorrupt: a file is missing, damaged or extra.
         """
-        found = {
-            str(p.relative_to(version.directory))
-            for p in version.directory.rglob("*")
-            if p.is_symlink() or not p.is_dir()
-        }
+        found = set(storage.files_below(version.directory))
         wanted = set(version.manifest.files) | {MANIFEST}
         for kind, names in (("missing", wanted - found), ("not in the manifest", found - wanted)):
             if names:

@@ -162,7 +162,7 @@ class Application:
     async def metrics(self, request: Request) -> Response:
         """``GET /metrics``: in the text format of Prometheus."""
         self._metrics.ready.set(self._catalog.not_ready_reason() is None)
-        exposition = await asyncio.to_thread(self._metrics.exposition)  # a thousand models take most of a second
+        exposition = await asyncio.to_thread(self._metrics.exposition)  # megabytes, of a thousand models
         return Response(exposition, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

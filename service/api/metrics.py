@@ -27,7 +27,6 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series a metric that nobody asks for
         self.registry = CollectorRegistry()
         self._requests = RequestCounts()
-        self.registry.register(self._requests)
         by_version = ["model", "version"]
         self.errors = Counter(
             "graftwork_errors_total",
@@ -120,4 +119,4 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """The text format of Prometheus."""
-        return generate_latest(self.registry)
+        return self._requests.exposition().encode() + generate_latest(self.registry)

@@ -22,6 +22,7 @@ from litserve.specs.base import LitSpec
 from service.log import configure_logging, flush_log
 from service.messages import Hello
 from service.settings import ServerSettings
+from service.worker.garbage import keep_all
 from service.worker.servable import Servables
 
 logger = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class EngineLoop(LitLoop):
         threads = max(1, len(os.sched_getaffinity(0)) // settings.workers)
         try:
             servables = lit_api.open_servables(settings, device, threads)
-            gc.freeze()  # what was imported stays: a full collection would look at all of it, and hold up rows for 0.3 s
+            keep_all()
             hello = Hello(worker=worker_id, pid=os.getpid(), device=device)
             with suppress(ConnectionError):
                 serve_socket(
@@ -92,6 +93,7 @@ class EngineLoop(LitLoop):
             logger.exception("worker %d failed", worker_id)  # multiprocessing would print it, and not as JSON
             sys.exit(1)
         finally:
+            gc.unfreeze()  # else libraries complain, at the end, that something of theirs is left
             flush_log()
 
 
@@ -107,7 +109,8 @@ def open_registry(settings: ServerSettings, device: str, threads: int) -> Servab
     engines = EngineFactory(
         device, threads=threads, cache_dir=settings.cache_dir, wanted=settings.engine, precision=settings.precision
     )
-    return Registry(ModelRepository(settings.repository), engines)
+    # Libraries import their other half with a backbone: with a thousand versions, all of it would be looked at often.
+    return Registry(ModelRepository(settings.repository), engines, on_engine=keep_all)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from models.backbone_store import StoredBackbone
@@ -31,11 +31,15 @@ class Registry:
     Args:
         repository: where versions lie.
         engines: makes the engines of backbones.
+        on_engine: called when one was made.
     """
 
-    def __init__(self, repository: ModelRepository, engines: EngineSource) -> None:
+    def __init__(
+        self, repository: ModelRepository, engines: EngineSource, on_engine: Callable[[], None] = lambda: None
+    ) -> None:
         self._repository = repository
         self._source = engines
+        self._on_engine = on_engine
         self._versions: dict[tuple[str, int], LoadedVersion] = {}
         self._backbones: dict[str, _Backbone] = {}
         self._loading = threading.Lock()
@@ -117,6 +121,7 @@ class Registry:
             engine = self._source.build(backbone.stored, precision)
             engine.warm_up()
             backbone.engines[precision] = engine
+            self._on_engine()
         return backbone.engines[precision]
 
     def unload(self, name: str, number: int) -> None:

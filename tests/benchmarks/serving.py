@@ -169,11 +169,16 @@ class InProcess:
 
 
 class Clients:
-    """Closed-loop clients on keep-alive connections: each sends its next request when the last one is answered."""
+    """Closed-loop clients on keep-alive connections: each sends its next request when the last one is answered.
 
-    def __init__(self, port: int, workload: Workload) -> None:
+    Args:
+        models: asked in turn; the workload's own without.
+    """
+
+    def __init__(self, port: int, workload: Workload, models: Sequence[str] = ()) -> None:
         self._port = port
         self._workload = workload
+        self._paths = [f"/v1/models/{model}:predict?top_k=1" for model in models or [workload.model]]
 
     def run(self, concurrency: int, seconds: float) -> tuple[float, list[float]]:
         """Rows a second, and every request's latency in seconds."""
@@ -191,12 +196,12 @@ class Clients:
     def _client(self, index: int, deadline: float, latencies: list[float]) -> None:
         workload = self._workload
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
-        path = f"/v1/models/{workload.model}:predict?top_k=1"
         for number in itertools.count(index * 7):
             started = time.perf_counter()
             if started > deadline:
                 break
             body = workload.bodies[number % len(workload.bodies)]
+            path = self._paths[number % len(self._paths)]
             connection.request("POST", path, body, {"Content-Type": workload.content_type})
             response = connection.getresponse()
             answer = response.read()

@@ -157,3 +157,16 @@ def test_only_regular_files_have_a_checksum(tmp_path: Path) -> None:
     for name in ("link", "pipe", "folder", "missing"):  # a pipe without a writer must not make it wait
         with pytest.raises(OSError, match=r".+"):
             storage.sha256_file(tmp_path / name)
+
+
+def test_files_below_a_directory_are_named_and_links_not_followed(tmp_path: Path) -> None:
+    for name in ("a", "b/c", "b/d/e", "b/d/f"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "b" / "up").symlink_to(tmp_path)
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "b" / "pipe")
+    wanted = ["a", "b/c", "b/d/e", "b/d/f", "b/pipe", "b/up", "dangling"]
+    assert sorted(storage.files_below(tmp_path)) == wanted
+    assert list(storage.files_below(tmp_path / "gone")) == []

@@ -28,7 +28,7 @@ from service.http.limits import ConnectionLimits
 from service.http.scope import CONNECTION
 from service.http.sweep import Sweep
 from tests.processes import wait_for
-from tests.server_process import Reply
+from tests.server_process import Reply, samples
 
 PATIENT = ConnectionLimits(sweep_seconds=0.05)  # the usual limits, looked at often
 HOST = b"Host: here\r\n"
@@ -157,8 +157,8 @@ class WireServer:
 
     def outcomes(self) -> dict[str, float]:
         """Counted requests by outcome."""
-        (family,) = [each for each in self.metrics.registry.collect() if each.name == "graftwork_requests"]
-        return {sample.labels["outcome"]: sample.value for sample in family.samples if sample.value}
+        found = samples(self.metrics.exposition(), "graftwork_requests_total")
+        return {outcome: value for (_, outcome, _), value in found.items()}
 
 
 @contextmanager

@@ -2,38 +2,51 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.api.request_counts import SECONDS, RequestCounts
+from service.api.request_counts import DURATIONS, RECEIVED, REQUESTS, SECONDS, RequestCounts
 from service.messages import Timings
 
 durations = st.one_of(st.sampled_from(SECONDS), st.floats(0, 100))
 
 
 def exposed(counts: RequestCounts) -> dict[str, list[tuple[dict[str, str], float]]]:
-    registry = CollectorRegistry()
-    registry.register(counts)
     found: dict[str, list[tuple[dict[str, str], float]]] = {}
-    for family in text_string_to_metric_families(generate_latest(registry).decode()):
+    for family in text_string_to_metric_families(counts.exposition()):
         for sample in family.samples:
             found.setdefault(sample.name, []).append((sample.labels, sample.value))
     return found
 
 
-@given(st.lists(durations, min_size=1, max_size=50))
-def test_a_histogram_is_what_prometheus_client_makes_of_it(seconds: list[float]) -> None:
+NAMES = st.lists(st.sampled_from(["a", "b.c-D_9", "_unknown"]), min_size=1, max_size=3, unique=True)
+
+
+@given(NAMES, st.lists(durations, max_size=50), st.sampled_from([1, 20_000_000]))
+def test_it_writes_what_prometheus_client_would_write(names: list[str], seconds: list[float], rows: int) -> None:
     registry = CollectorRegistry()
-    theirs = Histogram("graftwork_request_seconds", "x", ["model", "version"], buckets=SECONDS, registry=registry)
+    by_version = ["model", "version"]
+    received = Counter("graftwork_received_requests_total", RECEIVED, registry=registry)
+    requests = Counter("graftwork_requests_total", REQUESTS, [*by_version, "outcome"], registry=registry)
+    answered = Counter("graftwork_rows_total", "Rows answered.", by_version, registry=registry)
+    times = {
+        part: Histogram(name, text, by_version, buckets=SECONDS, registry=registry)
+        for part, (name, text) in DURATIONS.items()
+    }
     ours = RequestCounts()
-    for each in seconds:
-        theirs.labels("m", "1").observe(each)
-        ours.begin()
-        ours.end("m", "1", "ok", each)
-    found = exposed(ours)
-    for sample in (sample for family in registry.collect() for sample in family.samples):
-        if not sample.name.endswith("_created"):
-            assert (sample.labels, sample.value) in found[sample.name]
+    for name in names:
+        for number, each in enumerate([0.0, *seconds]):
+            outcome = ("ok", "shed", "failed")[number % 3]
+            ours.begin()
+            ours.answer(name, "1", rows, Timings(decode=each, queue=2 * each, compute=3 * each))
+            ours.end(name, "1", outcome, 4 * each)
+            received.inc()
+            answered.labels(name, "1").inc(rows)
+            requests.labels(name, "1", outcome).inc()
+            for factor, part in enumerate(("decode", "queue", "compute", "total"), 1):
+                times[part].labels(name, "1").observe(factor * each)
+    theirs = generate_latest(registry).decode().splitlines()
+    assert [line for line in theirs if "_created" not in line] == ours.exposition().splitlines()
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["ok", "shed", "failed"]))))

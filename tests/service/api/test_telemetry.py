@@ -25,6 +25,7 @@ from service.api.metrics import Metrics
 from service.api.telemetry import RECORD, RequestRecord, Telemetry
 from service.http.scope import CONNECTION, REFUSAL
 from service.log import JsonLines
+from tests.server_process import samples
 
 OURS = re.compile(r"[0-9a-f]{32}")
 
@@ -189,8 +190,7 @@ def test_other_requests_are_not_counted() -> None:
 
 
 def requests(metrics: Metrics, outcome: str, model: str = "_unknown", version: str = "_unknown") -> float | None:
-    labels = {"model": model, "version": version, "outcome": outcome}
-    return metrics.registry.get_sample_value("graftwork_requests_total", labels)
+    return samples(metrics.exposition(), "graftwork_requests_total").get((model, outcome, version))
 
 
 def test_a_cancelled_request_is_counted_too() -> None:

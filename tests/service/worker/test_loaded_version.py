@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from models.backbone import Modality
 from models.batch import ImageRow, TextRow
 from models.errors import EmptyText, ImageUndecodable, InvalidUtf8
+from models.head import Head
 from models.repository import ModelRepository
 from service.worker.loaded_version import LoadedVersion
 from service.worker.pending import PendingRequest, PendingRow
@@ -116,6 +118,42 @@ def test_echo_answers_go_through_the_head_of_their_own_version() -> None:
     assert decoded(found[:2], 1.0) == [1, 2]
     assert decoded(found[2:], -2.0) == [3]
     assert engine.batches == [[1, 2, 3]]
+
+
+def test_many_heads_of_any_size_share_one_pass() -> None:
+    """Each row's scores are those of its own head, by its own temperature, with its own labels, as many as it asked for."""
+    engine = EchoEngine()
+    versions = []
+    for classes in (1, 2, 3, 40, 200):
+        weight_CD = torch.linspace(-1.0, 1.0, classes).unsqueeze(1) * classes
+        predictor = replace(
+            echo_version(engine).predictor,
+            head=Head(weight_CD=weight_CD, bias_C=torch.zeros(classes)),
+            labels=[f"{index} of {classes}" for index in range(classes)],
+            temperature=classes / 10,
+        )
+        versions.append(replace(echo_version(engine), predictor=predictor))
+    rows = []
+    for number in range(60):
+        rows += waiting(versions[number % 5], b"%d" % (number + 1), top_k=(None, 1, 7)[number % 3])
+    for number, prediction in enumerate(versions[0].compute(rows)):
+        predictor = versions[number % 5].predictor
+        logits_C = predictor.head.weight_CD[:, 0].double() * (number + 1) / SCALE / predictor.temperature
+        wanted = sorted(zip(logits_C.softmax(0).tolist(), predictor.labels, strict=True), reverse=True)
+        scores = prediction["scores"]
+        assert isinstance(scores, dict)
+        assert list(scores) == [label for _, label in wanted][: (None, 1, 7)[number % 3]]
+        assert list(scores.values()) == pytest.approx([score for score, _ in wanted][: len(scores)], abs=1e-6)
+        assert (prediction["label"], prediction["score"]) == next(iter(scores.items()))
+    assert len(engine.batches) == 1
+
+
+def test_of_equal_scores_the_first_label_comes_first() -> None:
+    version = echo_version(EchoEngine())
+    for top_k, labels in [(None, ["yes", "no"]), (1, ["yes"])]:
+        (prediction,) = version.compute(waiting(version, b"0", top_k=top_k))
+        assert prediction["scores"] == dict.fromkeys(labels, 0.5)
+        assert list(prediction["scores"]) == labels  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(("top_k", "labels"), [(1, ["yes"]), (2, ["yes", "no"]), (9, ["yes", "no"])])
