@@ -7,7 +7,6 @@ Both get the same requests from as many clients, but that those of the first go 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import statistics
 import tempfile
@@ -20,8 +19,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks.clients import Clients
 from tests.benchmarks.report import write
-from tests.benchmarks.serving import Clients, Workload, photographs, sentences
+from tests.benchmarks.workload import BACKBONES, Workload, image_workload, text_workload
 from tests.faults.figure import Figure
 from tests.server_process import ServerProcess
 
@@ -38,7 +38,6 @@ ROUNDS = 5
 SECONDS = float(os.environ.get("GRAFTWORK_BENCH_SECONDS", "5"))
 SCRAPES = 5
 REPORT_BYTES = 40_000  # each of three files that a version brings along, as a job's do, and that a worker checks
-BACKBONES = {"texts": "hf:all-MiniLM-L6-v2", "images": "timm:tf_efficientnet_lite0"}
 NAMES = [f"head-{index:04d}" for index in range(HEADS)]
 
 
@@ -135,10 +134,15 @@ class Server(ServerProcess):
 def measure(workload: Workload, one: Server, many: Server) -> list[Figure]:
     """All figures of one modality."""
     memory = one.worker_megabytes(), many.worker_megabytes()
-    alone, spread = Clients(one.port, workload, NAMES[:1]), Clients(many.port, workload, NAMES)
+    alone, spread = (
+        Clients(server.port, workload, [f"/v1/models/{name}:predict?top_k=1" for name in names])
+        for server, names in ((one, NAMES[:1]), (many, NAMES))
+    )
     for clients in (alone, spread):
         clients.run(CLIENTS, 2.0)
     rates = [(alone.run(CLIENTS, SECONDS)[0], spread.run(CLIENTS, SECONDS)[0]) for _ in range(ROUNDS)]
+    for clients in (alone, spread):
+        clients.close()
     for name in NAMES:  # so that each of them has all its metrics
         headers = {"content-type": workload.content_type}
         assert many.request("POST", f"/v1/models/{name}:predict", workload.bodies[0], headers).status == 200
@@ -186,19 +190,7 @@ def run(directory: Path, workload: Workload) -> list[Figure]:
 def main() -> None:
     """Runs the benchmark and adds its figures to ``build/bench.json``."""
     with tempfile.TemporaryDirectory() as scratch:
-        photos, texts = photographs(), sentences(Path(scratch))
-        workloads = [
-            Workload(
-                name="texts",
-                model="",
-                items=texts,
-                bodies=[json.dumps({"instances": [text.decode()]}).encode() for text in texts],
-                content_type="application/json",
-                unit="texts/s",
-            ),
-            Workload(name="images", model="", items=photos, bodies=photos, content_type="image/jpeg", unit="images/s"),
-        ]
-        for workload in workloads:
+        for workload in (text_workload(Path(scratch)), image_workload()):
             write(run(Path(scratch) / workload.name, workload))
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from tests.benchmarks.cpu_time import cpu_seconds
 from tests.benchmarks.report import write
-from tests.benchmarks.serving import publish, sentences
+from tests.benchmarks.workload import image_workload, publish, text_workload
 from tests.faults.figure import Figure
 from tests.processes import process_group, running
 from tests.server_process import ServerProcess
@@ -41,12 +41,13 @@ def idle_cpu(server: ServerProcess) -> dict[str, float]:
 def main() -> None:
     """Runs the benchmark and adds its figure to ``build/bench.json``."""
     with tempfile.TemporaryDirectory() as scratch:
-        texts = sentences(Path(scratch))
-        publish(Path(scratch) / "repository", texts)
+        texts = text_workload(Path(scratch))
+        for workload in (image_workload(), texts):
+            publish(Path(scratch) / "repository", workload)
         server = ServerProcess(repository=Path(scratch) / "repository")
         try:
             server.wait_until_ready()
-            for text in texts[:32]:
+            for text in texts.items[:32]:
                 assert server.predict("texts", [text.decode()]).status == 200
             time.sleep(SETTLE_SECONDS)
             cores = idle_cpu(server)

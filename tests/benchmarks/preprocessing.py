@@ -29,7 +29,7 @@ from rich.table import Table
 
 from service.cli import WORKER_ENVIRONMENT
 from tests.benchmarks.report import write
-from tests.benchmarks.serving import photographs, sentences
+from tests.benchmarks.workload import photographs, sentences
 from tests.faults.figure import Figure
 
 if TYPE_CHECKING:

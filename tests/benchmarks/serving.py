@@ -1,27 +1,25 @@
 """Throughput in process and through the server, side by side in one run.
 
+    python -m tests.benchmarks.serving            # in the precision that is preferred here
+    python -m tests.benchmarks.serving fp32
+
 In process means the same payload bytes, decoder, engine, head, threads and order, without HTTP: rows are prepared by as many
-threads as there are cores while those before them are computed, as many at a time as there are clients. The server runs beside it and idles meanwhile; the two take turns, and the medians and the median of the ratios are shown.
+threads as there are cores while those before them are computed, as many at a time as there are clients. The server runs
+beside it and idles meanwhile; the two take turns, and the medians and the median of the ratios are shown. With one client,
+what the server adds to the median latency is shown.
 """
 
 from __future__ import annotations
 
-import http.client
-import io
 import itertools
-import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,90 +27,26 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from models.options import PrecisionName
 from service.cli import WORKER_ENVIRONMENT
+from tests.benchmarks.clients import Clients
 from tests.benchmarks.report import write
+from tests.benchmarks.workload import Workload, image_workload, publish, text_workload
 from tests.faults.figure import Figure
-from tests.tiny_models import torch_engine
+from tests.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from models.batch import Row
 
 CONCURRENCIES = (1, 8, 32)
-ROUNDS = 3
+ROUNDS = 5
 SECONDS = float(os.environ.get("GRAFTWORK_BENCH_SECONDS", "5"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workload:
-    """One modality: what is sent, and how."""
-
-    name: str
-    model: str
-    items: Sequence[bytes]
-    bodies: Sequence[bytes]
-    content_type: str
-    unit: str
-
-
-def photographs() -> list[bytes]:
-    """64 JPEG files of 640x480, crops of scikit-learn's two photographs."""
-    from PIL import Image
-    from sklearn.datasets import load_sample_images
-
-    files = []
-    for index in range(64):
-        pixels_HWC = load_sample_images().images[index % 2]
-        image = Image.fromarray(pixels_HWC).crop((index // 2, index // 4, 560 + index // 2, 400 + index // 4))
-        buffer = io.BytesIO()
-        image.resize((640, 480)).save(buffer, "JPEG", quality=90)
-        files.append(buffer.getvalue())
-    return files
-
-
-def sentences(directory: Path) -> list[bytes]:
-    """Sentences of 8 to 60 words from the standard library's docstrings."""
-    import csv
-
-    from finetune.samples import write_sample
-
-    with write_sample("docs", directory / "docs").open(newline="", encoding="utf-8") as file:
-        return [row["text"].encode() for row in csv.DictReader(file)][:256]
-
-
-def publish(repository_dir: Path, texts: Sequence[bytes]) -> None:
-    """The ImageNet classifier, and a text head of four classes (its values do not matter for speed)."""
-    import torch
-
-    from finetune.importing import import_classifier
-    from finetune.publishing import Graft
-    from finetune.publishing import publish as publish_graft
-    from models.head import Head
-    from models.repository import ModelRepository
-    from models.sources import fetch_checkpoint
-    from models.torch_engine import TorchEngine
-
-    repository = ModelRepository(repository_dir)
-    import_classifier(repository, "timm:tf_efficientnet_lite0", "images", torch_engine)
-    checkpoint = fetch_checkpoint("hf:all-MiniLM-L6-v2")
-    stored = repository.backbones.add(checkpoint)
-    torch.manual_seed(0)
-    graft = Graft(
-        name="texts",
-        backbone=stored,
-        engine=TorchEngine(stored.load()),
-        preprocessor=checkpoint.preprocessor,
-        head=Head(weight_CD=torch.randn(4, 384), bias_C=torch.zeros(4)),
-        labels=["a", "b", "c", "d"],
-        temperature=1.0,
-        golden_items=[texts[0].decode()],
-    )
-    publish_graft(repository, graft)
 
 
 class InProcess:
     """The pipeline without HTTP."""
 
-    def __init__(self, repository_dir: Path, workload: Workload) -> None:
+    def __init__(self, repository_dir: Path, workload: Workload, precision: PrecisionName) -> None:
         import torch
 
         from models.backbone import Modality
@@ -123,17 +57,21 @@ class InProcess:
 
         cores = len(os.sched_getaffinity(0))
         torch.set_num_threads(cores)
-        engines = EngineFactory("cpu", threads=cores, cache_dir=default_cache_dir(os.environ))
-        version = Registry(ModelRepository(repository_dir), engines.build).load(workload.model, 1)
+        engines = EngineFactory("cpu", threads=cores, cache_dir=default_cache_dir(os.environ), precision=precision)
+        version = Registry(ModelRepository(repository_dir), engines).load(workload.name, 1)
         self._predictor = version.predictor
         self._text = version.manifest.modality is Modality.TEXT
         self._items = workload.items
         self._decoding = ThreadPoolExecutor(cores)
         self._computing = ThreadPoolExecutor(version.streams)
-        self.engine = f"{version.predictor.engine.identity}, {version.streams} at a time"
+        self.engine = f"{version.serving.engine}, {version.streams} at a time"
 
-    def run(self, concurrency: int, seconds: float) -> float:
-        """Rows a second, with as many rows in hand as there would be clients, and as many being prepared."""
+    def run(self, concurrency: int, seconds: float) -> tuple[float, list[float]]:
+        """Rows a second, with as many rows in hand as there would be clients, and as many being prepared.
+
+        Returns:
+            The rate, and for one client the latency of each row in seconds.
+        """
         streams = self._predictor.engine.streams
         items, rows = itertools.cycle(self._items), max(1, concurrency // streams)
 
@@ -143,15 +81,20 @@ class InProcess:
             prepared = [self._decoding.submit(prepare, item.decode() if self._text else item) for item in batch]
             return self._computing.submit(self._compute, prepared)
 
-        done, started = 0, time.perf_counter()
-        ahead = 2 * streams if concurrency > 1 else 1  # a single client asks again once it is answered
-        waiting = deque(next_batch() for _ in range(ahead))
+        latencies: list[float] = []
+        started = time.perf_counter()
+        if concurrency == 1:  # a single client asks again once it is answered
+            while (now := time.perf_counter()) < started + seconds:
+                next_batch().result()
+                latencies.append(time.perf_counter() - now)
+            return len(latencies) / (now - started), latencies
+        done, waiting = 0, deque(next_batch() for _ in range(2 * streams))
         while (elapsed := time.perf_counter() - started) < seconds:
             done += waiting.popleft().result()
             waiting.append(next_batch())
         for future in waiting:
             future.result()
-        return done / elapsed
+        return done / elapsed, latencies
 
     def _compute(self, prepared: Sequence[Future[Row]]) -> int:
         import orjson
@@ -161,119 +104,46 @@ class InProcess:
 
         predictor, rows = self._predictor, [future.result() for future in prepared]
         features = predictor.engine.features(predictor.preprocessor.collate(rows), FeatureKind.POOLED)
-        count = len(rows)
-        for scores_C in scores_by_head(features.values, [predictor.head] * count, [predictor.temperature] * count):
-            (label,) = best(scores_C, 1)
-            orjson.dumps({"label": predictor.labels[label], "score": float(scores_C[label])})
+        heads, temperatures = [predictor.head] * len(rows), [predictor.temperature] * len(rows)
+        for scores_C in scores_by_head(features.values, heads, temperatures):
+            (first,) = best(scores_C, 1)
+            label, score = predictor.labels[first], float(scores_C[first])
+            orjson.dumps({"label": label, "score": score, "scores": {label: score}})
         return len(rows)
 
 
-class Clients:
-    """Closed-loop clients on keep-alive connections: each sends its next request when the last one is answered.
-
-    Args:
-        models: asked in turn; the workload's own without.
-    """
-
-    def __init__(self, port: int, workload: Workload, models: Sequence[str] = ()) -> None:
-        self._port = port
-        self._workload = workload
-        self._paths = [f"/v1/models/{model}:predict?top_k=1" for model in models or [workload.model]]
-
-    def run(self, concurrency: int, seconds: float) -> tuple[float, list[float]]:
-        """Rows a second, and every request's latency in seconds."""
-        deadline = time.perf_counter() + seconds
-        latencies: list[list[float]] = [[] for _ in range(concurrency)]
-        threads = [threading.Thread(target=self._client, args=(i, deadline, latencies[i])) for i in range(concurrency)]
-        started = time.perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        every = [latency for one in latencies for latency in one]
-        return len(every) / (time.perf_counter() - started), every
-
-    def _client(self, index: int, deadline: float, latencies: list[float]) -> None:
-        workload = self._workload
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
-        for number in itertools.count(index * 7):
-            started = time.perf_counter()
-            if started > deadline:
-                break
-            body = workload.bodies[number % len(workload.bodies)]
-            path = self._paths[number % len(self._paths)]
-            connection.request("POST", path, body, {"Content-Type": workload.content_type})
-            response = connection.getresponse()
-            answer = response.read()
-            if response.status != 200:
-                raise RuntimeError(f"{response.status}: {answer[:200]!r}")
-            latencies.append(time.perf_counter() - started)
-        connection.close()
-
-
-@contextmanager
-def server(repository_dir: Path, port: int) -> Iterator[None]:
-    """A server process, ready."""
-    command = [sys.executable, "-m", "graftwork", "serve", "--repository", str(repository_dir), "--port", str(port)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        while True:
-            if process.poll() is not None:
-                raise RuntimeError("the server ended")
-            try:
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-                connection.request("GET", "/health/ready")
-                if connection.getresponse().status == 200:
-                    break
-            except OSError:
-                pass
-            time.sleep(0.1)
-        yield
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def measure(repository_dir: Path, workloads: Sequence[Workload], port: int) -> list[Figure]:
-    """All figures, and a table of them on the way."""
-    console = Console()
+def measure(in_process: InProcess, clients: Clients, workload: Workload, table: Table, tail: str) -> list[Figure]:
+    """The figures of one workload."""
     figures = []
-    table = Table(
-        "rows", "clients", "in process /s", "served /s", "served / in process", "p50 ms", "p99 ms", box=box.SIMPLE_HEAD
-    )
-    for workload in workloads:
-        in_process, clients = InProcess(repository_dir, workload), Clients(port, workload)
-        console.print(f"{workload.name}: {in_process.engine}", style="dim")
-        for concurrency in CONCURRENCIES:
-            in_process.run(concurrency, 1.0)
-            clients.run(concurrency, 1.0)
-            pairs, latencies = [], []
-            for _ in range(ROUNDS):
-                alone = in_process.run(concurrency, SECONDS)
-                served, some = clients.run(concurrency, SECONDS)
-                pairs.append((alone, served))
-                latencies += some
-            alone = statistics.median(a for a, _ in pairs)
-            served = statistics.median(s for _, s in pairs)
-            ratio = statistics.median(s / a for a, s in pairs)
-            p50, p99 = (statistics.quantiles(latencies, n=100)[k - 1] * 1000 for k in (50, 99))
-            table.add_row(
-                workload.name,
-                str(concurrency),
-                f"{alone:.1f}",
-                f"{served:.1f}",
-                f"{ratio:.2f}",
-                f"{p50:.1f}",
-                f"{p99:.1f}",
+    for concurrency in CONCURRENCIES:
+        in_process.run(concurrency, 1.0)
+        clients.run(concurrency, 1.0)
+        alone, served = [], []
+        for _ in range(ROUNDS):
+            alone.append(in_process.run(concurrency, SECONDS))
+            served.append(clients.run(concurrency, SECONDS))
+        rates = [statistics.median(rate for rate, _ in runs) for runs in (alone, served)]
+        ratio = statistics.median(s / a for (a, _), (s, _) in zip(alone, served, strict=True))
+        latencies = [latency for _, some in served for latency in some]
+        p50, p99 = (statistics.quantiles(latencies, n=100)[k - 1] * 1000 for k in (50, 99))
+        kind, name = workload.name, f"{workload.name}{tail}_c{concurrency}"
+        figures += [
+            Figure(goal="", name=f"in_process_{name}", value=rates[0], unit=workload.unit),
+            Figure(goal="", name=f"served_{name}", value=rates[1], unit=workload.unit),
+            Figure(goal="", name=f"served_p99_{name}", value=p99, unit="ms"),
+        ]
+        if concurrency == 1:
+            added = statistics.median(
+                1000 * (statistics.median(s) - statistics.median(a))
+                for (_, a), (_, s) in zip(alone, served, strict=True)
             )
-            tail = f"{workload.name}_c{concurrency}"
-            figures += [
-                Figure(goal="", name=f"in_process_{tail}", value=alone, unit=workload.unit),
-                Figure(goal="", name=f"served_{tail}", value=served, unit=workload.unit),
-                Figure(goal="", name=f"served_over_in_process_{tail}", value=ratio, unit="ratio"),
-            ]
-            console.print(f"{workload.name}, {concurrency} clients: {alone:.1f} and {served:.1f} /s", style="dim")
-    console.print(table)
+            figures.append(Figure(goal="", name=f"added_latency_ms_{kind}{tail}", value=added, unit="ms"))
+        bar = 0.9 if concurrency == CONCURRENCIES[-1] else None
+        if bar is not None:
+            name = f"served_{kind}_over_in_process{tail}"
+            figures.append(Figure(goal="", name=name, value=ratio, unit="ratio", relation=">=", bar=bar))
+        row = (kind, str(concurrency), *(f"{rate:.1f}" for rate in rates), f"{ratio:.2f}", f"{p50:.1f}", f"{p99:.1f}")
+        table.add_row(*row)
     return figures
 
 
@@ -281,36 +151,31 @@ def main() -> None:
     """Runs the benchmark and adds its figures to ``build/bench.json``."""
     if any(os.environ.get(name) != value for name, value in WORKER_ENVIRONMENT.items()):
         # The in-process side gets the environment that the server gives to its workers.
-        os.execve(
-            sys.executable, [sys.executable, "-m", "tests.benchmarks.serving"], {**os.environ, **WORKER_ENVIRONMENT}
-        )
-    from service.demo import free_port
-
+        command = [sys.executable, "-m", "tests.benchmarks.serving", *sys.argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, **WORKER_ENVIRONMENT})
+    precision: PrecisionName = "fp32" if sys.argv[1:] == ["fp32"] else "auto"
+    tail = "" if precision == "auto" else f"_{precision}"
+    console, figures = Console(), []
+    header = ("rows", "clients", "in process /s", "served /s", "served / in process", "p50 ms", "p99 ms")
+    table = Table(*header, title=f"Served and in process, precision {precision}", box=box.SIMPLE_HEAD)
     with tempfile.TemporaryDirectory() as scratch:
-        directory = Path(scratch)
-        photos, texts = photographs(), sentences(directory)
-        workloads = [
-            Workload(
-                name="images",
-                model="images",
-                items=photos,
-                bodies=photos,
-                content_type="image/jpeg",
-                unit="images/s",
-            ),
-            Workload(
-                name="texts",
-                model="texts",
-                items=texts,
-                bodies=[json.dumps({"instances": [text.decode()]}).encode() for text in texts],
-                content_type="application/json",
-                unit="texts/s",
-            ),
-        ]
-        publish(directory / "repository", texts)
-        port = free_port()
-        with server(directory / "repository", port):
-            figures = measure(directory / "repository", workloads, port)
+        for workload in (image_workload(), text_workload(Path(scratch))):
+            repository = Path(scratch) / workload.name
+            publish(repository, workload)
+            in_process = InProcess(repository, workload, precision)
+            console.print(f"{workload.name}: {in_process.engine}", style="dim")
+            server = ServerProcess(repository=repository, options=["--precision", precision])
+            clients = Clients(server.port, workload, [f"/v1/models/{workload.name}:predict?top_k=1"])
+            try:
+                server.wait_until_ready()
+                figures += measure(in_process, clients, workload, table, tail)
+            finally:
+                clients.close()
+                server.destroy()
+    if not tail:
+        worst = max(figure.value for figure in figures if figure.name.startswith("added_latency_ms"))
+        figures.append(Figure(goal="", name="added_latency_ms", value=worst, unit="ms", relation="<=", bar=1.5))
+    console.print(table)
     write(figures)
 
 

@@ -11,7 +11,7 @@ from models.errors import AspectRatio
 from models.image_preprocessor import ImagePreprocessor
 from models.preprocessor import ImagePreprocessorConfig, Preprocessor
 from tests.benchmarks.preprocessing import BACKBONE, Classifier, enlarged
-from tests.benchmarks.serving import photographs
+from tests.benchmarks.workload import photographs
 from tests.models.pictures import encode, picture
 
 
