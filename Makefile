@@ -37,7 +37,7 @@ format: $(INSTALLED)  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)  ## Speed of the request path, of serving beside in process, and of an idle server
+bench: $(INSTALLED)  ## Speed of the request path, of serving beside in process, of a thousand models, and of an idle server
 	$(BIN)/python -m tests.benchmarks
 
 faults: $(INSTALLED)  ## Kills, overload, abuse: what becomes of every request, as a table (many minutes)
