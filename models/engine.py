@@ -11,6 +11,7 @@ from models.batch import ImageRow, TextRow, collate
 
 if TYPE_CHECKING:
     from models.batch import Batch
+    from models.batch_cost import BatchCost
     from models.features import FeatureKind, Features
 
 
@@ -22,10 +23,12 @@ class Engine(Protocol):
     Attributes:
         identity: engine, library version and precision: part of what identifies a feature.
         streams: batches that it computes at a time; whoever wants all of the device asks from so many threads.
+        cost: of its batches.
     """
 
     identity: str
     streams: int
+    cost: BatchCost
 
     def features(self, batch: Batch, kind: FeatureKind) -> Features:
         """Features of a batch on the CPU, fp32, in the batch's order.
