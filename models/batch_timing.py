@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 
 from models.backbone import BackboneConfig, Modality
 from models.batch import Batch, ImageRow, TextRow, collate
-from models.batch_cost import BatchCost, cost_of
+from models.batch_cost import BatchCost
 from models.engine import Engine
 from models.features import FeatureKind
 
 ROWS = (1, 2, 4, 8, 16, 32)
 LENGTHS = (8, 32, 128, 512)  # tokens
-SECONDS = 1.5  # that measuring may take: a slow engine is measured on small batches only
+SECONDS = 2.0  # that measuring may take: a slow engine is measured on small batches only
 ROUNDS = 5  # at most; the least time counts, because whatever else a machine does only adds to it
+FITS = 20  # rounds of iteratively reweighted least squares
+NEAR = 0.01  # relative distances below it count as one
 
 
 def measure_cost(engine: Engine, config: BackboneConfig) -> BatchCost:
@@ -26,11 +31,8 @@ def measure_cost(engine: Engine, config: BackboneConfig) -> BatchCost:
     Args:
         config: of its backbone.
     """
-    lengths = _lengths(config)
-    cells = sorted(
-        (rows * length, index, column) for index, length in enumerate(lengths) for column, rows in enumerate(ROWS)
-    )
-    seconds: list[list[float | None]] = [[None] * len(ROWS) for _ in lengths]
+    shapes = sorted(itertools.product(ROWS, _lengths(config)), key=math.prod)
+    seconds: dict[tuple[int, int], float] = {}
     started = time.perf_counter()
     with ThreadPoolExecutor(engine.streams) as pool:
 
@@ -39,23 +41,38 @@ def measure_cost(engine: Engine, config: BackboneConfig) -> BatchCost:
             list(pool.map(lambda _: engine.features(batch, FeatureKind.POOLED), range(engine.streams)))
             return time.perf_counter() - begun
 
-        for end in (started + SECONDS / 2, *[started + SECONDS] * (ROUNDS - 1)):
-            rate = 0.0  # tokens a second, in the cell before
-            for size, index, column in cells:
-                known = seconds[index][column]
-                expected = known or (size / rate if rate else 0.0)
-                if time.perf_counter() + 2 * expected > end:
+        for until in (started + SECONDS / 2, *[started + SECONDS] * (ROUNDS - 1)):
+            rate = math.inf  # tokens a second, of the batch before
+            for shape in shapes:
+                known = seconds.get(shape)
+                if time.perf_counter() + 2 * (known or math.prod(shape) / rate) > until:
                     break
-                batch = _batch(config, ROWS[column], lengths[index])
-                try:
-                    if known is None:
-                        run(batch)  # a shape's first batch takes longer
-                    time_now = run(batch)
-                except MemoryError:
-                    break
-                seconds[index][column] = min(time_now, known or time_now)
-                rate = size / time_now
-    return cost_of(ROWS, lengths, seconds)
+                batch = _batch(config, *shape)
+                if known is None:
+                    run(batch)  # the first batch of a shape takes longer
+                seconds[shape] = min(run(batch), known or math.inf)
+                rate = math.prod(shape) / seconds[shape]
+    return fit_cost(seconds)
+
+
+def fit_cost(seconds: Mapping[tuple[int, int], float]) -> BatchCost:
+    """The cost that is nearest to what was measured, by the sum of relative distances: a few bad measurements change little.
+
+    Args:
+        seconds: by rows and length.
+    """
+    from scipy.optimize import nnls
+
+    is_text = any(length > 1 for _, length in seconds)
+    terms_MK = np.array(
+        [[1, n, n * length, n * length * length][: 4 if is_text else 2] for n, length in seconds], dtype=float
+    )
+    terms_MK /= np.array(list(seconds.values()))[:, None]
+    weights_M = np.ones(len(seconds))
+    for _ in range(FITS):
+        found_K, _ = nnls(terms_MK * weights_M[:, None], weights_M)
+        weights_M = 1 / np.sqrt(np.maximum(abs(terms_MK @ found_K - 1), NEAR))
+    return BatchCost(**dict(zip(("per_batch", "per_row", "per_token", "per_pair"), found_K.tolist(), strict=False)))
 
 
 def _lengths(config: BackboneConfig) -> Sequence[int]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from models.batch_cost import BatchCost
 
-LOOKAHEAD = 4  # rows that a batch is chosen from, for each row that it can have
+LOOKAHEAD = 2  # rows that a batch is chosen from, for each row that it can have
 
 
 class BatchPlan:
@@ -25,14 +25,14 @@ class BatchPlan:
 
     def row_seconds(self, length: int) -> float:
         """What a row of this length costs in the best batch of its like."""
-        return self._curve(length).row_seconds
+        return self._curve(length).row_seconds(self._max_batch_rows)
 
     def choose(self, lengths: Sequence[int], lead: int, *, most_rows: int, most_tokens: float) -> slice:
         """A batch around one row, out of rows in order of length.
 
-        It grows by its neighbours in length, one at a time, by whichever makes more of the device's time; where it has made most
-        of it is the batch. A row is worth what it costs in the best batch of its like, so shorter ones are not taken
-        along where padding them costs more than a batch of their own.
+        It grows by its neighbours in length, one at a time, by whichever makes more of the device's time; where it has made
+        most of it is the batch. A row is worth what it would cost among its like, if half of the rows were: so shorter ones
+        are not taken along where padding them costs more than another batch.
 
         Args:
             lengths: ascending.
@@ -40,27 +40,31 @@ class BatchPlan:
             most_rows: of the batch.
             most_tokens: rows times the length that they are padded to.
         """
+        alike = max(1, len(lengths) // 2)
         first, last, padded = lead, lead, lengths[lead]
         curve = self._curve(padded)
-        worth = curve.row_seconds
+        worth = curve.row_seconds(alike)
         best, chosen = worth / curve.seconds[1], (first, last)
         for rows in range(2, most_rows + 1):
-            shorter = longer = 0.0
+            with_shorter = with_longer = 0.0
+            shorter_worth = longer_worth = worth
+            above = curve
             if first > 0 and rows <= curve.worth and rows * padded <= most_tokens:
-                shorter_worth = worth + self._curve(lengths[first - 1]).row_seconds
-                shorter = shorter_worth / curve.seconds[rows]
+                shorter_worth += self._curve(lengths[first - 1]).row_seconds(alike)
+                with_shorter = shorter_worth / curve.seconds[rows]
             if last + 1 < len(lengths):
                 above = self._curve(lengths[last + 1])
                 if rows <= above.worth and rows * lengths[last + 1] <= most_tokens:
-                    longer = (worth + above.row_seconds) / above.seconds[rows]
-            if not shorter and not longer:
+                    longer_worth += above.row_seconds(alike)
+                    with_longer = longer_worth / above.seconds[rows]
+            if not with_shorter and not with_longer:
                 break
-            if shorter > longer:
+            if with_shorter > with_longer:
                 first, worth = first - 1, shorter_worth
             else:
-                last, padded, curve, worth = last + 1, lengths[last + 1], above, worth + above.row_seconds
-            if max(shorter, longer) > best:
-                best, chosen = max(shorter, longer), (first, last)
+                last, padded, curve, worth = last + 1, lengths[last + 1], above, longer_worth
+            if max(with_shorter, with_longer) > best:
+                best, chosen = max(with_shorter, with_longer), (first, last)
         return slice(chosen[0], chosen[1] + 1)
 
     def _curve(self, length: int) -> _Curve:
@@ -76,10 +80,13 @@ class _Curve:
     Attributes:
         seconds: of a batch, by its rows.
         worth: rows of the batch worth making.
-        row_seconds: of a row in it.
     """
 
     def __init__(self, cost: BatchCost, length: int, max_batch_rows: int) -> None:
         self.worth = cost.rows_worth(length, max_batch_rows)
-        self.seconds = [cost.seconds_of(rows, length) for rows in range(self.worth + 1)]
-        self.row_seconds = self.seconds[self.worth] / self.worth
+        self.seconds = [cost.seconds(rows, length) for rows in range(self.worth + 1)]
+
+    def row_seconds(self, rows: int) -> float:
+        """Of one row in a batch of so many, or in the one worth making."""
+        rows = min(rows, self.worth)
+        return self.seconds[rows] / rows

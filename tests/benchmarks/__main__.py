@@ -1,6 +1,6 @@
 """All benchmarks, a table each; their figures are written to build/bench.json: ``make bench``.
 
-python -m tests.benchmarks             # about ten minutes on two cores
+python -m tests.benchmarks             # about fifteen minutes on two cores
 python -m tests.benchmarks noop hop    # these only; the other figures stay as they are
 """
 
@@ -12,7 +12,7 @@ import sys
 
 from tests.benchmarks.report import OUTPUT
 
-BENCHMARKS = ("noop", "idle", "hop", "serving")
+BENCHMARKS = ("noop", "idle", "hop", "batching", "serving")
 
 
 def main() -> int:

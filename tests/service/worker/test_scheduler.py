@@ -17,9 +17,9 @@ from service.worker.batch_plan import LOOKAHEAD
 from service.worker.scheduler import Scheduler
 from tests.processes import wait_for
 
-FLAT = BatchCost(rows=(1, 64), lengths=(1, 64), seconds=((1.0, 1.0), (1.0, 1.0)))  # whatever is in a batch
-LINEAR = BatchCost(rows=(1, 65), lengths=(1, 65), seconds=((8.0, 72.0), (72.0, 4232.0)))  # 7 + rows * length
-STEEP = BatchCost(rows=(1,), lengths=(1,), seconds=((1.0,),))  # batching wins nothing
+FLAT = BatchCost(per_batch=1.0, per_row=0.0)  # whatever is in a batch
+STEEP = BatchCost(per_batch=0.0, per_row=1.0)  # batching wins nothing
+LINEAR = BatchCost(per_batch=7.0, per_row=0.0, per_token=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,8 +164,8 @@ def test_a_flood_of_requests_for_one_model_does_not_hold_up_another() -> None:
 
 
 def test_models_get_equal_shares_of_the_device_and_not_of_the_rows() -> None:
-    dear = BatchCost(rows=(1,), lengths=(1,), seconds=((3.0,),))
-    cheap = BatchCost(rows=(1,), lengths=(1,), seconds=((1.0,),))
+    dear = BatchCost(per_batch=0.0, per_row=3.0)
+    cheap = BatchCost(per_batch=0.0, per_row=1.0)
     made = scheduler(*asked("dear", 0, 50, group="d", cost=dear), *asked("cheap", 0, 100, group="c", cost=cheap))
     taken = Counter(made.take()[0].model for _ in range(80))
     assert taken == {"dear": 20, "cheap": 60}
