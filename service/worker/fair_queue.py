@@ -88,8 +88,8 @@ class FairQueue(Generic[F]):
             start, number, flow = self._due[0]
         return start, number
 
-    def pop(self, seconds: Callable[[F], float]) -> tuple[float, int, F]:
-        """The next row, with its start and number.
+    def pop(self, seconds: Callable[[F], float]) -> tuple[tuple[float, int], F]:
+        """The next row, after its start and number.
 
         Args:
             seconds: of the device that its flow is charged for it.
@@ -106,7 +106,7 @@ class FairQueue(Generic[F]):
             heappop(self._due)
             del self._flows[flow]
         self._size -= 1
-        return start, number, row
+        return (start, number), row
 
     def discard(self, unwanted: Callable[[F], bool]) -> int:
         """Forgets rows; returns how many."""

@@ -6,7 +6,6 @@ import threading
 from bisect import insort
 from collections.abc import Hashable, Sequence
 from math import inf
-from operator import itemgetter
 from typing import Generic, Protocol, TypeVar
 
 from models.batch_cost import BatchCost
@@ -183,14 +182,14 @@ class _Group(Generic[W]):
         self.queue: FairQueue[W] = FairQueue(clock)
         self._clock = clock
         self._plan = plan
-        self._window: list[tuple[int, float, int, W]] = []  # length, start, number
+        self._window: list[tuple[int, tuple[float, int], W]] = []  # length, start and number, row
 
     def __len__(self) -> int:
         return len(self._window) + len(self.queue)
 
     def next_due(self) -> tuple[float, int]:
         """Of the row that is due first: its start, and a number among those that start then."""
-        due = [entry[1:3] for entry in self._window]
+        due = [entry[1] for entry in self._window]
         if self.queue:
             due.append(self.queue.next_due())
         return min(due)
@@ -198,15 +197,17 @@ class _Group(Generic[W]):
     def take(self, most_rows: int, most_tokens: float) -> tuple[list[W], int]:
         """A batch with the row that is due first, in order of arrival, and how many rows were found abandoned."""
         while self.queue and len(self._window) < self._plan.window:
-            start, number, row = self.queue.pop(self._seconds)
-            insort(self._window, (row.length, start, number, row))
-        lead = min(range(len(self._window)), key=lambda index: self._window[index][1:3])
-        self._clock.now = self._window[lead][1]
+            due, row = self.queue.pop(self._seconds)
+            insort(self._window, (row.length, due, row))
+        every = [entry[1] for entry in self._window]
+        first = min(every)
+        lead = every.index(first)
+        self._clock.now = first[0]
         lengths = [entry[0] for entry in self._window]
         chosen = self._plan.choose(lengths, lead, most_rows=most_rows, most_tokens=most_tokens)
-        entries = sorted(self._window[chosen], key=itemgetter(2))
+        entries = sorted(self._window[chosen], key=lambda entry: entry[1][1])
         del self._window[chosen]
-        batch = [row for *_, row in entries if not row.abandoned]
+        batch = [row for _, _, row in entries if not row.abandoned]
         return batch, len(entries) - len(batch)
 
     def _seconds(self, row: W) -> float:
@@ -215,5 +216,5 @@ class _Group(Generic[W]):
     def drop_abandoned(self) -> int:
         """Forgets them; returns how many."""
         before = len(self._window)
-        self._window = [entry for entry in self._window if not entry[3].abandoned]
+        self._window = [entry for entry in self._window if not entry[2].abandoned]
         return before - len(self._window) + self.queue.discard(lambda row: row.abandoned)
