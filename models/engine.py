@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from models.backbone_store import StoredBackbone
     from models.batch import Batch
+    from models.batch_cost import BatchCost
     from models.features import FeatureKind, Features
     from models.precision import Precision
 
@@ -26,10 +27,12 @@ class Engine(Protocol):
     Attributes:
         identity: engine, library version and precision: part of what identifies a feature.
         streams: batches that it computes at a time; whoever wants all of the device asks from so many threads.
+        cost: of its batches.
     """
 
     identity: str
     streams: int
+    cost: BatchCost
 
     def features(self, batch: Batch, kind: FeatureKind) -> Features:
         """Features of a batch on the CPU, fp32, in the batch's order.

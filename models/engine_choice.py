@@ -20,6 +20,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models import storage
 from models.batch import Batch, collate
+from models.batch_cost import UNMEASURED, BatchCost
+from models.batch_timing import measure_cost
 from models.engine import Engine
 from models.errors import InvalidParameter
 from models.features import FeatureKind
@@ -62,6 +64,7 @@ class EngineChoice(BaseModel):
 
     Attributes:
         rates: rows a second of every candidate that gives the right features.
+        cost: of its batches.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +73,7 @@ class EngineChoice(BaseModel):
     streams: int
     reason: str
     rates: dict[str, float] = {}
+    cost: BatchCost
 
 
 class EngineFactory:
@@ -113,7 +117,8 @@ class EngineFactory:
             StorageFailed: the cache cannot be written, and only a graph would do.
         """
         choice = self.choice(stored, precision)
-        return self._engine(stored, precision, Candidate(engine=choice.engine, streams=choice.streams))
+        candidate = Candidate(engine=choice.engine, streams=choice.streams)
+        return self._engine(stored, precision, candidate, choice.cost)
 
     def precisions(self, stored: StoredBackbone) -> Sequence[Precision]:
         """The precisions to serve a backbone in, the preferred one first; fp32, which suits every version, is the last.
@@ -141,12 +146,10 @@ class EngineFactory:
     def choice(self, stored: StoredBackbone, precision: Precision = Precision.FP32) -> EngineChoice:
         """Which engine that is, and why; measured where that was not done yet on this machine. Raises as `build`."""
         candidates = self._candidates(precision)
-        if self._device != "cpu":
-            return EngineChoice(engine=TORCH, streams=1, reason=f"it is the one that runs on {self._device}")
         file = (
             self._cache_dir
             / "engines"
-            / _machine()
+            / _machine(self._device)
             / f"{stored.digest}-{precision}-{self._wanted}-{self._threads}.json"
         )
         with suppress(OSError, ValidationError):
@@ -166,11 +169,15 @@ class EngineFactory:
             raise InvalidParameter(f"--engine {self._wanted} does not compute in {precision}; use --engine auto")
         return found
 
-    def _engine(self, stored: StoredBackbone, precision: Precision, candidate: Candidate) -> Engine:
+    def _engine(
+        self, stored: StoredBackbone, precision: Precision, candidate: Candidate, cost: BatchCost = UNMEASURED
+    ) -> Engine:
         if candidate.engine == TORCH:
-            return TorchEngine(stored.load(), self._device)
+            return TorchEngine(stored.load(), self._device, cost=cost)
         graph = self._graphs.graph(stored, precision)
-        return OpenVinoEngine(graph, stored.config, precision, streams=candidate.streams, threads=self._threads)
+        return OpenVinoEngine(
+            graph, stored.config, precision, streams=candidate.streams, threads=self._threads, cost=cost
+        )
 
     def _compare(self, stored: StoredBackbone, precision: Precision, candidates: Sequence[Candidate]) -> EngineChoice:
         rows = sorted(sample_rows(stored, 4 * BATCH_ROWS), key=_length)
@@ -209,6 +216,7 @@ class EngineFactory:
             streams=best.streams,
             reason="; ".join(parts),
             rates={str(each): round(rate, 1) for each, rate in rates.items()},
+            cost=measure_cost(engines[best], stored.config),
         )
 
 
@@ -261,11 +269,12 @@ def _length(row: object) -> int:
     return len(getattr(row, "ids", ()))
 
 
-def _machine() -> str:
-    """What a choice depends on beside the backbone: the processor, and the libraries."""
+def _machine(device: str) -> str:
+    """What a choice depends on beside the backbone: the processor, the GPU where it is one that computes, and the libraries."""
     processor = platform.processor() or platform.machine()
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         processor = "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))
     libraries = [f"{name}-{version(name)}" for name in ("torch", "openvino")]
-    return hashlib.sha256("\n".join([processor, *libraries]).encode()).hexdigest()[:16]
+    accelerator = [] if device == "cpu" else [torch.cuda.get_device_name(device)]
+    return hashlib.sha256("\n".join([processor, *libraries, *accelerator]).encode()).hexdigest()[:16]

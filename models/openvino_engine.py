@@ -11,6 +11,7 @@ import torch
 
 from models.backbone import BackboneConfig
 from models.batch import Batch
+from models.batch_cost import UNMEASURED, BatchCost
 from models.engine import blank_batch
 from models.features import FeatureKind, Features
 from models.graph import graph_inputs
@@ -29,12 +30,21 @@ class OpenVinoEngine:
         precision: of the graph.
         streams: batches that are computed at a time; each has its share of the threads.
         threads: in all.
+        cost: of its batches, where that was measured.
     """
 
     def __init__(
-        self, graph: Path, config: BackboneConfig, precision: Precision, *, streams: int, threads: int
+        self,
+        graph: Path,
+        config: BackboneConfig,
+        precision: Precision,
+        *,
+        streams: int,
+        threads: int,
+        cost: BatchCost = UNMEASURED,
     ) -> None:
         self.streams = streams
+        self.cost = cost
         self._config = config
         self.identity = f"{OPENVINO}-{version('openvino')}/cpu/{precision}"
         options = {

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.backbone import Modality
-from models.batch import Row, TextRow, shape_bucket
+from models.batch import TextRow
+from models.batch_cost import BatchCost
 from models.errors import InvalidUtf8
 from models.features import FeatureKind
 from models.head import best, scores_by_head
@@ -18,6 +19,7 @@ from models.predictor import Predictor
 from models.preprocessor import RawItem
 from service.messages import Serving
 from service.worker.pending import PendingRow
+from service.worker.servable import Prepared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +40,21 @@ class LoadedVersion:
     def streams(self) -> int:
         return self.predictor.engine.streams
 
-    def prepare(self, item: bytes, *, truncate: bool) -> tuple[Row, Hashable]:
-        """One image file or text as a row, and the group that it can share a batch with.
+    @property
+    def cost(self) -> BatchCost:
+        return self.predictor.engine.cost
+
+    def prepare(self, item: bytes, *, truncate: bool) -> Prepared:
+        """One image file or text as a row. Images share a batch with those of their shape, texts with texts of any length.
 
         Raises:
             InputError: what is wrong with it.
         """
         row = self.predictor.preprocessor.prepare(_raw_item(item, self.manifest.modality), truncate=truncate)
-        return row, (self.backbone, self.predictor.engine.identity, FeatureKind.POOLED, shape_bucket(row))
+        group = (self.backbone, self.predictor.engine.identity, FeatureKind.POOLED)
+        if isinstance(row, TextRow):
+            return Prepared(row, group, max(1, len(row.ids)))
+        return Prepared(row, (*group, tuple(row.pixels_CHW.shape)))
 
     def compute(self, batch: Sequence[PendingRow]) -> Sequence[Mapping[str, object]]:
         """One forward pass for all rows, then each through the head of its own version.

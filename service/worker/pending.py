@@ -8,6 +8,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from models.batch_cost import BatchCost
 from service.messages import Predict, Timings
 from service.worker.servable import Servable
 
@@ -57,7 +58,7 @@ class PendingRow:
 
     Attributes:
         row: what `Servable.prepare` made of it; of an isolated request, its bytes.
-        group: see `service.worker.scheduler.Waiting`.
+        group, length: see `service.worker.scheduler.Waiting`.
         ready_at: by the monotonic clock, seconds.
     """
 
@@ -65,11 +66,20 @@ class PendingRow:
     index: int
     row: Any
     group: Hashable
+    length: int = 1
     ready_at: float = field(default_factory=time.monotonic)
 
     @property
     def abandoned(self) -> bool:
         return self.request.abandoned
+
+    @property
+    def flow(self) -> Hashable:
+        return id(self.request.version)
+
+    @property
+    def cost(self) -> BatchCost:
+        return self.request.version.cost
 
     @property
     def share(self) -> float:

@@ -7,21 +7,32 @@ but the arithmetic, can be run and broken without one.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from models.batch_cost import BatchCost
     from service.messages import Serving
     from service.worker.pending import PendingRow
+
+
+class Prepared(NamedTuple):
+    """An instance that is ready for the device.
+
+    Attributes:
+        group: within which rows can share a batch.
+        length: in tokens; the rows of a batch are padded to the longest. An image has the length 1.
+    """
+
+    row: Any
+    group: Hashable
+    length: int = 1
 
 
 class Servable(Protocol):
     """A version in memory."""
 
-    def prepare(self, item: bytes, *, truncate: bool) -> tuple[Any, Hashable]:
+    def prepare(self, item: bytes, *, truncate: bool) -> Prepared:
         """Decodes or tokenises one instance; called in any thread.
-
-        Returns:
-            The row, and the group within which rows can share a batch.
 
         Raises:
             InputError: this row cannot be answered.
@@ -49,6 +60,10 @@ class Servable(Protocol):
     @property
     def streams(self) -> int:
         """How many threads may be in `compute` at a time, with a batch each, to have all of the device."""
+
+    @property
+    def cost(self) -> BatchCost:
+        """Of what `compute` does, by the rows of a batch and their length."""
 
 
 class Servables(Protocol):

@@ -13,21 +13,15 @@ import os
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
-import orjson
-
-from models.errors import DeviceFailed, GraftworkError, InputError, OutOfMemory
+from models.errors import GraftworkError, InputError, OutOfMemory
 from service.flight_record import FlightRecord
 from service.log import flush_log
 from service.messages import (
-    Answer,
-    Batch,
     Cancel,
     Failure,
     FrameReader,
@@ -41,6 +35,7 @@ from service.messages import (
     Unload,
     pack,
 )
+from service.worker.computation import Computation
 from service.worker.decoders import Decoders
 from service.worker.pending import PendingRequest, PendingRequests, PendingRow
 from service.worker.scheduler import Scheduler
@@ -82,7 +77,7 @@ class Worker:
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._requests = PendingRequests()
         self._sending = threading.Lock()
-        self._batches: deque[Batch] = deque()
+        self._computation = Computation(self._requests, self._scheduler, record, self._fail)
         self._ended = threading.Event()
 
     def run(self, hello: Hello) -> None:
@@ -183,7 +178,7 @@ class Worker:
         started = time.monotonic()
         self._record.decoding(thread, request.id, index)
         try:
-            row, group = request.version.prepare(data, truncate=request.truncate)
+            row, group, length = request.version.prepare(data, truncate=request.truncate)
         except InputError as error:
             where = f"instance {index}: " if len(request.predictions) > 1 else ""
             self._fail(request, error.code, where + error.message)
@@ -199,7 +194,7 @@ class Worker:
             self._record.decoded(thread)
         ready = time.monotonic()
         request.decode_seconds = max(request.decode_seconds, ready - started)
-        return PendingRow(request=request, index=index, row=row, group=group, ready_at=ready)
+        return PendingRow(request=request, index=index, row=row, group=group, length=length, ready_at=ready)
 
     # Compute
 
@@ -208,10 +203,12 @@ class Worker:
             while batch := self._scheduler.take():
                 try:
                     is_alone = batch[0].request.isolated
-                    answers = self._try_alone(thread, batch[0]) if is_alone else self._compute(thread, batch)
+                    answers = (
+                        self._try_alone(thread, batch[0]) if is_alone else self._computation.compute(thread, batch)
+                    )
                 finally:
                     self._scheduler.done(batch)
-                self._send_all([*answers, (self._report(), b"")])
+                self._send_all(answers, report=True)
         except Exception:  # a bug of ours: a worker with fewer threads than it seems to have helps nobody
             logger.exception("a compute thread failed; this worker ends, and another one takes over")
             flush_log()
@@ -221,42 +218,7 @@ class Worker:
         """Prepares and computes a row while nothing else is in hand: if the worker ends now, it is this row that ended it."""
         with self._decoders.paused():
             row = self._prepare_row(0, waiting.request, waiting.index, waiting.row)
-            return [] if row is None else self._compute(thread, [row])
-
-    def _compute(self, thread: int, batch: Sequence[PendingRow], *, split: bool = False) -> list[tuple[Message, bytes]]:
-        """Computes rows; returns the answers that are complete with them."""
-        started = time.monotonic()
-        version = batch[0].request.version
-        self._record.computing(((waiting.request.id, waiting.index) for waiting in batch), thread)
-        try:
-            predictions = [orjson.dumps(prediction) for prediction in version.compute(batch)]
-            if len(predictions) != len(batch):
-                raise ValueError(f"{len(predictions)} predictions for {len(batch)} rows")
-        except DeviceFailed:
-            logger.exception("the device failed; this worker ends, and another one takes over")
-            flush_log()
-            os._exit(1)
-        except MemoryError:
-            if len(batch) > 1 and not split:
-                half = len(batch) // 2
-                halves = batch[:half], batch[half:]
-                return [answer for each in halves for answer in self._compute(thread, each, split=True)]
-            logger.warning("there is not enough memory for a batch of %d rows", len(batch))
-            for waiting in batch:
-                self._fail(waiting.request, OutOfMemory.code, "the device has no memory for this now; try again")
-            return []
-        except BaseException:
-            if len(batch) > 1:  # one bad row must not fail its batch mates
-                return [answer for waiting in batch for answer in self._compute(thread, [waiting])]
-            logger.exception("computing a row failed")
-            self._fail(batch[0].request, GraftworkError.code, "the server failed on this request")
-            return []
-        finally:
-            self._record.computed(thread)
-        seconds = time.monotonic() - started
-        self._batches.append(Batch(backbone=version.backbone, rows=len(batch), seconds=seconds))
-        complete = self._requests.complete(batch, predictions, started=started, seconds=seconds)
-        return [(Answer(id=request.id, timings=request.timings), request.answer()) for request in complete]
+            return [] if row is None else self._computation.compute(thread, [row])
 
     def _fail(self, request: PendingRequest, code: str, message: str) -> None:
         if self._requests.end(request):
@@ -265,12 +227,8 @@ class Worker:
     # Sending (every thread)
 
     def _report(self) -> Report:
-        batches: list[Batch] = []
-        with suppress(IndexError):  # two threads report
-            while True:
-                batches.append(self._batches.popleft())
         return Report(
-            batches=batches,
+            batches=self._computation.take_batches(),
             dropped=self._scheduler.take_dropped(),
             waiting=self._scheduler.waiting,
             busy_seconds=self._record.busy_seconds(),
@@ -278,16 +236,18 @@ class Worker:
 
     def _report_regularly(self) -> None:
         while not self._ended.wait(REPORT_SECONDS):
-            self._send(self._report())
+            self._send_all((), report=True)
 
     def _send(self, message: Message) -> None:
         self._send_all([(message, b"")])
 
-    def _send_all(self, messages: Sequence[tuple[Message, bytes]]) -> None:
-        data = b"".join([part for message, payload in messages for part in (pack(message, len(payload)), payload)])
+    def _send_all(self, messages: Sequence[tuple[Message, bytes]], *, report: bool = False) -> None:
+        parts = [part for message, payload in messages for part in (pack(message, len(payload)), payload)]
         try:
             with self._sending:
-                self._connection.sendall(data)
+                if report:  # made here, so that no batch in it comes after the answers to its rows
+                    parts.append(pack(self._report()))
+                self._connection.sendall(b"".join(parts))
         except OSError:
             self._scheduler.close()
 

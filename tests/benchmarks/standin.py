@@ -19,13 +19,15 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.batch_cost import UNMEASURED, BatchCost
 from service.messages import Hello, Serving
 from service.worker.pending import PendingRow
+from service.worker.servable import Prepared
 from service.worker.worker import serve_socket
 
 CORES = 2
@@ -65,14 +67,15 @@ class StandIn:
     backbone: str = "standin"
     streams: int = 1
     serving: Serving = SERVING
+    cost: BatchCost = UNMEASURED
 
-    def prepare(self, item: bytes, *, truncate: bool) -> tuple[bytes, Hashable]:
+    def prepare(self, item: bytes, *, truncate: bool) -> Prepared:
         if self.name == "fetched":
             start, end = map(int, item.split())
             item = self.memory[start:end]
         elif self.name.startswith("pooled"):
             self.computer.decode()
-        return item, self.name
+        return Prepared(item, self.name)
 
     def compute(self, batch: Sequence[PendingRow]) -> Sequence[Mapping[str, object]]:
         rows: list[bytes] = [waiting.row for waiting in batch]

@@ -16,15 +16,17 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+from models.batch_cost import UNMEASURED, BatchCost
 from models.errors import EmptyText, VersionNotFound
 from service.settings import ServerSettings
 from service.worker.pending import PendingRow
+from service.worker.servable import Prepared
 
 MODELS = ("echo", "other")
 
@@ -52,17 +54,18 @@ class Echo:
 
     backbone: str
     streams: ClassVar[int] = 1
+    cost: ClassVar[BatchCost] = UNMEASURED
     batch_seconds: float
     row_seconds: float
     leak_bytes: int = 0
     leaked: list[bytes] = field(default_factory=list)
 
-    def prepare(self, item: bytes, *, truncate: bool) -> tuple[bytes, Hashable]:
+    def prepare(self, item: bytes, *, truncate: bool) -> Prepared:
         if item.startswith(BAD):
             raise EmptyText("this text is bad")
         if item.startswith(CRASH_DECODER):
             os.kill(os.getpid(), signal.SIGKILL)
-        return item, self.backbone
+        return Prepared(item, self.backbone)
 
     def compute(self, batch: Sequence[PendingRow]) -> Sequence[Mapping[str, object]]:
         rows: list[bytes] = [waiting.row for waiting in batch]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from models import torch_engine as torch_engine_module
 from models.backbone_store import build_backbone
 from models.batch import ImageRow, TextRow, collate
 from models.checkpoint import Checkpoint
@@ -107,3 +108,14 @@ def test_an_engine_works_on_after_it_had_too_little_memory(checkpoint: Checkpoin
         engine.features(blank_batch(checkpoint.config), FeatureKind.POOLED)
     fails.append(False)
     assert engine.features(blank_batch(checkpoint.config), FeatureKind.POOLED).values.isfinite().all()
+
+
+@pytest.mark.parametrize(("device", "times"), [("cuda:0", 1), ("cpu", 0)])
+def test_a_gpu_without_memory_gives_back_what_it_kept_before_the_retry(
+    monkeypatch: pytest.MonkeyPatch, device: str, times: int
+) -> None:
+    given_back: list[None] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(None))
+    with pytest.raises(MemoryError), torch_engine_module._device_errors(torch.device(device)):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    assert len(given_back) == times

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from models.batch import Batch, ImageBatch, Row, TextRow, collate
+from models.batch_cost import UNMEASURED
 from models.errors import EmptyText, VersionCorrupt, VersionNotFound
 from models.features import FeatureKind, Features
 from models.head import Head
@@ -38,6 +39,7 @@ class EchoEngine:
 
     identity = "echo"
     streams = 1
+    cost = UNMEASURED
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []

@@ -150,6 +150,7 @@ class CrookedEngine:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.cost = engine.cost
 
     def features(self, batch: Batch, kind: FeatureKind) -> Features:
         return Features(kind=kind, values=-self._engine.features(batch, kind).values)

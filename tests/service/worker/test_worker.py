@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from models.backbone_store import StoredBackbone
 from models.batch import Batch as EngineBatch
 from models.batch import TextBatch
+from models.batch_cost import UNMEASURED
 from models.engine import Engine
 from models.features import FeatureKind, Features
 from models.repository import ModelRepository
@@ -49,7 +50,7 @@ from service.messages import (
 from service.worker import worker as worker_module
 from service.worker.pending import PendingRow
 from service.worker.registry import Registry
-from service.worker.servable import Servables
+from service.worker.servable import Prepared, Servables
 from service.worker.worker import Worker
 from tests.faults.echo import BAD, BUG, FAT, OBESE, Echo, Echoes
 from tests.processes import assert_true, wait_for
@@ -514,7 +515,7 @@ def test_a_panic_fails_its_row_only(where: str) -> None:
     conversation = Conversation(Echoes(servable))  # type: ignore[arg-type]
     prepare, compute = servable.prepare, servable.compute
 
-    def prepare_or_panic(item: bytes, *, truncate: bool) -> tuple[Any, Hashable]:
+    def prepare_or_panic(item: bytes, *, truncate: bool) -> Prepared:
         if where == "prepare" and item == b"panic":
             raise Panic
         return prepare(item, truncate=truncate)
@@ -539,7 +540,7 @@ def test_rows_that_wait_to_be_decoded_are_forgotten_with_their_request() -> None
     conversation = Conversation(Echoes(servable))  # type: ignore[arg-type]
     held, prepare = threading.Event(), servable.prepare
 
-    def wait(item: bytes, *, truncate: bool) -> tuple[Any, Hashable]:
+    def wait(item: bytes, *, truncate: bool) -> Prepared:
         assert held.wait(30)
         return prepare(item, truncate=truncate)
 
@@ -574,7 +575,7 @@ def test_l04_a_row_that_is_decoded_for_ever_is_seen() -> None:
     conversation = Conversation(Echoes(servable))  # type: ignore[arg-type]
     held, prepare = threading.Event(), servable.prepare
 
-    def hang(item: bytes, *, truncate: bool) -> tuple[Any, Hashable]:
+    def hang(item: bytes, *, truncate: bool) -> Prepared:
         assert item == b"good" or held.wait(30)
         return prepare(item, truncate=truncate)
 
@@ -606,12 +607,13 @@ class Held:
     def __init__(self, echo: Echo) -> None:
         self.backbone = echo.backbone
         self.streams = 1
+        self.cost = UNMEASURED
         self.gate = threading.Event()
         self.gate.set()
         self.sizes: list[int] = []
         self._echo = echo
 
-    def prepare(self, item: bytes, *, truncate: bool) -> tuple[Any, Hashable]:
+    def prepare(self, item: bytes, *, truncate: bool) -> Prepared:
         return self._echo.prepare(item, truncate=truncate)
 
     def compute(self, batch: Sequence[PendingRow]) -> Sequence[Mapping[str, object]]:
@@ -695,6 +697,7 @@ class BuggyEngine:
     def __init__(self, engine: Engine) -> None:
         self.identity = engine.identity
         self.streams = engine.streams
+        self.cost = engine.cost
         self.gate = threading.Event()
         self.gate.set()
         self.sizes: list[int] = []
@@ -746,15 +749,11 @@ def test_g14_on_a_real_model(models_on_disk: Path) -> None:
 # L06: a device that has too little memory, or fails
 
 
-def test_l06_a_batch_that_is_too_large_is_split_once(echoes: Batches) -> None:
+def test_l06_a_batch_that_is_too_large_is_split_until_it_fits(echoes: Batches) -> None:
     rows = [FAT, *(b"good %d" % index for index in range(7))]
     outcomes = echoes.together(rows, decodable=8)
-    assert outcomes[:4] == ["out_of_memory"] * 4  # the half that is still too large
-    assert [predictions[0]["label"] for predictions in outcomes[4:]] == [
-        hashlib.sha256(row).hexdigest() for row in rows[4:]
-    ]
-    assert echoes.sizes[1:4] == [8, 4, 4]
-    assert echoes.alone(FAT)[0]["label"] == hashlib.sha256(FAT).hexdigest()
+    assert [predictions[0]["label"] for predictions in outcomes] == [hashlib.sha256(row).hexdigest() for row in rows]
+    assert echoes.sizes[1:8] == [8, 4, 2, 1, 1, 2, 4]
 
 
 def test_l06_two_rows_that_are_too_large_together_are_computed_one_by_one(echoes: Batches) -> None:
@@ -770,10 +769,10 @@ def test_l06_a_row_that_is_too_large_alone_is_unavailable(echoes: Batches) -> No
 
 
 def test_l06_too_little_memory_to_decode_fails_that_request_only(echoes: Batches) -> None:
-    def prepare(item: bytes, *, truncate: bool) -> tuple[Any, Hashable]:
+    def prepare(item: bytes, *, truncate: bool) -> Prepared:
         if item == b"huge":
             raise MemoryError
-        return item, "echo"
+        return Prepared(item, "echo")
 
     echoes.conversation.worker._servables.get("echo", 1).prepare = prepare  # type: ignore[method-assign]
     assert echoes.alone(b"huge") == "out_of_memory"
@@ -837,6 +836,7 @@ class Hands:
 
     backbone = "echo"
     streams = 1
+    cost = UNMEASURED
 
     def __init__(self) -> None:
         self.look: Callable[[], set[tuple[int, int]]] = set
@@ -844,9 +844,9 @@ class Hands:
         self.gate.set()
         self.seen: list[tuple[bytes | None, set[tuple[int, int]]]] = []
 
-    def prepare(self, item: bytes, *, truncate: bool) -> tuple[Any, Hashable]:
+    def prepare(self, item: bytes, *, truncate: bool) -> Prepared:
         self.seen.append((item, self.look()))
-        return item, "echo"
+        return Prepared(item, "echo")
 
     def compute(self, batch: Sequence[PendingRow]) -> Sequence[Mapping[str, object]]:
         self.seen.append((None, self.look()))

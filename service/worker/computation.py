@@ -1,0 +1,91 @@
+"""Batches become predictions, and where a batch cannot, its parts do."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import orjson
+
+from models.errors import DeviceFailed, GraftworkError, OutOfMemory
+from service.flight_record import FlightRecord
+from service.log import flush_log
+from service.messages import Answer, Batch, Message
+from service.worker.pending import PendingRequest, PendingRequests, PendingRow
+from service.worker.scheduler import Scheduler
+
+logger = logging.getLogger(__name__)
+
+
+class Computation:
+    """Computes batches, and says which requests are complete with them. Safe to use from several threads.
+
+    Args:
+        requests: told of what was computed.
+        scheduler: told of batches that did not fit.
+        record: where it notes what is in hand.
+        fail: called with a request that cannot be answered, a code and a message.
+    """
+
+    def __init__(
+        self,
+        requests: PendingRequests,
+        scheduler: Scheduler[PendingRow],
+        record: FlightRecord,
+        fail: Callable[[PendingRequest, str, str], None],
+    ) -> None:
+        self._requests = requests
+        self._scheduler = scheduler
+        self._record = record
+        self._fail = fail
+        self._batches: deque[Batch] = deque()
+
+    def compute(self, thread: int, batch: Sequence[PendingRow]) -> list[tuple[Message, bytes]]:
+        """Computes rows; returns the answers that are complete with them."""
+        started = time.monotonic()
+        version = batch[0].request.version
+        self._record.computing(((waiting.request.id, waiting.index) for waiting in batch), thread)
+        try:
+            predictions = [orjson.dumps(prediction) for prediction in version.compute(batch)]
+            if len(predictions) != len(batch):
+                raise ValueError(f"{len(predictions)} predictions for {len(batch)} rows")
+        except DeviceFailed:
+            logger.exception("the device failed; this worker ends, and another one takes over")
+            flush_log()
+            os._exit(1)
+        except MemoryError:
+            return self._compute_less(thread, batch)
+        except BaseException:
+            if len(batch) > 1:  # one bad row must not fail its batch mates
+                return [answer for waiting in batch for answer in self.compute(thread, [waiting])]
+            logger.exception("computing a row failed")
+            self._fail(batch[0].request, GraftworkError.code, "the server failed on this request")
+            return []
+        finally:
+            self._record.computed(thread)
+        seconds = time.monotonic() - started
+        self._batches.append(Batch(backbone=version.backbone, rows=len(batch), seconds=seconds))
+        complete = self._requests.complete(batch, predictions, started=started, seconds=seconds)
+        return [(Answer(id=request.id, timings=request.timings), request.answer()) for request in complete]
+
+    def _compute_less(self, thread: int, batch: Sequence[PendingRow]) -> list[tuple[Message, bytes]]:
+        """Computes both halves of a batch that did not fit; a row that does not fit alone fails."""
+        if len(batch) == 1:
+            logger.warning("there is not enough memory for a row alone")
+            self._fail(batch[0].request, OutOfMemory.code, "the device has no memory for this now; try again")
+            return []
+        self._scheduler.too_large(batch)
+        half = len(batch) // 2
+        return [*self.compute(thread, batch[:half]), *self.compute(thread, batch[half:])]
+
+    def take_batches(self) -> Sequence[Batch]:
+        """Those computed since this was asked last."""
+        batches: list[Batch] = []
+        with suppress(IndexError):  # two threads may ask
+            while True:
+                batches.append(self._batches.popleft())
+        return batches

@@ -1,0 +1,154 @@
+"""The order in which rows get their turn: fair between models, and between the requests for one model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from heapq import heapify, heappop, heappush, heapreplace
+from typing import Generic, Protocol, TypeVar
+
+
+class Flowing(Protocol):
+    """A row of a request for a model.
+
+    Attributes:
+        flow: its model: flows get equal shares of the device.
+        request: rows of one request get their turns one after the other.
+    """
+
+    @property
+    def flow(self) -> Hashable: ...
+
+    @property
+    def request(self) -> Hashable: ...
+
+
+F = TypeVar("F", bound=Flowing)
+
+
+class VirtualClock:
+    """The time of start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): seconds of the device that each flow was due.
+
+    Attributes:
+        now: the start of the row that leads the batch taken last.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._finished: dict[Hashable, float] = {}
+
+    def start(self, flow: Hashable) -> float:
+        """When the next row of a flow is due."""
+        return max(self.now, self._finished.get(flow, 0.0))
+
+    def charge(self, flow: Hashable, until: float) -> None:
+        """Its next row is not due before that."""
+        self._finished[flow] = until
+
+    def reset(self) -> None:
+        """Nothing waits any more: nobody is owed anything."""
+        self.now = 0.0
+        self._finished.clear()
+
+
+class FairQueue(Generic[F]):
+    """Rows of one group.
+
+    The next row is of the flow that is due first. Within a flow, requests get one row a round: the n-th row that a request
+    has waiting is n rounds later than the first row of a request that comes now. So neither a model nor a request with
+    many rows holds up one with few, and none starves: newcomers are never put before the round that is being taken.
+
+    Args:
+        clock: shared by all groups.
+    """
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self._flows: dict[Hashable, _Rounds[F]] = {}
+        self._due: list[tuple[float, int, Hashable]] = []  # a heap: start, number of a row, flow
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def put(self, row: F, number: int) -> None:
+        """Adds a row; numbers grow with each."""
+        flow = row.flow
+        rounds = self._flows.get(flow)
+        if rounds is None:
+            rounds = self._flows[flow] = _Rounds()
+            heappush(self._due, (self._clock.start(flow), number, flow))
+        rounds.put(row, number)
+        self._size += 1
+
+    def next_due(self) -> tuple[float, int]:
+        """The start of the next row, and its number: older rows come first among those that start then."""
+        start, number, flow = self._due[0]
+        while start < (now := self._clock.start(flow)):  # it was charged for rows of another group
+            heapreplace(self._due, (now, number, flow))
+            start, number, flow = self._due[0]
+        return start, number
+
+    def pop(self, seconds: Callable[[F], float]) -> tuple[tuple[float, int], F]:
+        """The next row, after its start and number.
+
+        Args:
+            seconds: of the device that its flow is charged for it.
+        """
+        start, _ = self.next_due()
+        flow = self._due[0][2]
+        rounds = self._flows[flow]
+        number, row = rounds.pop()
+        end = start + seconds(row)
+        self._clock.charge(flow, end)
+        if rounds:
+            heapreplace(self._due, (end, rounds.first_number, flow))
+        else:
+            heappop(self._due)
+            del self._flows[flow]
+        self._size -= 1
+        return (start, number), row
+
+    def discard(self, unwanted: Callable[[F], bool]) -> int:
+        """Forgets rows; returns how many."""
+        before = self._size
+        for flow, rounds in tuple(self._flows.items()):
+            rounds.discard(unwanted)
+            if not rounds:
+                del self._flows[flow]
+        self._due = [entry for entry in self._due if entry[2] in self._flows]
+        heapify(self._due)
+        self._size = sum(map(len, self._flows.values()))
+        return before - self._size
+
+
+class _Rounds(Generic[F]):
+    """The rows of one flow."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[int, int, F]] = []  # a heap: round, number, row
+        self._round = 0
+        self._last: dict[Hashable, int] = {}  # the round of each request's last row
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def first_number(self) -> int:
+        """Of the next row."""
+        return self._rows[0][1]
+
+    def put(self, row: F, number: int) -> None:
+        turn = self._last[row.request] = max(self._last.get(row.request, 0), self._round) + 1
+        heappush(self._rows, (turn, number, row))
+
+    def pop(self) -> tuple[int, F]:
+        self._round, number, row = heappop(self._rows)
+        if self._last[row.request] == self._round:
+            del self._last[row.request]
+        return number, row
+
+    def discard(self, unwanted: Callable[[F], bool]) -> None:
+        self._rows = [entry for entry in self._rows if not unwanted(entry[2])]
+        heapify(self._rows)
+        left = {row.request for _, _, row in self._rows}
+        self._last = {request: turn for request, turn in self._last.items() if request in left}
