@@ -30,7 +30,7 @@ from models.openvino_engine import OPENVINO, OpenVinoEngine
 from models.options import EngineName, PrecisionName
 from models.precision import Precision
 from models.sample_batches import sample_rows
-from models.torch_engine import TORCH, TorchEngine
+from models.torch_engine import TORCH, Arithmetic, TorchEngine
 
 if TYPE_CHECKING:
     from models.backbone_store import StoredBackbone
@@ -42,6 +42,8 @@ ROUNDS = 3  # in which they take turns
 ROUND_SECONDS = 0.3
 WORTHWHILE = 1.1  # how many times as fast int8 is at least, to be preferred to fp32
 FEATURE_TOLERANCE = 1e-3  # between fp32 engines, of the length of a feature vector
+HALF_TOLERANCE = 5e-3  # half of what the golden check allows (`models.golden`)
+HALVES: Sequence[Arithmetic] = ("float16", "bfloat16")  # on a GPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +52,20 @@ class Candidate:
 
     Attributes:
         streams: batches that are computed at a time; each has its share of the threads.
+        arithmetic: of torch; a graph has its own.
     """
 
     engine: str
     streams: int
+    arithmetic: Arithmetic = "float32"
+
+    @property
+    def tolerance(self) -> float:
+        return FEATURE_TOLERANCE if self.arithmetic == "float32" else HALF_TOLERANCE
 
     def __str__(self) -> str:
-        return f"{self.engine}, {self.streams} at a time"
+        name = self.engine if self.arithmetic == "float32" else f"{self.engine} in {self.arithmetic}"
+        return f"{name}, {self.streams} at a time"
 
 
 class EngineChoice(BaseModel):
@@ -71,6 +80,7 @@ class EngineChoice(BaseModel):
 
     engine: Literal["torch", "openvino"]
     streams: int
+    arithmetic: Arithmetic = "float32"
     reason: str
     rates: dict[str, float] = {}
     cost: BatchCost
@@ -117,7 +127,7 @@ class EngineFactory:
             StorageFailed: the cache cannot be written, and only a graph would do.
         """
         choice = self.choice(stored, precision)
-        candidate = Candidate(engine=choice.engine, streams=choice.streams)
+        candidate = Candidate(engine=choice.engine, streams=choice.streams, arithmetic=choice.arithmetic)
         return self._engine(stored, precision, candidate, choice.cost)
 
     def precisions(self, stored: StoredBackbone) -> Sequence[Precision]:
@@ -162,7 +172,9 @@ class EngineFactory:
     def _candidates(self, precision: Precision) -> Sequence[Candidate]:
         streams = sorted({1, self._threads})
         found = [Candidate(engine=TORCH, streams=1)] if precision is Precision.FP32 else []
-        if self._device == "cpu":
+        if self._device != "cpu":
+            found += [Candidate(engine=TORCH, streams=1, arithmetic=half) for half in HALVES if found]
+        else:
             found += [Candidate(engine=OPENVINO, streams=count) for count in streams]
         found = [each for each in found if self._wanted in ("auto", each.engine)]
         if not found:
@@ -173,7 +185,7 @@ class EngineFactory:
         self, stored: StoredBackbone, precision: Precision, candidate: Candidate, cost: BatchCost = UNMEASURED
     ) -> Engine:
         if candidate.engine == TORCH:
-            return TorchEngine(stored.load(), self._device, cost=cost)
+            return TorchEngine(stored.load(), self._device, arithmetic=candidate.arithmetic, cost=cost)
         graph = self._graphs.graph(stored, precision)
         return OpenVinoEngine(
             graph, stored.config, precision, streams=candidate.streams, threads=self._threads, cost=cost
@@ -199,7 +211,7 @@ class EngineFactory:
                 logger.warning("%s does not run on %s: %s", stored.config.source, candidate, error)
                 refused[candidate] = "it does not run there"
                 continue
-            if distance > FEATURE_TOLERANCE:
+            if not distance <= candidate.tolerance:  # NaN is not within any
                 refused[candidate] = f"its features are off by {distance:.1g}"
             else:
                 engines[candidate] = engine
@@ -214,6 +226,7 @@ class EngineFactory:
         return EngineChoice(
             engine=best.engine,
             streams=best.streams,
+            arithmetic=best.arithmetic,
             reason="; ".join(parts),
             rates={str(each): round(rate, 1) for each, rate in rates.items()},
             cost=measure_cost(engines[best], stored.config),
@@ -258,11 +271,11 @@ def _rate(engine: Engine, batches: Sequence[Batch]) -> float:
 
 def _distance(engine: Engine, batches: Sequence[Batch], reference: Sequence[torch.Tensor]) -> float:
     """The largest distance of a feature vector from what it should be, by the length of the latter."""
-    worst = 0.0
-    for batch, wanted_BD in zip(batches, reference, strict=True):
-        off_B = (engine.features(batch, FeatureKind.POOLED).values - wanted_BD).norm(dim=1) / wanted_BD.norm(dim=1)
-        worst = max(worst, float(off_B.max()))
-    return worst
+    off = [
+        (engine.features(batch, FeatureKind.POOLED).values - wanted_BD).norm(dim=1) / wanted_BD.norm(dim=1)
+        for batch, wanted_BD in zip(batches, reference, strict=True)
+    ]
+    return float(torch.cat(off).max())  # NaN if one of them is
 
 
 def _length(row: object) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 
@@ -19,32 +19,49 @@ if TYPE_CHECKING:
     from models.batch import Batch
 
 TORCH = "torch"
+Arithmetic: TypeAlias = Literal["float32", "float16", "bfloat16"]
+
+_SHORT: Mapping[Arithmetic, str] = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
 class TorchEngine:
-    """Runs a torch backbone in fp32.
+    """Runs a torch backbone, whose weights stay in fp32.
 
     Args:
         backbone: in eval mode.
         device: ``cpu``, ``cuda:0``, ...
+        arithmetic: of products and convolutions, where autocast deems it safe; halves are for GPUs, which are made for them.
         cost: of its batches, where that was measured.
     """
 
-    def __init__(self, backbone: TorchBackbone, device: str = "cpu", *, cost: BatchCost = UNMEASURED) -> None:
+    def __init__(
+        self,
+        backbone: TorchBackbone,
+        device: str = "cpu",
+        *,
+        arithmetic: Arithmetic = "float32",
+        cost: BatchCost = UNMEASURED,
+    ) -> None:
         self._device = torch.device(device)
         self._backbone = backbone.to(self._device)
-        if self._device.type == "cpu" and backbone.config.modality is Modality.IMAGE:
+        is_half = arithmetic != "float32"
+        if backbone.config.modality is Modality.IMAGE and (is_half or self._device.type == "cpu"):
             self._backbone = self._backbone.to(memory_format=torch.channels_last)
+        self._dtype = getattr(torch, arithmetic)
         self._config = backbone.config
         self.streams = 1
         self.cost = cost
-        self.identity = f"torch-{torch.__version__}/{self._device.type}/fp32"
+        self.identity = f"torch-{torch.__version__}/{self._device.type}/{_SHORT[arithmetic]}"
 
     def features(self, batch: Batch, kind: FeatureKind) -> Features:
-        with torch.inference_mode(), _device_errors(self._device):
+        with torch.inference_mode(), _device_errors(self._device), self._autocast():
             features = self._backbone(batch.to(self._device), kind)
             mask_BT = None if features.mask_BT is None else features.mask_BT.cpu()
             return Features(kind=kind, values=features.values.float().cpu(), mask_BT=mask_BT)
+
+    def _autocast(self) -> torch.autocast:
+        """A new one each time: it remembers what it found, and calls come from several threads."""
+        return torch.autocast(self._device.type, self._dtype, enabled=self._dtype is not torch.float32)
 
     def warm_up(self) -> None:
         self.features(blank_batch(self._config), FeatureKind.POOLED)

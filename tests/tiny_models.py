@@ -16,6 +16,7 @@ from finetune.publishing import FittedHead, Graft, publish
 from models.backbone import Modality
 from models.backbone_store import StoredBackbone
 from models.batch import Batch
+from models.batch_cost import UNMEASURED
 from models.engine import Engine, EngineSource
 from models.features import FeatureKind, Features
 from models.head import Head
@@ -59,6 +60,7 @@ class CoarseEngine:
 
     streams = 1
     identity = "coarse/cpu/int8"
+    cost = UNMEASURED
 
     def __init__(self, stored: StoredBackbone, step: float) -> None:
         self._engine = torch_engine(stored)

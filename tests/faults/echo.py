@@ -24,6 +24,7 @@ from typing import ClassVar
 
 from models.batch_cost import UNMEASURED, BatchCost
 from models.errors import EmptyText, VersionNotFound
+from service.messages import Serving
 from service.settings import ServerSettings
 from service.worker.pending import PendingRow
 from service.worker.servable import Prepared
@@ -55,6 +56,7 @@ class Echo:
     backbone: str
     streams: ClassVar[int] = 1
     cost: ClassVar[BatchCost] = UNMEASURED
+    serving: ClassVar[Serving] = Serving(engine="echo", precision="fp32", reason="it is the only one")
     batch_seconds: float
     row_seconds: float
     leak_bytes: int = 0
@@ -129,8 +131,7 @@ def write_manifests(root: Path) -> None:
             "labels": ["yes", "no"],
             "backbone": {"source": "echo", "digest": "echo", "feature_dim": 1},
             "preprocessor": {"modality": "text", "max_tokens": 64},
-            "engine": {"identity": "echo"},
-            "calibration": {},
+            "heads": {"fp32": {"engine": {"identity": "echo"}, "calibration": {}}},
             "created_at": "2026-01-01T00:00:00Z",
             "libraries": {},
         }

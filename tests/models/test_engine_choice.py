@@ -10,6 +10,7 @@ import torch
 from models import engine_choice as choice_module
 from models.backbone_store import BackboneStore, StoredBackbone
 from models.batch import Batch
+from models.batch_cost import UNMEASURED
 from models.engine_choice import EngineChoice, EngineFactory
 from models.errors import InvalidParameter
 from models.features import FeatureKind, Features
@@ -84,13 +85,23 @@ class Crooked(OpenVinoEngine):
         return Features(kind=kind, values=super().features(batch, kind).values * 1.01)
 
 
+class NotNumbers(OpenVinoEngine):
+    def features(self, batch: Batch, kind: FeatureKind) -> Features:
+        return Features(kind=kind, values=super().features(batch, kind).values * float("nan"))
+
+
 class Broken(OpenVinoEngine):
     def features(self, batch: Batch, kind: FeatureKind) -> Features:
         raise RuntimeError("an operation that it does not know")
 
 
 @pytest.mark.parametrize(
-    ("engine", "why"), [(Crooked, "its features are off by 0.01"), (Broken, "it does not run there")]
+    ("engine", "why"),
+    [
+        (Crooked, "its features are off by 0.01"),
+        (NotNumbers, "its features are off by nan"),
+        (Broken, "it does not run there"),
+    ],
 )
 def test_an_engine_that_is_not_right_is_not_taken(
     stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: type[OpenVinoEngine], why: str
@@ -126,7 +137,9 @@ def preferred(
     """With these rates of the fastest engine in each precision."""
 
     def choice(self: EngineFactory, stored: StoredBackbone, precision: Precision) -> EngineChoice:
-        return EngineChoice(engine="openvino", streams=1, reason="", rates={"slow": 1.0, "fast": rates[precision]})
+        return EngineChoice(
+            engine="openvino", streams=1, reason="", rates={"slow": 1.0, "fast": rates[precision]}, cost=UNMEASURED
+        )
 
     monkeypatch.setattr(EngineFactory, "choice", choice)
     return factory.precisions(stored)

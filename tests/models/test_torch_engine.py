@@ -15,7 +15,7 @@ from models.engine import blank_batch
 from models.errors import DeviceFailed
 from models.features import FeatureKind
 from models.sources import fetch_checkpoint
-from models.torch_engine import TorchEngine
+from models.torch_engine import Arithmetic, TorchEngine
 
 
 @pytest.fixture(params=["vision", "text"])
@@ -54,6 +54,20 @@ def test_warm_up_is_a_real_inference(checkpoint: Checkpoint) -> None:
 def test_identity_names_engine_version_device_and_precision(checkpoint: Checkpoint) -> None:
     engine = TorchEngine(build_backbone(checkpoint.config, checkpoint.state))
     assert engine.identity == f"torch-{torch.__version__}/cpu/fp32"
+
+
+@pytest.mark.parametrize(("arithmetic", "short", "off"), [("float16", "fp16", 2e-3), ("bfloat16", "bf16", 2e-2)])
+def test_features_in_half_precision_are_nearly_the_same(
+    checkpoint: Checkpoint, arithmetic: Arithmetic, short: str, off: float
+) -> None:
+    batch = blank_batch(checkpoint.config)
+    wanted_BD = TorchEngine(build_backbone(checkpoint.config, checkpoint.state)).features(batch, FeatureKind.POOLED)
+    engine = TorchEngine(build_backbone(checkpoint.config, checkpoint.state), arithmetic=arithmetic)
+    found_BD = engine.features(batch, FeatureKind.POOLED)
+    assert engine.identity == f"torch-{torch.__version__}/cpu/{short}"
+    assert found_BD.values.dtype == torch.float32
+    distance = (found_BD.values - wanted_BD.values).norm() / wanted_BD.values.norm()
+    assert 0 < distance < off
 
 
 def failing_engine(checkpoint: Checkpoint, fail: Callable[[], object]) -> TorchEngine:
