@@ -46,6 +46,11 @@ class _TextGraph(nn.Module):
         return features_BD
 
 
+def torch_graph(backbone: TorchBackbone, example: Batch) -> nn.Module:
+    """What is exported: a module whose inputs are `graph_inputs` and whose output is ``features_BD``."""
+    return (_ImageGraph(backbone) if isinstance(example, ImageBatch) else _TextGraph(backbone)).eval()
+
+
 def graph_inputs(batch: Batch) -> tuple[torch.Tensor, ...]:
     """The tensors of a batch, in the order of a graph's inputs."""
     if isinstance(batch, ImageBatch):
@@ -64,8 +69,8 @@ def export_graph(backbone: TorchBackbone, example: Batch) -> Any:
         An ``openvino.Model``.
     """
     with _quietly():
-        module = _ImageGraph(backbone) if isinstance(example, ImageBatch) else _TextGraph(backbone)
-        graph = openvino_library().convert_model(module.eval(), example_input=graph_inputs(example))
+        module = torch_graph(backbone, example)
+        graph = openvino_library().convert_model(module, example_input=graph_inputs(example))
         if isinstance(example, ImageBatch):
             graph.reshape({0: [-1, *example.pixels_BCHW.shape[1:]]})
         else:

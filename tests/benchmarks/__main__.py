@@ -12,7 +12,7 @@ import sys
 
 from tests.benchmarks.report import OUTPUT
 
-BENCHMARKS = ("noop", "idle", "hop", "preprocessing", "batching", "serving", "heads")
+BENCHMARKS = ("noop", "idle", "hop", "preprocessing", "batching", "serving", "peers", "heads")
 
 
 def main() -> int:
