@@ -102,7 +102,7 @@ def quantize_graph(graph: Any, config: BackboneConfig, batches: Sequence[Batch])
 def _quietly() -> Iterator[None]:
     """Neither progress bars nor warnings of tracing."""
     openvino_library()  # NNCF reports its use through it
-    loggers = [logging.getLogger(name) for name in ("nncf", "openvino", "transformers")]
+    loggers = [logging.getLogger(name) for name in ("nncf", "openvino", "transformers", "torch.utils.cpp_extension")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
