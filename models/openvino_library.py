@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 from functools import cache
 from typing import Any
+
+_lock = threading.Lock()
 
 
 def openvino_library() -> Any:
@@ -19,7 +22,6 @@ def openvino_library() -> Any:
     return openvino
 
 
-@cache
 def openvino_runtime() -> Any:
     """The one ``openvino.Core`` of this process, which lives as long as it does.
 
@@ -27,4 +29,16 @@ def openvino_runtime() -> Any:
     if the runtime that this one belonged to has ended meanwhile (OpenVINO 2026.4). Then the next signal, such as Ctrl-C, ends
     the process with a segmentation fault.
     """
-    return openvino_library().Core()
+    with _lock:
+        return _runtime()
+
+
+@cache
+def _runtime() -> Any:
+    import numpy
+
+    library = openvino_library()
+    # The first array that it is given must not come from two threads at once: one would wait for the interpreter's lock and hold
+    # that of a C++ constant, the other the other way round, for ever.
+    library.Tensor(numpy.zeros(1, numpy.float32))
+    return library.Core()
