@@ -65,7 +65,7 @@ class LoadedVersion:
         """
         rows = self.predictor.preprocessor.collate([waiting.row for waiting in batch])
         features_BD = self.predictor.engine.features(rows, FeatureKind.POOLED).values
-        if not features_BD.isfinite().all():
+        if not np.isfinite(features_BD.numpy()).all():
             raise FloatingPointError("the backbone gave features that are not finite")  # JSON would say null
         predictors = [v.predictor for v in (w.request.version for w in batch) if isinstance(v, LoadedVersion)]
         scores = scores_by_head(features_BD, [p.head for p in predictors], [p.temperature for p in predictors])
