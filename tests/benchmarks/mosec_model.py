@@ -36,7 +36,7 @@ class Model(Worker):
 
     def deserialize(self, data: bytes) -> Any:
         """The body: an image file, or texts in JSON."""
-        return super().deserialize(data)["instances"][0] if self.is_text else data
+        return super().deserialize(data)["instances"][0] if self.is_text else bytes(data)
 
     def forward(self, data: Any) -> Any:
         batch = data if isinstance(data, list) else [data]
