@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 
-from tests.benchmarks.report import OUTPUT
+from tests.benchmarks.report import OUTPUT, PLOT, plot
 
 BENCHMARKS = ("noop", "idle", "hop", "preprocessing", "batching", "serving", "peers", "heads")
 
@@ -31,7 +31,9 @@ def main() -> int:
     ]
     for name in failed:
         print(f"failed: {name}")
-    print(f"written: {OUTPUT}")
+    if OUTPUT.exists():
+        plot()
+        print(f"written: {OUTPUT}, {PLOT}")
     return 1 if failed else 0
 
 

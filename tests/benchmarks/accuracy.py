@@ -1,7 +1,8 @@
 """Test accuracy on six public data sets against a fixed baseline: ``make accuracy DATA=folder-with-the-sets``.
 
 The baseline is scikit-learn's logistic regression with one fixed C on the same frozen features: C = 0.01 on standardised
-image features, C = 10 on sentence embeddings. The test splits choose nothing.
+image features, C = 10 on sentence embeddings. The test splits choose nothing. Beside it, what int8 makes of the same data,
+where this machine computes in it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from finetune.job import JobSettings, run_job
 from finetune.result import JobResult
+from models.precision import Precision
 from models.repository import ModelRepository
 
 BASELINES = {
@@ -42,11 +44,34 @@ def standard_error(accuracy: float, rows: int) -> float:
     return math.sqrt(accuracy * (1 - accuracy) / rows)
 
 
+def precisions(result: JobResult) -> tuple[str, str, str]:
+    """Cross-validated accuracy in fp32 and int8, and test accuracy in int8, with a mark where it must not serve."""
+    heads = result.version.manifest.heads
+    trainings = [heads[precision].training if precision in heads else None for precision in Precision]
+    cv_fp32, cv_int8 = (f"{each.cross_validated_accuracy:.4f}" if each else "" for each in trainings)
+    if Precision.INT8 not in heads:
+        return cv_fp32, "", ""
+    int8 = heads[Precision.INT8]
+    return cv_fp32, cv_int8, f"{int8.metrics['accuracy']:.3f}" + (" refused" if int8.refused else "")
+
+
 def main() -> None:
     """Runs all sets below the folder named on the command line and writes ``build/accuracy.json``."""
     data = Path(sys.argv[1])
     table = Table(
-        "data", "classes", "train", "test", "accuracy", "95 %", "baseline", "ECE", "seconds", box=box.SIMPLE_HEAD
+        "data",
+        "classes",
+        "train",
+        "test",
+        "accuracy",
+        "95 %",
+        "baseline",
+        "ECE",
+        "seconds",
+        "cv fp32",
+        "cv int8",
+        "int8",
+        box=box.SIMPLE_HEAD,
     )
     figures = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -63,6 +88,7 @@ def main() -> None:
                 f"{baseline:.3f}",
                 f"{e.ece:.3f}",
                 f"{result.seconds:.0f}",
+                *precisions(result),
             )
             figures[name] = {
                 "value": e.accuracy,

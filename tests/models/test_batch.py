@@ -31,7 +31,7 @@ def test_images_keep_their_bytes() -> None:
 
 def test_images_of_different_shapes_cannot_share_a_batch() -> None:
     rows = [ImageRow(pixels_CHW=torch.zeros(3, size, 2, dtype=torch.uint8)) for size in (2, 3)]
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="same shape"):
         collate(rows)
     assert shape_bucket(rows[0]) != shape_bucket(rows[1])
 
