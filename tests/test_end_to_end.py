@@ -110,7 +110,8 @@ def in_process(
         wanted=engine,
         precision=precision,
     )
-    return Registry(ModelRepository(directory / "model-repository"), engines).load(name, 1)
+    repository = ModelRepository(directory / "model-repository")
+    return Registry(repository, engines).load(name, repository.resolve(Reference(name=name)).number)
 
 
 @pytest.mark.parametrize("name", ["imagenet", "digits", "docs"])

@@ -49,7 +49,7 @@ def hang_ups(*, clients: int = 1000, at_once: int = 200, computed: int = 24, siz
     waves = -(-clients // at_once)
     with echo_server(delay=BATCH_SECONDS, max_batch_rows=BATCH_ROWS, max_rows_in_flight=2 * at_once) as server:
         warm_up(server)
-        for _ in range(max(1, waves // 10)):  # the most that there is at once is taken once
+        for _ in range(max(2, waves // 10)):  # until the most that there is at once was taken
             hang_up_while_queued(server, at_once, size)
         start, before = count(server), footprint(server)
         for _ in range(waves):
