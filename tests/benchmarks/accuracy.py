@@ -97,7 +97,7 @@ def main() -> None:
             }
     mean, bar = (sum(values) / len(values) for values in ([f["value"] for f in figures.values()], BASELINES.values()))
     figures["mean"] = {"value": mean, "unit": "accuracy", "bar": bar}
-    Console().print(table)
+    Console(width=max(Console().width, 130)).print(table)
     print(f"mean accuracy {mean:.4f}, of the baselines {bar:.4f}")
     OUTPUT.parent.mkdir(exist_ok=True)
     OUTPUT.write_text(json.dumps(figures, indent=1) + "\n")
