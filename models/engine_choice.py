@@ -131,23 +131,16 @@ class EngineFactory:
         return self._engine(stored, precision, candidate, choice.cost)
 
     def precisions(self, stored: StoredBackbone) -> Sequence[Precision]:
-        """The precisions to serve a backbone in, the preferred one first; fp32, which suits every version, is the last.
-
-        Raises:
-            InvalidParameter: no engine computes in the precision that was asked for.
-        """
-        fp32_only = self._precision == "fp32" or self._device != "cpu" or self._wanted == TORCH
-        if fp32_only:
+        """The precisions to serve a backbone in, the preferred one first; fp32, which suits every version, is the last."""
+        if self._precision == "fp32" or self._device != "cpu" or self._wanted == TORCH:
             return (Precision.FP32,)
-        if self._precision == "int8":
-            return Precision.INT8, Precision.FP32
         try:
             fastest = {p: max(self.choice(stored, p).rates.values(), default=0.0) for p in Precision}
         except Exception as error:  # a library that cannot quantize this architecture is no reason to have nothing
             logger.warning("%s is not computed in int8: %s", stored.config.source, error)
             return (Precision.FP32,)
-        faster = fastest[Precision.INT8] > WORTHWHILE * fastest[Precision.FP32]
-        return (Precision.INT8, Precision.FP32) if faster else (Precision.FP32,)
+        is_preferred = self._precision == "int8" or fastest[Precision.INT8] > WORTHWHILE * fastest[Precision.FP32]
+        return (Precision.INT8, Precision.FP32) if is_preferred else (Precision.FP32,)
 
     def reason(self, stored: StoredBackbone, precision: Precision = Precision.FP32) -> str:
         """Why `build` makes the engine that it makes."""

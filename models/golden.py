@@ -8,7 +8,8 @@ memory; only its head is new, and the kept features prove that: they, too, must 
 features came from another engine than those that were proven here is checked from its raw inputs.
 
 Features are compared as well as scores: a score near 0 or 1 hides much. In 8 bits, a processor that multiplies them in another
-way (AVX2 beside VNNI) gives features that are off by 6 to 30 %, and a batch of another size 2 % at most.
+way (AVX2 beside VNNI) gives features that are off by several per cent and
+more (seen with ``ONEDNN_MAX_CPU_ISA=AVX2``), and a batch of another size 2 % at most.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -29,9 +30,20 @@ class ImagePreprocessor:
 
 def timm_transform(config: ImagePreprocessorConfig) -> Callable[[EncodedImage], torch.Tensor]:
     """timm's own transform, for every mode that it has."""
+    transform = evaluation_transform(config)
+
+    def apply(image: EncodedImage) -> torch.Tensor:
+        pixels_CHW: torch.Tensor = transform(image.decode())
+        return pixels_CHW
+
+    return apply
+
+
+def evaluation_transform(config: ImagePreprocessorConfig) -> Any:
+    """What timm makes of a Pillow image: uint8 ``(3, H, W)``."""
     from timm.data import create_transform
 
-    transform = create_transform(
+    return create_transform(
         input_size=config.input_size,
         interpolation=config.interpolation,
         crop_pct=config.crop_pct,
@@ -39,9 +51,3 @@ def timm_transform(config: ImagePreprocessorConfig) -> Callable[[EncodedImage], 
         is_training=False,
         normalize=False,
     )
-
-    def apply(image: EncodedImage) -> torch.Tensor:
-        pixels_CHW: torch.Tensor = transform(image.decode())
-        return pixels_CHW
-
-    return apply

@@ -16,7 +16,7 @@ from PIL import Image
 from models.backbone_store import build_backbone
 from models.batch import ImageBatch, TextBatch
 from models.features import FeatureKind
-from models.preprocessor import ImagePreprocessorConfig
+from models.image_preprocessor import evaluation_transform
 from models.sources import fetch_checkpoint
 from tests.benchmarks.workload import CLASSES
 
@@ -58,17 +58,7 @@ class Model(litserve.LitAPI):
 
 class Images(Model):
     def prepare_with(self, checkpoint: Any) -> None:
-        from timm.data import create_transform
-
-        config: ImagePreprocessorConfig = checkpoint.preprocessor
-        self.transform = create_transform(
-            input_size=config.input_size,
-            interpolation=config.interpolation,
-            crop_pct=config.crop_pct,
-            crop_mode=config.crop_mode,
-            is_training=False,
-            normalize=False,
-        )
+        self.transform = evaluation_transform(checkpoint.preprocessor)
 
     def decode_request(self, request: dict) -> Any:
         file = io.BytesIO(base64.b64decode(request["instances"][0]["b64"]))

@@ -15,7 +15,7 @@ from models.engine_choice import EngineChoice, EngineFactory
 from models.errors import InvalidParameter
 from models.features import FeatureKind, Features
 from models.openvino_engine import OpenVinoEngine
-from models.options import EngineName
+from models.options import EngineName, PrecisionName
 from models.precision import Precision
 from models.sources import fetch_checkpoint
 from models.torch_engine import TorchEngine
@@ -173,13 +173,18 @@ def test_int8_that_cannot_be_had_is_refused_at_once(device: str, wanted: EngineN
         EngineFactory(device, threads=2, cache_dir=tmp_path, wanted=wanted, precision="int8")
 
 
+@pytest.mark.parametrize("precision", ["auto", "int8"])
 def test_a_backbone_that_cannot_be_quantized_is_served_in_fp32(
-    stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    stored: StoredBackbone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    precision: PrecisionName,
 ) -> None:
     def fail(*args: object) -> None:
         raise RuntimeError("unknown operation")
 
     monkeypatch.setattr("models.graph.quantize_graph", fail)
-    factory = EngineFactory("cpu", threads=1, cache_dir=tmp_path, wanted="openvino")
+    factory = EngineFactory("cpu", threads=1, cache_dir=tmp_path, wanted="openvino", precision=precision)
     assert factory.precisions(stored) == (Precision.FP32,)
     assert "unknown operation" in caplog.text
