@@ -23,15 +23,13 @@ import os
 import re
 import resource
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import orjson
 from rich import box
@@ -39,11 +37,12 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.cpu_time import cpu_seconds
+from tests.benchmarks.peer import Peer, awake, stop
 from tests.benchmarks.report import write
 from tests.faults.echo_server import EchoServer
 from tests.faults.figure import Figure
 from tests.faults.load import LoadProcess, run_load
-from tests.processes import process_group, running, wait_for
+from tests.processes import process_group, running
 from tests.server_process import ServerProcess
 
 CONNECTIONS = 32
@@ -66,37 +65,6 @@ MOSEC: Mapping[str, tuple[int, int]] = {  # the largest batch, and for how many 
     "mosec, batches of 16 within 1 ms": (16, 1),
     "mosec, no batches": (1, 1),
 }
-
-
-@dataclass(kw_only=True)
-class Peer(ServerProcess):
-    """The same echo on another server.
-
-    Attributes:
-        arguments: of the Python that runs it, but for the port.
-        environment: variables of it.
-        python: that runs it.
-        path: where predictions are asked for.
-    """
-
-    repository: Path = Path()
-    arguments: Sequence[str]
-    environment: Sequence[str] = ()
-    python: str = sys.executable
-    path: str
-
-    def command(self) -> Sequence[str]:
-        return ["env", *self.environment, self.python, "-m", *self.arguments, f"--port={self.port}"]
-
-    def wait_until_ready(self, seconds: float = 90.0) -> None:
-        wait_for(self._answers, seconds, self.log.read_text)
-
-    def _answers(self) -> bool:
-        try:
-            return self.request("POST", self.path, b'{"instances":["a"]}', JSON).status == 200
-        except OSError:
-            assert self.process.poll() is None, self.log.read_text()
-            return False
 
 
 JSON = {"Content-Type": "application/json"}
@@ -131,15 +99,6 @@ class Contestant:
         if not isinstance(self.server, EchoServer):
             return {"all": everything}
         return {"all": everything, "api": [self.server.api()], "worker": self.server.workers()}
-
-    @contextmanager
-    def awake(self) -> Iterator[None]:
-        """Runs in the block, and stands still after it."""
-        os.killpg(self.server.process.pid, signal.SIGCONT)
-        try:
-            yield
-        finally:
-            os.killpg(self.server.process.pid, signal.SIGSTOP)
 
 
 class Asking:
@@ -185,7 +144,7 @@ class Asking:
 def measure(contestant: Contestant, asking: Asking) -> None:
     """One turn."""
     server, path = contestant.server, contestant.path
-    with contestant.awake():
+    with awake(contestant.server):
         asking.run(server.port, path, WARM_UP_SECONDS)
         parts = contestant.parts()
         before = {part: cpu_seconds(pids) for part, pids in parts.items()}
@@ -198,12 +157,16 @@ def measure(contestant: Contestant, asking: Asking) -> None:
     contestant.asking.append((ended.ru_utime + ended.ru_stime - asked.ru_utime - asked.ru_stime) / count * 1e6)
 
 
+def _probe(path: str) -> tuple[str, bytes, str]:
+    return path, b'{"instances":["a"]}', JSON["Content-Type"]
+
+
 def start(stack: ExitStack) -> Mapping[str, Contestant]:
     """Every server, verified and stopped."""
     contestants = {OURS: Contestant(server=EchoServer(), path="/v1/models/echo:predict")}
     for name, options in LITSERVE.items():
         arguments = ["tests.benchmarks.litserve_echo", *options]
-        contestants[name] = Contestant(server=Peer(arguments=arguments, path="/predict"), path="/predict")
+        contestants[name] = Contestant(server=Peer(arguments=arguments, probe=_probe("/predict")), path="/predict")
     python = os.environ.get("MOSEC_PYTHON", sys.executable)
     if subprocess.run([python, "-c", "import mosec"], capture_output=True).returncode:
         print(f"mosec is not installed, so its figures are left out; the start of {__file__} says how to have them")
@@ -213,7 +176,7 @@ def start(stack: ExitStack) -> Mapping[str, Contestant]:
                 arguments=["tests.benchmarks.mosec_echo", f"--wait={wait}"],
                 environment=[f"MOSEC_ECHO_BATCH={batch}"],
                 python=python,
-                path="/inference",
+                probe=_probe("/inference"),
             )
             contestants[name] = Contestant(server=peer, path="/inference")
     for contestant in contestants.values():
@@ -223,7 +186,7 @@ def start(stack: ExitStack) -> Mapping[str, Contestant]:
         tally = run_load(contestant.server.port, path=contestant.path, requests=VERIFIED_REQUESTS, check_id=False)
         if tally.ok != VERIFIED_REQUESTS:
             raise RuntimeError(f"{name}: {tally.summary()}")
-        os.killpg(contestant.server.process.pid, signal.SIGSTOP)
+        stop(contestant.server)
     return contestants
 
 

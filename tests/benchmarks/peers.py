@@ -19,14 +19,13 @@ import base64
 import dataclasses
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,10 +35,10 @@ from rich.table import Table
 
 from service.cli import WORKER_ENVIRONMENT
 from tests.benchmarks.clients import Clients
+from tests.benchmarks.peer import Peer, awake, stop
 from tests.benchmarks.report import write
 from tests.benchmarks.workload import BACKBONES, Workload, image_workload, publish, text_workload
 from tests.faults.figure import Figure
-from tests.processes import wait_for
 from tests.server_process import ServerProcess
 
 CLIENTS = 32
@@ -62,38 +61,6 @@ MOSEC: Mapping[str, tuple[int, int]] = {  # workers, and the largest batch
 
 
 @dataclass(kw_only=True)
-class Peer(ServerProcess):
-    """The same model on another server.
-
-    Attributes:
-        arguments: of the Python that runs it, but for the port.
-        environment: variables of it.
-        python: that runs it.
-        probe: a request's path, body and media type; it is ready once it answers that.
-    """
-
-    repository: Path = Path()
-    arguments: Sequence[str]
-    environment: Sequence[str] = ()
-    python: str = sys.executable
-    probe: tuple[str, bytes, str]
-
-    def command(self) -> Sequence[str]:
-        return ["env", *self.environment, self.python, "-m", *self.arguments, f"--port={self.port}"]
-
-    def wait_until_ready(self, seconds: float = 180.0) -> None:
-        wait_for(self._answers, seconds, self.log.read_text)
-
-    def _answers(self) -> bool:
-        path, body, content_type = self.probe
-        try:
-            return self.request("POST", path, body, {"Content-Type": content_type}).status == 200
-        except OSError:
-            assert self.process.poll() is None, self.log.read_text()
-            return False
-
-
-@dataclass(kw_only=True)
 class Contestant:
     """A server, who asks it, and what came of each round, in requests a second."""
 
@@ -104,15 +71,6 @@ class Contestant:
     @property
     def rate(self) -> float:
         return statistics.median(self.rates)
-
-    @contextmanager
-    def awake(self) -> Iterator[None]:
-        """Runs in the block, and stands still after it."""
-        os.killpg(self.server.process.pid, signal.SIGCONT)
-        try:
-            yield
-        finally:
-            os.killpg(self.server.process.pid, signal.SIGSTOP)
 
 
 def servers(repository: Path, workload: Workload) -> Mapping[str, tuple[ServerProcess, Workload, str]]:
@@ -163,11 +121,11 @@ def compete(repository: Path, workload: Workload, console: Console) -> list[Figu
         for contestant in contestants.values():
             contestant.server.wait_until_ready()
         for contestant in contestants.values():
-            os.killpg(contestant.server.process.pid, signal.SIGSTOP)
+            stop(contestant.server)
         for number in range(ROUNDS):
             with console.status(f"{workload.name}, round {number + 1} of {ROUNDS}"):
                 for contestant in contestants.values():
-                    with contestant.awake():
+                    with awake(contestant.server):
                         contestant.clients.run(CLIENTS, 2.0)
                         contestant.rates.append(contestant.clients.run(CLIENTS, SECONDS)[0])
     ours = contestants[OURS]
