@@ -86,3 +86,35 @@ def test_l04_silence_is_counted_in_ticks_not_by_the_clock(monkeypatch: pytest.Mo
             watching.cancel()
 
     play(story, silence_seconds=3.0)
+
+
+def test_l04_a_worker_that_was_stopped_with_a_batch_in_its_hands_may_finish_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the whole server, say: its clock went on, and its first report says that the batch takes very long."""
+    killed: list[WorkerConnection] = []
+    monkeypatch.setattr(WorkerConnection, "kill", lambda connection, why: killed.append(connection))
+    ticks: asyncio.Queue[None] = asyncio.Queue()
+
+    async def tick(seconds: float) -> None:
+        await ticks.get()
+
+    async def story(stage: Stage) -> None:
+        worker = await stage.connect(KEY)
+        (connection,) = stage.pool.connections
+        with monkeypatch.context() as patched:
+            patched.setattr(workers_module.asyncio, "sleep", tick)
+            watching = asyncio.create_task(stage.pool.watch())
+            for busy, hung_ticks, deaths in [(3600.0, 1, 0), (3601.0, 2, 0), (0.1, 0, 0), *STUCK]:
+                worker.say(Report(busy_seconds=busy))
+                while connection.busy_seconds != busy:
+                    await asyncio.wait([watching], timeout=0.001)
+                silent_ticks = connection.silent_ticks
+                ticks.put_nowait(None)
+                while connection.silent_ticks == silent_ticks:
+                    await asyncio.wait([watching], timeout=0.001)
+                assert (connection.hung_ticks, len(killed)) == (hung_ticks, deaths)
+            watching.cancel()
+
+    play(story, busy_seconds=30.0)
+
+
+STUCK = [(30.0 + tick, tick, max(0, tick - workers_module.HUNG_TICKS)) for tick in range(1, 6)]

@@ -126,6 +126,20 @@ def test_a_flood_of_requests_for_one_model_does_not_hold_up_another() -> None:
             assert batches_until(made, row) <= 2  # beside at most one of those that were due as early
 
 
+def test_a_model_whose_flood_was_cancelled_owes_nothing() -> None:
+    leaves, stays = Caller(), Caller()
+    made: Scheduler[RowOf] = Scheduler(max_batch_rows=1)
+    for number in range(100):
+        made.put(RowOf(number, "g", leaves, flow="flood"))
+    made.take()
+    leaves.gone = True
+    made.drop_abandoned()
+    first, second = RowOf(100, "g", stays, flow="flood"), RowOf(101, "g", stays, flow="trickle")
+    made.put(first)
+    made.put(second)
+    assert [*made.take(), *made.take()] == [first, second]
+
+
 def test_models_get_equal_shares_of_the_device_and_not_of_the_rows() -> None:
     dear = BatchCost(per_batch=0.0, per_row=3.0)
     cheap = BatchCost(per_batch=0.0, per_row=1.0)
