@@ -23,7 +23,7 @@ from models.batch import Batch, collate
 from models.batch_cost import UNMEASURED, BatchCost
 from models.batch_timing import measure_cost
 from models.engine import Engine
-from models.errors import InvalidParameter
+from models.errors import GraftworkError, InvalidParameter
 from models.features import FeatureKind
 from models.graph_cache import GraphCache
 from models.openvino_engine import OPENVINO, OpenVinoEngine
@@ -199,7 +199,7 @@ class EngineFactory:
                 engine = self._engine(stored, precision, candidate)
                 distance = 0.0 if reference is None else _distance(engine, batches, reference)
             except Exception as error:  # a library that cannot export or run this architecture is no reason to stop
-                if len(candidates) == 1:
+                if len(candidates) == 1 and isinstance(error, GraftworkError):
                     raise
                 logger.warning("%s does not run on %s: %s", stored.config.source, candidate, error)
                 refused[candidate] = "it does not run there"
@@ -209,8 +209,9 @@ class EngineFactory:
             else:
                 engines[candidate] = engine
         if not engines:
+            cure = "--engine auto" if precision is Precision.FP32 else "--precision fp32"
             raise InvalidParameter(
-                f"no engine computes {stored.config.source} in {precision} here; use --precision fp32"
+                f"{stored.config.source} does not run on {candidates[0].engine} in {precision}; use {cure}"
             )
         rates = _rates(engines, batches)
         best = max(rates, key=rates.__getitem__)
