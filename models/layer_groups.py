@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import nn
+
+_NUMBERED = re.compile(r"(.*?\.\d+)\.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +24,30 @@ class LayerGroup:
 
     name: str
     parameters: Mapping[str, nn.Parameter]
+
+
+def numbered_layers(
+    parameters: Iterable[tuple[str, nn.Parameter]], *, first: str, inputs: Collection[str] = ()
+) -> tuple[LayerGroup, ...]:
+    """Groups parameters by the first number in their names, which is that of a layer or stage.
+
+    Args:
+        parameters: of a backbone, in the order of its modules.
+        first: the name for what stands before the first layer.
+        inputs: names of parameters that belong there wherever they stand.
+    """
+    groups: dict[str, dict[str, nn.Parameter]] = {first: {}}
+    for name, parameter in parameters:
+        own = name.removeprefix("model.")
+        numbered = _NUMBERED.match(own)
+        if numbered:
+            group = numbered[1]
+        elif len(groups) == 1 or name in inputs:
+            group = first
+        else:
+            group = own.rpartition(".")[0] or own
+        groups.setdefault(group, {})[name] = parameter
+    return whole_layers(LayerGroup(name=name, parameters=each) for name, each in groups.items() if each)
 
 
 def whole_layers(groups: Iterable[LayerGroup]) -> tuple[LayerGroup, ...]:

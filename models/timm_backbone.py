@@ -16,7 +16,7 @@ from models.backbone import BackboneConfig
 from models.batch import Batch, ImageBatch
 from models.errors import InvalidParameter
 from models.features import FeatureKind, Features
-from models.layer_groups import LayerGroup, whole_layers
+from models.layer_groups import LayerGroup, numbered_layers, whole_layers
 
 
 class TimmBackbone(nn.Module):
@@ -69,23 +69,30 @@ class TimmBackbone(nn.Module):
         return Features(kind=kind, values=values_BTD, mask_BT=mask_BT)
 
     def layer_groups(self) -> Sequence[LayerGroup]:
-        """timm's own grouping: the stages of a convolutional network, the blocks of a transformer."""
-        by_group = group_parameters(self.model, self.model.group_matcher(coarse=True))
+        """timm's own grouping where it has one: the stages of a convolutional network, the blocks of a transformer."""
+        try:
+            matcher = self.model.group_matcher(coarse=True)
+        except (AttributeError, AssertionError):  # PoolFormer and PiT have none, RDNet one of single blocks only
+            return numbered_layers(self.named_parameters(), first="stem")
+        by_group = group_parameters(self.model, matcher)
         named = dict(self.model.named_parameters())
+        groups = [by_group[key] for key in sorted(by_group)]
         return whole_layers(
-            LayerGroup(
-                name="stem" if index == 0 else _module_of(by_group[key]),
-                parameters={f"model.{name}": named[name] for name in by_group[key]},
-            )
-            for index, key in enumerate(sorted(by_group))
+            LayerGroup(name=name, parameters={f"model.{parameter}": named[parameter] for parameter in group})
+            for name, group in zip(_names(groups), groups, strict=True)
         )
 
 
-def _module_of(names: Sequence[str]) -> str:
-    """The module that a group's first parameter shares with the others near it."""
-    modules = [PurePosixPath((name.rpartition(".")[0] or name).replace(".", "/")) for name in names]
-    near = [module for module in modules if module.parts[0] == modules[0].parts[0]]
-    return commonpath(near).replace("/", ".")
+def _names(groups: Sequence[Sequence[str]]) -> Sequence[str]:
+    """For each group the module that its first parameter shares with those near it, or the part of that module it is in."""
+    shared, own = [], []
+    for group in groups:
+        modules = [PurePosixPath((name.rpartition(".")[0] or name).replace(".", "/")) for name in group]
+        first = modules[0].parts
+        depth = len(PurePosixPath(commonpath([each for each in modules if each.parts[0] == first[0]])).parts)
+        shared.append(".".join(first[:depth]))
+        own.append(".".join(first[: depth + 1]))
+    return ["stem", *[name if shared.count(name) == 1 else part for name, part in zip(shared, own, strict=True)][1:]]
 
 
 def _build(config: BackboneConfig, dropout: float | None, drop_path: float | None) -> Any:

@@ -14,7 +14,7 @@ from models.backbone import BackboneConfig
 from models.batch import Batch, TextBatch
 from models.errors import InvalidParameter
 from models.features import FeatureKind, Features
-from models.layer_groups import LayerGroup, whole_layers
+from models.layer_groups import LayerGroup, numbered_layers
 
 T5_FAMILY = ("t5", "mt5", "umt5")  # whose encoder is of use without the decoder, which AutoModel would build too
 
@@ -67,22 +67,11 @@ class TransformersBackbone(nn.Module):
         return (values_BTD * weight_BT1).sum(1) / weight_BT1.sum(1)
 
     def layer_groups(self) -> Sequence[LayerGroup]:
-        """Embeddings first, then each layer of the encoder, then whatever stands behind it."""
-        stack = next(
-            path for path, module in self.model.named_modules() if isinstance(module, nn.ModuleList) and len(module) > 0
-        )
-        embeddings = {path for path, module in self.model.named_modules() if isinstance(module, nn.Embedding)}
-        groups: dict[str, dict[str, nn.Parameter]] = {"embeddings": {}}
-        for name, parameter in self.model.named_parameters():
-            module = name.rpartition(".")[0]
-            if name.startswith(f"{stack}."):
-                group = f"{stack}.{name.removeprefix(f'{stack}.').split('.')[0]}"
-            elif len(groups) == 1 or module in embeddings:  # MPNet's and DeBERTa's distances stand behind the layers
-                group = "embeddings"
-            else:
-                group = module
-            groups.setdefault(group, {})[f"model.{name}"] = parameter
-        return whole_layers(LayerGroup(name=name, parameters=each) for name, each in groups.items() if each)
+        """Embeddings, then each layer of the encoder, then whatever stands behind it."""
+        # The distances that every layer of MPNet and DeBERTa reads stand behind the layers.
+        embeddings = [path for path, module in self.named_modules() if isinstance(module, nn.Embedding)]
+        inputs = {f"{path}.weight" for path in embeddings}
+        return numbered_layers(self.named_parameters(), first="embeddings", inputs=inputs)
 
 
 def build_encoder(options: Mapping[str, Any], *, dropout: float | None = None) -> Any:

@@ -15,7 +15,7 @@ from models import batch_timing, engine_choice
 from models.backbone_store import BackboneStore, build_backbone
 from models.batch import ImageBatch, Row, TextBatch, TextRow, collate
 from models.checkpoint import Checkpoint
-from models.engine_choice import EngineFactory
+from models.engine_factory import EngineFactory
 from models.features import FeatureKind
 from models.precision import Precision
 from models.preprocessor import TextPreprocessorConfig, build_preprocessor

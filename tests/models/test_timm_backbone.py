@@ -188,6 +188,25 @@ def test_what_has_no_residual_branches_drops_none() -> None:
         TimmBackbone(config, model.state_dict(), drop_path=0.1)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "names"),
+    [
+        ("densenet121", ("stem", *(f"features.denseblock{index}" for index in (1, 2, 3, 4)))),
+        ("poolformer_s12", ("stem", "stages.0", "stages.1", "stages.2", "stages.3")),
+        ("rdnet_tiny", ("stem.0", *(f"dense_stages.{index}" for index in range(7)))),
+    ],
+)
+def test_groups_that_timm_has_no_names_for(architecture: str, names: tuple[str, ...]) -> None:
+    with torch.device("meta"):
+        model = build_timm_model(architecture, {})
+    backbone = object.__new__(TimmBackbone)
+    torch.nn.Module.__init__(backbone)
+    backbone.model = model
+    groups = backbone.layer_groups()
+    assert tuple(group.name for group in groups) == names
+    assert sum(len(group.parameters) for group in groups) == len(list(backbone.parameters()))
+
+
 def test_the_builder_takes_tags_and_arguments_and_nothing_else() -> None:
     assert build_timm_model("test_vit.r160_in1k", {"img_size": 96}).patch_embed.img_size == (96, 96)
     with pytest.raises(ValueError, match="no model 'hf-hub:a/b'"):
