@@ -54,7 +54,7 @@ def finetune(
     name: Annotated[str, typer.Option(help="The model's name.")],
     strategy: Annotated[Literal["probe"], typer.Option(help="probe: a linear head on frozen features.")] = "probe",
     backbone: Annotated[
-        str | None, typer.Option(help="timm:MODEL, hf:REPOSITORY or dir:PATH; one that fits the data without.")
+        str | None, typer.Option(help="timm:MODEL, hf:REPOSITORY, dir:PATH or scratch:lstm; one that fits without.")
     ] = None,
     text_column: TextColumn = None,
     image_column: ImageColumn = None,

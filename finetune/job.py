@@ -116,7 +116,7 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
     train, test = dataset.pool, dataset.split("test")
     fresh = _not_duplicated(dataset, test)
 
-    checkpoint = _checkpoint(settings, Modality(dataset.modality))
+    checkpoint = _checkpoint(settings, Modality(dataset.modality), train)
     stored = repository.backbones.add(checkpoint)
     material = Material(
         train=train,
@@ -158,10 +158,14 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
     )
 
 
-def _checkpoint(settings: JobSettings, modality: Modality) -> Checkpoint:
-    from models.sources import fetch_checkpoint
+def _checkpoint(settings: JobSettings, modality: Modality, train: Sequence[Example]) -> Checkpoint:
+    from models.sources import SCRATCH_LSTM, fetch_checkpoint
 
     name = settings.backbone or DEFAULT_BACKBONES[modality]
+    if name == SCRATCH_LSTM and modality is Modality.TEXT:
+        from finetune.from_scratch import lstm_checkpoint
+
+        return lstm_checkpoint([example.text for example in train if example.text is not None], settings.seed)
     checkpoint = fetch_checkpoint(name)
     if checkpoint.config.modality is not modality:
         raise InvalidParameter(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from models.batch import Batch
+    from models.layer_groups import LayerGroup
 
 
 class Modality(StrEnum):
@@ -30,25 +31,27 @@ class BackboneConfig(BaseModel):
 
     Attributes:
         source: the name that the user asked for, such as ``timm:resnet50``.
-        library: who builds the architecture.
+        library: who builds the architecture; ``graftwork`` is for those of our own.
         architecture: that library's name for it.
         modality: what the backbone reads.
         feature_dim: D, the length of one feature vector.
         options: the library's own configuration (timm ``model_args``, a transformers ``config.json``).
         pooling: text only: how token vectors become one vector.
         normalize: text only: whether the pooled vector is scaled to length 1.
+        max_tokens: text only: how many tokens have a position; None where nothing in the architecture bounds them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
-    library: Literal["timm", "transformers"]
+    library: Literal["timm", "transformers", "graftwork"]
     architecture: str
     modality: Modality
     feature_dim: int
     options: dict[str, Any] = {}
     pooling: Literal["none", "mean", "first", "last"] = "none"
     normalize: bool = False
+    max_tokens: int | None = None
 
     def to_json(self) -> bytes:
         """The canonical form: equal configurations give equal bytes."""
@@ -56,16 +59,21 @@ class BackboneConfig(BaseModel):
 
 
 class Backbone(Protocol):
-    """The seam to timm and transformers: a torch module with these members."""
+    """The seam to timm and transformers: a torch module with these members.
+
+    Attributes:
+        model: the library's own module, whose state is the checkpoint's.
+    """
 
     config: BackboneConfig
+    model: nn.Module
 
     def forward(self, batch: Batch, kind: FeatureKind) -> Features:
         """Features of a batch whose tensors are on the backbone's device."""
         ...
 
-    def layer_groups(self) -> Sequence[Sequence[nn.Parameter]]:
-        """Every parameter once, grouped from input to output: one enumeration for freezing and layer-wise decay."""
+    def layer_groups(self) -> Sequence[LayerGroup]:
+        """Every parameter once, grouped from input to output."""
         ...
 
 

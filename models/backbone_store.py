@@ -13,16 +13,17 @@ from pydantic import ValidationError
 
 from models import storage
 from models.backbone import BackboneConfig, backbone_digest
-from models.errors import BackboneNotFound, VersionCorrupt
+from models.errors import BackboneNotFound, InvalidParameter, VersionCorrupt
 
 if TYPE_CHECKING:
     import torch
 
     from models.checkpoint import Checkpoint
+    from models.lstm_backbone import LstmBackbone
     from models.timm_backbone import TimmBackbone
     from models.transformers_backbone import TransformersBackbone
 
-    TorchBackbone: TypeAlias = TimmBackbone | TransformersBackbone
+    TorchBackbone: TypeAlias = TimmBackbone | TransformersBackbone | LstmBackbone
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -140,23 +141,41 @@ def _damaged(digest: str) -> VersionCorrupt:
     return VersionCorrupt(f"backbone {digest[:12]} is damaged on disk; publish its models again")
 
 
-def build_backbone(config: BackboneConfig, state: dict[str, torch.Tensor]) -> TorchBackbone:
+def build_backbone(
+    config: BackboneConfig,
+    state: dict[str, torch.Tensor],
+    *,
+    dropout: float | None = None,
+    drop_path: float | None = None,
+) -> TorchBackbone:
     """Builds the architecture and fills in the weights, strictly.
+
+    What is dropped in training is no part of the configuration, so that a backbone has one identity however it was trained.
 
     Args:
         config: the architecture.
         state: tensors by parameter name.
+        dropout: in training, the share of values that are dropped, wherever the architecture does that; its own without.
+        drop_path: in training, the share of residual branches that are dropped in the last block, fewer before it (stochastic
+            depth, Huang et al. 2016); the architecture's own without.
 
     Returns:
         A torch module that is a `Backbone`, in eval mode, fp32.
 
     Raises:
         RuntimeError: when a name or a shape does not fit.
+        InvalidParameter: the architecture has nothing to drop.
     """
     if config.library == "timm":
         from models.timm_backbone import TimmBackbone
 
-        return TimmBackbone(config, state)
+        return TimmBackbone(config, state, dropout=dropout, drop_path=drop_path)
+    if drop_path:
+        raise InvalidParameter(f"{config.source} drops no residual branches; leave drop_path out")
+    if config.library == "graftwork":
+        from models.lstm_backbone import LstmBackbone
+
+        return LstmBackbone(config, state, dropout=dropout)
     from models.transformers_backbone import TransformersBackbone
 
-    return TransformersBackbone(config, state)
+    return TransformersBackbone(config, state, dropout=dropout)

@@ -81,8 +81,7 @@ def fit_cost(seconds: Mapping[tuple[int, int], float]) -> BatchCost:
 def _lengths(config: BackboneConfig) -> Sequence[int]:
     if config.modality is Modality.IMAGE:
         return (1,)
-    positions = config.options.get("max_position_embeddings", 512)
-    longest = max(LENGTHS[0], min(LENGTHS[-1], positions - 2))  # two of which some keep for themselves
+    longest = max(LENGTHS[0], min(LENGTHS[-1], config.max_tokens or LENGTHS[-1]))
     return (*[length for length in LENGTHS if length < longest], longest)
 
 

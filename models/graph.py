@@ -58,24 +58,65 @@ def graph_inputs(batch: Batch) -> tuple[torch.Tensor, ...]:
     return batch.ids_BT, batch.segments_BT, batch.mask_BT
 
 
-def export_graph(backbone: TorchBackbone, example: Batch) -> Any:
+def export_graph(backbone: TorchBackbone, example: Batch, others: Sequence[Batch]) -> Any:
     """The graph of a backbone, for batches of any number of rows, and texts of any length.
 
     Args:
         backbone: in eval mode, fp32.
         example: a batch of at least two rows, none of whose sizes is 1: a size of 1 is taken for a constant.
+        others: of other sizes, for which the graph must hold too.
 
     Returns:
         An ``openvino.Model``.
+
+    Raises:
+        RuntimeError: the architecture cannot be exported.
     """
-    with _quietly():
-        module = torch_graph(backbone, example)
-        graph = openvino_library().convert_model(module, example_input=graph_inputs(example))
+    with _quietly(), torch.inference_mode(), _unreshaped(backbone):
+        trace: Any = torch.jit.trace
+        traced = trace(torch_graph(backbone, example), graph_inputs(example), strict=False, check_trace=False)
+        _check_trace(traced, backbone, others)
+        graph = openvino_library().convert_model(traced, example_input=graph_inputs(example))
         if isinstance(example, ImageBatch):
             graph.reshape({0: [-1, *example.pixels_BCHW.shape[1:]]})
         else:
             graph.reshape({index: [-1, -1] for index in range(3)})
     return graph
+
+
+def _check_trace(traced: Any, backbone: TorchBackbone, batches: Sequence[Batch]) -> None:
+    """Raises where the trace holds for its example's sizes only.
+
+    It is torch that runs it here, since OpenVINO reads and writes beyond its tensors where sizes do not fit: the process would
+    end, or go on with other weights.
+    """
+    for batch in batches:
+        wanted_BD = backbone(batch, FeatureKind.POOLED).values
+        found_BD = traced(*graph_inputs(batch))
+        if found_BD.shape != wanted_BD.shape or not torch.allclose(found_BD, wanted_BD, rtol=1e-3, atol=1e-4):
+            raise RuntimeError("what torch traces of it holds for batches of one size only")
+
+
+@contextlib.contextmanager
+def _unreshaped(backbone: TorchBackbone) -> Iterator[None]:
+    """Without the last step of GPT-2 and its like, which give their output the shape of their input: a constant to a trace."""
+    last: list[object] = [None]
+
+    def note(module: nn.Module, inputs: object, output: object) -> None:
+        last[0] = output
+
+    def put_back(module: nn.Module, inputs: object, output: Any) -> None:
+        values_BTD = getattr(output, "last_hidden_state", None)
+        if values_BTD is not None and isinstance(last[0], torch.Tensor) and torch.equal(last[0], values_BTD):
+            output.last_hidden_state = last[0]
+
+    hooks = [module.register_forward_hook(note) for module in backbone.model.children()]
+    hooks.append(backbone.model.register_forward_hook(put_back))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def quantize_graph(graph: Any, config: BackboneConfig, batches: Sequence[Batch]) -> Any:

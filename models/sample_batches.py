@@ -38,8 +38,8 @@ def sample_rows(stored: StoredBackbone, count: int) -> Sequence[Row]:
     if stored.config.modality is Modality.IMAGE:
         _, height, width = stored.config.options["input_size"]
         return _crops(count, height, width)
-    positions = stored.config.options.get("max_position_embeddings", 512) - 2  # two of which some keep for themselves
-    return _sentences(count, stored.directory / "tokenizer.json", min(positions, _MOST_TOKENS))
+    most_tokens = min(stored.config.max_tokens or _MOST_TOKENS, _MOST_TOKENS)
+    return _sentences(count, stored.directory / "tokenizer.json", most_tokens)
 
 
 def _crops(count: int, height: int, width: int) -> Sequence[Row]:

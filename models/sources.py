@@ -4,6 +4,8 @@
     hf:bert-base-uncased     an encoder of transformers
     dir:/path                either of them, as a directory in the hub's layout (config.json, model.safetensors, ...)
 
+``scratch:lstm`` is a backbone too, but no checkpoint: `finetune.from_scratch` makes it out of the texts it will learn from.
+
 No code that comes with a checkpoint is ever run, and weights are read from safetensors only.
 """
 
@@ -20,6 +22,8 @@ from models.hub import hub_directory
 from models.timm_checkpoint import timm_by_name, timm_checkpoint
 from models.transformers_checkpoint import transformers_checkpoint
 
+SCRATCH_LSTM = "scratch:lstm"
+
 
 def fetch_checkpoint(name: str) -> Checkpoint:
     """Reads a checkpoint.
@@ -30,6 +34,10 @@ def fetch_checkpoint(name: str) -> Checkpoint:
     Raises:
         BackboneNotFound: an unknown name, with near matches; or a known one that cannot be reached from here.
     """
+    if name == SCRATCH_LSTM:
+        raise BackboneNotFound(
+            f"'{name}' has no pretrained weights: it learns from the texts of graftwork finetune alone"
+        )
     scheme, _, rest = name.partition(":")
     if name == "timm:tf_efficientnet_lite0":
         state = embedded.read_lite0(embedded.require_embedded_directory(name))
@@ -51,16 +59,16 @@ def check_backbone_name(name: str) -> None:
     """Refuses a name that can be none, without looking anywhere.
 
     Raises:
-        BackboneNotFound: it is not ``timm:MODEL``, ``hf:REPOSITORY`` or ``dir:PATH``.
+        BackboneNotFound: it is not ``timm:MODEL``, ``hf:REPOSITORY``, ``dir:PATH`` or ``scratch:lstm``.
     """
     scheme, _, rest = name.partition(":")
-    if scheme not in ("timm", "hf", "dir") or not rest:
+    if name != SCRATCH_LSTM and (scheme not in ("timm", "hf", "dir") or not rest):
         raise _unknown(name)
 
 
 def _unknown(name: str) -> BackboneNotFound:
     return BackboneNotFound(
-        f"unknown backbone '{name}': it is named timm:MODEL, hf:REPOSITORY or dir:PATH{_hint(name)}"
+        f"unknown backbone '{name}': it is named timm:MODEL, hf:REPOSITORY, dir:PATH or {SCRATCH_LSTM}{_hint(name)}"
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from posixpath import commonpath
 from typing import Any
 
 import timm
@@ -12,7 +14,9 @@ from torch import nn
 
 from models.backbone import BackboneConfig
 from models.batch import Batch, ImageBatch
+from models.errors import InvalidParameter
 from models.features import FeatureKind, Features
+from models.layer_groups import LayerGroup, numbered_layers, whole_layers
 
 
 class TimmBackbone(nn.Module):
@@ -22,12 +26,24 @@ class TimmBackbone(nn.Module):
         config: ``architecture`` is timm's name; ``options`` holds ``model_args``, ``input_size``, ``mean`` and
             ``std``.
         state: the model's tensors, without the classifier's.
+        dropout: in training; the architecture's own without.
+        drop_path: likewise.
+
+    Raises:
+        InvalidParameter: the architecture drops nothing.
     """
 
-    def __init__(self, config: BackboneConfig, state: dict[str, torch.Tensor]) -> None:
+    def __init__(
+        self,
+        config: BackboneConfig,
+        state: dict[str, torch.Tensor],
+        *,
+        dropout: float | None = None,
+        drop_path: float | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
-        self.model = build_timm_model(config.architecture, config.options.get("model_args", {}))
+        self.model = _build(config, dropout, drop_path)
         self.model.load_state_dict(state, strict=True)
         self.eval()
         scale = 255.0
@@ -45,16 +61,53 @@ class TimmBackbone(nn.Module):
         pixels_BCHW = pixels_BCHW.contiguous(memory_format=torch.channels_last)
         if kind is FeatureKind.POOLED:
             return Features(kind=kind, values=self.model(pixels_BCHW))
-        tokens = self.model.forward_features(pixels_BCHW)
-        # A convolutional map (B, D, H, W) is a grid of H * W tokens.
-        values_BTD = tokens.flatten(2).transpose(1, 2) if tokens.ndim == 4 else tokens
-        return Features(kind=kind, values=values_BTD, mask_BT=torch.ones(values_BTD.shape[:2]))
+        values_BTD = self.model.forward_features(pixels_BCHW)
+        if values_BTD.ndim == 4:  # a map is a grid of H * W tokens; Swin's has its channels last
+            is_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+            values_BTD = values_BTD.flatten(1, 2) if is_last else values_BTD.flatten(2).transpose(1, 2)
+        mask_BT = torch.ones(values_BTD.shape[:2], dtype=torch.int64, device=values_BTD.device)
+        return Features(kind=kind, values=values_BTD, mask_BT=mask_BT)
 
-    def layer_groups(self) -> Sequence[Sequence[nn.Parameter]]:
-        """timm's own grouping, coarse (stages) and ordered from input to output."""
-        by_group = group_parameters(self.model, self.model.group_matcher(coarse=True))
+    def layer_groups(self) -> Sequence[LayerGroup]:
+        """timm's own grouping where it has one: the stages of a convolutional network, the blocks of a transformer."""
+        try:
+            matcher = self.model.group_matcher(coarse=True)
+        except (AttributeError, AssertionError):  # PoolFormer and PiT have none, RDNet one of single blocks only
+            return numbered_layers(self.named_parameters(), first="stem")
+        by_group = group_parameters(self.model, matcher)
         named = dict(self.model.named_parameters())
-        return [[named[name] for name in by_group[key]] for key in sorted(by_group)]
+        groups = [by_group[key] for key in sorted(by_group)]
+        return whole_layers(
+            LayerGroup(name=name, parameters={f"model.{parameter}": named[parameter] for parameter in group})
+            for name, group in zip(_names(groups), groups, strict=True)
+        )
+
+
+def _names(groups: Sequence[Sequence[str]]) -> Sequence[str]:
+    """For each group the module that its first parameter shares with those near it, or the part of that module it is in."""
+    shared, own = [], []
+    for group in groups:
+        modules = [PurePosixPath((name.rpartition(".")[0] or name).replace(".", "/")) for name in group]
+        first = modules[0].parts
+        depth = len(PurePosixPath(commonpath([each for each in modules if each.parts[0] == first[0]])).parts)
+        shared.append(".".join(first[:depth]))
+        own.append(".".join(first[: depth + 1]))
+    return ["stem", *[name if shared.count(name) == 1 else part for name, part in zip(shared, own, strict=True)][1:]]
+
+
+def _build(config: BackboneConfig, dropout: float | None, drop_path: float | None) -> Any:
+    rates = {"drop_rate": dropout, "drop_path_rate": drop_path}
+    model_args = {**config.options.get("model_args", {}), **{k: rate for k, rate in rates.items() if rate is not None}}
+    # A transformer has a position for each patch of the size that the checkpoint's own data config names.
+    input_size = config.options.get("input_size")
+    try:
+        return build_timm_model(config.architecture, model_args, {"input_size": input_size} if input_size else None)
+    except TypeError as error:
+        if drop_path is None or "'drop_path_rate'" not in str(error):
+            raise
+        if drop_path > 0:
+            raise InvalidParameter(f"{config.source} drops no residual branches; leave drop_path out") from None
+        return _build(config, dropout, None)
 
 
 def build_timm_model(

@@ -60,7 +60,8 @@ def timm_checkpoint(
     """
     model_args = overrides.get("model_args") or {}
     try:
-        model = build_timm_model(architecture, model_args, overrides.get("pretrained_cfg"))
+        with torch.device("meta"):  # names and shapes, without the time that random weights take
+            model = build_timm_model(architecture, model_args, overrides.get("pretrained_cfg"))
     except (RuntimeError, TypeError, ValueError) as error:
         raise BackboneNotFound(f"'{name}' cannot be built: {error}") from None
     data = resolve_data_config({}, model=model)
@@ -68,7 +69,6 @@ def timm_checkpoint(
         raise BackboneNotFound(f"'{name}' reads {data['input_size'][0]} channels; only RGB backbones are supported")
     own = model.state_dict()
     check_fit(name, own, state)
-    rest = {key: value for key, value in state.items() if key not in own}
     config = BackboneConfig(
         source=name,
         library="timm",
@@ -88,18 +88,22 @@ def timm_checkpoint(
         crop_pct=data["crop_pct"],
         crop_mode=data["crop_mode"],
     )
+    # By its name, since there may be others: Inception has one more on top of its middle.
+    layer = model.pretrained_cfg.get("classifier")
+    weight_CD, bias_C = state.get(f"{layer}.weight"), state.get(f"{layer}.bias")
     classifier = None
-    weights = [value for key, value in rest.items() if key.endswith(".weight") and value.ndim == 2]
-    biases = [value for key, value in rest.items() if key.endswith(".bias") and value.ndim == 1]
-    if len(weights) == 1 and len(biases) == 1 and weights[0].shape[1] == config.feature_dim:
-        labels = overrides.get("label_names")
-        if labels is None and len(weights[0]) == 1000:
-            labels = ImageNetInfo().label_descriptions()
-        if labels is None:
-            labels = [str(index) for index in range(len(weights[0]))]
-        classifier = Classifier(weight_CD=weights[0].float(), bias_C=biases[0].float(), labels=_distinct(labels))
+    if weight_CD is not None and bias_C is not None and weight_CD.shape[1:] == (config.feature_dim,):
+        labels = _labels(len(weight_CD), overrides.get("label_names"))
+        classifier = Classifier(weight_CD=weight_CD.float(), bias_C=bias_C.float(), labels=labels)
     backbone_state = {key: state[key] for key in own}
     return Checkpoint(config=config, state=backbone_state, preprocessor=preprocessor, classifier=classifier)
+
+
+def _labels(count: int, own: Sequence[str] | None) -> Sequence[str]:
+    """The checkpoint's own names of its classes, or ImageNet's, or their numbers."""
+    if own is not None:
+        return _distinct(own)
+    return _distinct(list(ImageNetInfo().label_descriptions()) if count == 1000 else [str(i) for i in range(count)])
 
 
 def _distinct(labels: Sequence[str]) -> tuple[str, ...]:

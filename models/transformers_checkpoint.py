@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from models.backbone import BackboneConfig, Modality
 from models.checkpoint import Checkpoint, check_fit, read_json, read_safetensors
 from models.errors import BackboneNotFound
 from models.preprocessor import TextPreprocessorConfig
-from models.transformers_backbone import build_encoder
+from models.transformers_backbone import build_encoder, is_causal
+
+MOST_TOKENS = 512  # unless the checkpoint asks for more; time and memory grow with the square
 
 
 def transformers_checkpoint(name: str, directory: Path) -> Checkpoint:
@@ -33,7 +36,6 @@ def transformers_checkpoint(name: str, directory: Path) -> Checkpoint:
     tokenizer = directory / "tokenizer.json"
     if not tokenizer.is_file():
         raise BackboneNotFound(f"'{name}' has no tokenizer.json; save its fast tokenizer beside the weights")
-    pooling, normalize, max_tokens = _sentence_settings(name, directory, options)
     try:
         with torch.device("meta"):  # names and shapes, without the memory for values
             encoder = build_encoder(options)
@@ -44,13 +46,19 @@ def transformers_checkpoint(name: str, directory: Path) -> Checkpoint:
         ) from None
     if encoder.config.is_encoder_decoder:
         raise BackboneNotFound(f"'{name}' is an encoder with a decoder; use an encoder")
-    # A model with a task's head keeps its encoder under the family's name: `bert.`, `roberta.`, ...
-    prefix = f"{encoder.base_model_prefix}."
-    state = {key.removeprefix(prefix): value for key, value in _read_weights(name, directory).items()}
-    own = encoder.state_dict()
-    check_fit(name, own, state)
+    state = _encoder_state(encoder, _read_weights(name, directory))
+    check_fit(name, encoder.state_dict(), state)
     tokenizer_json = tokenizer.read_bytes()
-    _check_tokenizer(name, tokenizer_json, encoder.get_input_embeddings().num_embeddings)
+    embeddings = encoder.get_input_embeddings().num_embeddings
+    _check_tokenizer(name, tokenizer_json, embeddings)
+    positions = _positions(encoder)
+    pooling, normalize, max_tokens = _sentence_settings(
+        name, directory, pooling="last" if is_causal(encoder) else "mean", positions=positions
+    )
+    # A model without a padding token, such as GPT-2, takes any: the mask hides it.
+    pad_id = encoder.config.pad_token_id
+    if pad_id is None or not 0 <= pad_id < embeddings:
+        pad_id = 0
     config = BackboneConfig(
         source=name,
         library="transformers",
@@ -60,13 +68,42 @@ def transformers_checkpoint(name: str, directory: Path) -> Checkpoint:
         options={key: value for key, value in options.items() if not key.startswith("_")},
         pooling=pooling,
         normalize=normalize,
+        max_tokens=positions,
     )
     return Checkpoint(
         config=config,
-        state={key: state[key].float() for key in own},
-        preprocessor=TextPreprocessorConfig(max_tokens=max_tokens, pad_id=int(encoder.config.pad_token_id or 0)),
+        state={key: value.float() for key, value in state.items()},
+        preprocessor=TextPreprocessorConfig(max_tokens=max_tokens, pad_id=pad_id),
         tokenizer_json=tokenizer_json,
     )
+
+
+def _encoder_state(encoder: Any, stored: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The encoder's tensors, of those that are there.
+
+    A model with a task's head keeps its encoder under the family's name (``bert.``, ``transformer.``), one with a decoder under
+    ``encoder.``, and embeddings that both read as ``shared``.
+    """
+    state = {}
+    for key in encoder.state_dict():
+        names = [key, f"{encoder.base_model_prefix}.{key}", f"encoder.{key}"]
+        if key == "embed_tokens.weight":
+            names.append("shared.weight")
+        for name in names:
+            if name in stored:
+                state[key] = stored[name]
+                break
+    return state
+
+
+def _positions(encoder: Any) -> int | None:
+    """How many tokens have a position; None where positions are relative, as in T5."""
+    for path, module in encoder.named_modules():
+        # RoBERTa and MPNet count from behind the padding token.
+        if path.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            return int(module.num_embeddings - module.padding_idx - 1)
+    positions = getattr(encoder.config, "max_position_embeddings", None)
+    return int(positions) if positions and positions > 0 else None
 
 
 def _check_tokenizer(name: str, tokenizer_json: bytes, embeddings: int) -> None:
@@ -79,11 +116,17 @@ def _check_tokenizer(name: str, tokenizer_json: bytes, embeddings: int) -> None:
         raise BackboneNotFound(f"the tokenizer of '{name}' knows {highest + 1} tokens, its weights {embeddings}")
 
 
-def _sentence_settings(name: str, directory: Path, options: dict[str, Any]) -> tuple[Any, bool, int]:
-    """Pooling, normalisation and token limit, as sentence-transformers stores them; mean pooling without."""
-    pooling, normalize = "mean", False
-    positions = int(options.get("max_position_embeddings", 512))
-    max_tokens = min(positions, 512)
+def _sentence_settings(name: str, directory: Path, *, pooling: str, positions: int | None) -> tuple[Any, bool, int]:
+    """Pooling, normalisation and token limit, as sentence-transformers stores them.
+
+    Args:
+        name: as the user gave it, for messages.
+        directory: in the hub's layout.
+        pooling: without its file.
+        positions: that the limit cannot exceed.
+    """
+    normalize = False
+    max_tokens = MOST_TOKENS
     if (directory / "modules.json").is_file():
         modules = read_json(name, directory / "modules.json")
         normalize = any(module["type"].endswith(".Normalize") for module in modules)
@@ -93,10 +136,12 @@ def _sentence_settings(name: str, directory: Path, options: dict[str, Any]) -> t
             pooling = "first"
         elif settings.get("pooling_mode_lasttoken"):
             pooling = "last"
+        else:
+            pooling = "mean"
     if (directory / "sentence_bert_config.json").is_file():
         own = read_json(name, directory / "sentence_bert_config.json").get("max_seq_length")
-        max_tokens = min(positions, int(own or max_tokens))
-    return pooling, normalize, max_tokens
+        max_tokens = int(own or max_tokens)
+    return pooling, normalize, min(positions or max_tokens, max_tokens)
 
 
 def _read_weights(name: str, directory: Path) -> dict[str, torch.Tensor]:

@@ -139,6 +139,24 @@ def test_a_config_cannot_have_timm_read_another_file(
         build_backbone(bent, stored.state)
 
 
+def test_a_size_of_its_own_shapes_a_transformer(tmp_path: Path) -> None:
+    """It has a position for each patch."""
+    import timm
+
+    cfg = {"input_size": [3, 64, 64]}
+    model = timm.create_model("test_vit", num_classes=3, pretrained_cfg_overlay=cfg).eval()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "test_vit", "pretrained_cfg": cfg}))
+    checkpoint = fetch_checkpoint(f"dir:{tmp_path}")
+    backbone = build_backbone(checkpoint.config, checkpoint.state)
+    row = build_preprocessor(checkpoint.preprocessor, tmp_path).prepare(encode(picture(200, 200), "PNG"))
+    batch = collate([row])
+    with torch.inference_mode():
+        pixels_BCHW = (batch.pixels_BCHW - backbone.mean) / backbone.std
+        wanted_BD = model.forward_head(model.forward_features(pixels_BCHW), pre_logits=True)
+        torch.testing.assert_close(backbone(batch, FeatureKind.POOLED).values, wanted_BD, atol=1e-5, rtol=1e-4)
+
+
 def test_a_backbone_that_reads_no_rgb_is_refused(tiny_vision: str, tmp_path: Path) -> None:
     directory = copy_of(tiny_vision, tmp_path / "copy")
     change_config(directory, pretrained_cfg={"input_size": [1, 64, 64]})
@@ -231,6 +249,51 @@ def test_a_padding_token_that_the_config_leaves_out_is_the_familys(tiny_text: st
     assert preprocessor.pad_id == 1
 
 
+@pytest.mark.parametrize("pad_token_id", [None, -1, 90])
+def test_a_padding_token_without_an_embedding_is_any_other(
+    pad_token_id: int | None, tiny_text: str, tmp_path: Path
+) -> None:
+    from transformers import GPT2Config, GPT2Model
+
+    GPT2Model(GPT2Config(vocab_size=90, n_embd=16, n_layer=1, n_head=2)).save_pretrained(tmp_path)
+    change_config(tmp_path, pad_token_id=pad_token_id)
+    shutil.copy(Path(tiny_text.removeprefix("dir:")) / "tokenizer.json", tmp_path)
+    preprocessor = fetch_checkpoint(f"dir:{tmp_path}").preprocessor
+    assert isinstance(preprocessor, TextPreprocessorConfig)
+    assert preprocessor.pad_id == 0
+
+
+@pytest.mark.parametrize(("file", "pooling"), [("mean_tokens", "mean"), ("cls_token", "first"), (None, "last")])
+def test_a_decoder_is_pooled_as_it_says_or_at_its_last_token(
+    file: str | None, pooling: str, tiny_text: str, tmp_path: Path
+) -> None:
+    from transformers import GPT2Config, GPT2Model
+
+    GPT2Model(GPT2Config(vocab_size=90, n_embd=16, n_layer=1, n_head=2, n_positions=30)).save_pretrained(tmp_path)
+    shutil.copy(Path(tiny_text.removeprefix("dir:")) / "tokenizer.json", tmp_path)
+    if file is not None:
+        (tmp_path / "1_Pooling").mkdir()
+        (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{file}": True}))
+    checkpoint = fetch_checkpoint(f"dir:{tmp_path}")
+    assert checkpoint.config.pooling == pooling
+    assert checkpoint.config.max_tokens == 30
+
+
+def test_an_encoder_that_was_saved_without_its_decoder(tiny_text: str, tmp_path: Path) -> None:
+    from transformers import T5Config, T5EncoderModel
+
+    config = T5Config(vocab_size=90, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    model = T5EncoderModel(config)
+    model.save_pretrained(tmp_path)
+    shutil.copy(Path(tiny_text.removeprefix("dir:")) / "tokenizer.json", tmp_path)
+    options = json.loads((tmp_path / "config.json").read_text())
+    for is_encoder_decoder in (True, False):  # both are found on the hub
+        (tmp_path / "config.json").write_text(json.dumps({**options, "is_encoder_decoder": is_encoder_decoder}))
+        checkpoint = fetch_checkpoint(f"dir:{tmp_path}")
+        assert torch.equal(checkpoint.state["embed_tokens.weight"], model.shared.weight)
+        assert checkpoint.config.max_tokens is None
+
+
 def test_weights_in_several_files(tiny_text: str, tmp_path: Path) -> None:
     directory = copy_of(tiny_text, tmp_path / "copy")
     state = load_file(directory / "model.safetensors")
@@ -272,10 +335,10 @@ def test_a_config_that_does_not_hold_is_refused(
 
 
 def test_an_encoder_with_a_decoder_is_refused(tiny_text: str, tmp_path: Path) -> None:
-    from transformers import T5Config
+    from transformers import BartConfig
 
     directory = copy_of(tiny_text, tmp_path / "copy")
-    T5Config().save_pretrained(directory)
+    BartConfig().save_pretrained(directory)
     with pytest.raises(BackboneNotFound, match="an encoder with a decoder"):
         fetch_checkpoint(f"dir:{directory}")
 
@@ -329,10 +392,12 @@ def test_weights_other_than_safetensors_are_not_read(
         ("tf_efficientnet_lite0", "did you mean 'timm:tf_efficientnet_lite0'"),
         ("all-MiniLM-L6-v2", "did you mean 'hf:all-MiniLM-L6-v2'"),
         ("timm:tf_efficientnet_lite00", "did you mean 'timm:tf_efficientnet_lite0'"),
-        ("timm:", "timm:MODEL, hf:REPOSITORY or dir:PATH"),
-        ("hf:", "timm:MODEL, hf:REPOSITORY or dir:PATH"),
-        ("", "timm:MODEL, hf:REPOSITORY or dir:PATH"),
-        ("http://example.org/x", "timm:MODEL, hf:REPOSITORY or dir:PATH"),
+        ("timm:", "timm:MODEL, hf:REPOSITORY, dir:PATH or scratch:lstm"),
+        ("hf:", "timm:MODEL, hf:REPOSITORY, dir:PATH or scratch:lstm"),
+        ("", "timm:MODEL, hf:REPOSITORY, dir:PATH or scratch:lstm"),
+        ("http://example.org/x", "timm:MODEL, hf:REPOSITORY, dir:PATH or scratch:lstm"),
+        ("scratch:gru", "timm:MODEL, hf:REPOSITORY, dir:PATH or scratch:lstm"),
+        ("scratch:lstm", "has no pretrained weights: it learns from the texts of graftwork finetune alone"),
         ("dir:/no/such/folder", "there is no such directory"),
         ("timm:coatnet_0_224", "no pretrained weights for .coatnet_0_224.; use dir:"),
     ],

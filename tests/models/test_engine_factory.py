@@ -291,3 +291,20 @@ def test_a_backbone_that_cannot_be_quantized_is_served_in_fp32(
     factory = EngineFactory("cpu", threads=1, cache_dir=tmp_path, wanted="openvino", precision=precision)
     assert factory.precisions(stored) == (Precision.FP32,)
     assert "unknown operation" in caplog.text
+
+
+def test_an_architecture_that_cannot_be_exported_runs_on_torch(
+    stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("it holds for batches of one size only")
+
+    monkeypatch.setattr("models.graph.export_graph", fail)
+    factory = EngineFactory("cpu", threads=2, cache_dir=tmp_path)
+    assert isinstance(factory.build(stored), TorchEngine)
+    assert "openvino, 1 at a time: it does not run there" in factory.reason(stored)
+    assert "batches of one size only" in caplog.text
+    for threads in (1, 2):
+        insisting = EngineFactory("cpu", threads=threads, cache_dir=tmp_path, wanted="openvino")
+        with pytest.raises(InvalidParameter, match=r"it does not run there.*; use --engine torch"):
+            insisting.build(stored)

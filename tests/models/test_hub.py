@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from huggingface_hub.errors import (
 
 from models import hub
 from models.errors import BackboneNotFound
+from models.preprocessor import ImagePreprocessorConfig
 from models.sources import fetch_checkpoint
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -66,6 +69,90 @@ def test_a_timm_model_is_found_in_the_cache(cache: Path, name: str) -> None:
     assert checkpoint.config.feature_dim == 64
     assert checkpoint.classifier is not None
     assert len(checkpoint.classifier.labels) == len(set(checkpoint.classifier.labels)) == 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is to be found out about a checkpoint of the hub: for each, timm's own model and data config say it."""
+
+    name: str
+    repository: str
+    feature_dim: int
+    pixels: int
+    has_classifier: bool
+    extra_args: dict[str, Any] = field(default_factory=dict)
+
+
+KNOWN = (
+    Known(name="resnet50", repository="resnet50.a1_in1k", feature_dim=2048, pixels=224, has_classifier=True),
+    Known(name="vgg16", repository="vgg16.tv_in1k", feature_dim=4096, pixels=224, has_classifier=True),
+    Known(
+        name="inception_v3",
+        repository="inception_v3.tv_in1k",
+        feature_dim=2048,
+        pixels=299,
+        has_classifier=True,
+        extra_args={"aux_logits": True},
+    ),
+    Known(
+        name="vit_base_patch16_224.mae",
+        repository="vit_base_patch16_224.mae",
+        feature_dim=768,
+        pixels=224,
+        has_classifier=False,
+    ),
+    Known(
+        name="vit_small_patch14_dinov2.lvd142m",
+        repository="vit_small_patch14_dinov2.lvd142m",
+        feature_dim=384,
+        pixels=518,
+        has_classifier=False,
+    ),
+    Known(
+        name="vit_small_patch16_224.dino",
+        repository="vit_small_patch16_224.dino",
+        feature_dim=384,
+        pixels=224,
+        has_classifier=False,
+    ),
+)
+
+
+def write_zeros(shapes: Mapping[str, torch.Tensor], file: Path) -> None:
+    """Weights that are all 0 in a file with a hole, so that large ones take neither time nor room."""
+    header: dict[str, object] = {}
+    end = 0
+    for name, tensor in shapes.items():
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        dtype = {torch.float32: "F32", torch.int64: "I64"}[tensor.dtype]
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [start, end]}
+    encoded = json.dumps(header).encode()
+    with file.open("wb") as stream:
+        stream.write(len(encoded).to_bytes(8, "little") + encoded)
+        stream.truncate(8 + len(encoded) + end)
+
+
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
+def test_real_checkpoints_have_a_place_for_each_weight(cache: Path, known: Known) -> None:
+    import timm
+
+    with torch.device("meta"):
+        model = timm.create_model(known.name, pretrained=False, **known.extra_args)
+    write_zeros(model.state_dict(), snapshot(cache, f"timm/{known.repository}") / "model.safetensors")
+    checkpoint = fetch_checkpoint(f"timm:{known.name}")
+    assert checkpoint.config.feature_dim == known.feature_dim
+    assert (checkpoint.classifier is not None) == known.has_classifier
+    cfg = model.pretrained_cfg
+    assert checkpoint.preprocessor == ImagePreprocessorConfig(
+        input_size=(3, known.pixels, known.pixels),
+        interpolation=cfg["interpolation"],
+        crop_pct=cfg["crop_pct"],
+        crop_mode=cfg["crop_mode"],
+    )
+    assert (checkpoint.config.options["mean"], checkpoint.config.options["std"]) == (
+        list(cfg["mean"]),
+        list(cfg["std"]),
+    )
 
 
 def test_a_transformers_model_is_found_in_the_cache(cache: Path, tiny_text: str) -> None:

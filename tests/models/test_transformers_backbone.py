@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,9 +11,11 @@ from hypothesis import strategies as st
 
 from models.backbone_store import build_backbone
 from models.batch import TextBatch, TextRow, collate
+from models.errors import InvalidParameter
 from models.features import FeatureKind
 from models.sources import fetch_checkpoint
 from models.transformers_backbone import TransformersBackbone, build_encoder
+from tests.models.families import TEXT_FAMILIES, TextFamily
 
 
 @pytest.fixture(scope="module")
@@ -94,16 +98,15 @@ def test_segments_reach_the_model(backbone: TransformersBackbone) -> None:
 
 def test_layer_groups_hold_every_parameter_once_from_input_to_output(backbone: TransformersBackbone) -> None:
     groups = backbone.layer_groups()
-    grouped = [id(parameter) for group in groups for parameter in group]
-    assert len(grouped) == len(set(grouped))
-    assert set(grouped) == {id(parameter) for parameter in backbone.parameters()}
-    name_of = {id(parameter): name for name, parameter in backbone.model.named_parameters()}
-    assert len(groups) == 3
-    for group, prefix in zip(groups, ["embeddings.", "encoder.layer.0.", "encoder.layer.1."], strict=True):
-        assert all(name_of[id(parameter)].startswith(prefix) for parameter in group)
+    grouped = [(name, id(p)) for group in groups for name, p in group.parameters.items()]
+    assert len(grouped) == len(dict(grouped))
+    assert dict(grouped) == {name: id(parameter) for name, parameter in backbone.named_parameters()}
+    assert [group.name for group in groups] == ["embeddings", "encoder.layer.0", "encoder.layer.1"]
+    for group in groups:
+        assert all(name.startswith(f"model.{group.name}.") for name in group.parameters)
 
 
-@pytest.mark.parametrize("model_type", ["distilbert", "modernbert", "electra", "qwen3"])
+@pytest.mark.parametrize("model_type", ["distilbert", "modernbert", "electra", "qwen3", "mpnet", "deberta-v2"])
 def test_layer_groups_of_other_families(model_type: str) -> None:
     sizes = {"vocab_size": 90, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2}
     sizes |= {"intermediate_size": 32, "pad_token_id": 0}
@@ -114,12 +117,42 @@ def test_layer_groups_of_other_families(model_type: str) -> None:
     torch.nn.Module.__init__(backbone)
     backbone.model = encoder
     groups = backbone.layer_groups()
-    grouped = [id(parameter) for group in groups for parameter in group]
+    grouped = [id(p) for group in groups for p in group.parameters.values()]
     assert len(grouped) == len(set(grouped))
     assert set(grouped) == {id(parameter) for parameter in encoder.parameters()}
-    assert len(groups) >= 3
-    embeddings = encoder.get_input_embeddings().weight
-    assert id(embeddings) in {id(p) for p in groups[0]}
+    assert [group.name.rpartition(".")[2] for group in groups] == ["embeddings", "0", "1"]
+    everywhere = {f"model.{name}" for name, module in encoder.named_modules() if isinstance(module, torch.nn.Embedding)}
+    assert {f"{name}.weight" for name in everywhere} <= set(groups[0].parameters)
+
+
+def test_segments_do_not_reach_a_model_without_embeddings_for_them(tmp_path: Path, tiny_text: str) -> None:
+    """GPT-2 would take them for tokens; RoBERTa has one embedding for them, and would find none for the second."""
+    for family in (each for each in TEXT_FAMILIES if each.model_type in ("gpt2", "roberta")):
+        directory = tmp_path / family.model_type
+        family.write(directory, Path(tiny_text.removeprefix("dir:")) / "tokenizer.json")
+        checkpoint = fetch_checkpoint(f"dir:{directory}")
+        backbone = build_backbone(checkpoint.config, checkpoint.state)
+        pair, single = TextRow(ids=[5, 6, 7], segments=[0, 1, 1]), TextRow(ids=[5, 6, 7], segments=[0, 0, 0])
+        torch.testing.assert_close(values(backbone, batch(pair)), values(backbone, batch(single)), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("family", TEXT_FAMILIES, ids=lambda family: family.model_type)
+def test_values_are_dropped_in_training_only(family: TextFamily, tmp_path: Path, tiny_text: str) -> None:
+    family.write(tmp_path, Path(tiny_text.removeprefix("dir:")) / "tokenizer.json")
+    checkpoint = fetch_checkpoint(f"dir:{tmp_path}")
+    rows = batch(row(5, 6, 7), row(8, 9))
+    built = {rate: build_backbone(checkpoint.config, checkpoint.state, dropout=rate) for rate in (None, 0.0, 0.5)}
+    assert all(backbone.config == checkpoint.config for backbone in built.values())
+    wanted = values(built[None], rows)
+    torch.testing.assert_close(values(built[0.5], rows), wanted, atol=0, rtol=0)
+    for rate, backbone in built.items():
+        backbone.train()
+        assert torch.allclose(values(backbone, rows), wanted, atol=1e-6) == (rate == 0.0)
+
+
+def test_a_model_that_drops_nothing_says_so() -> None:
+    with pytest.raises(InvalidParameter, match="a 'rwkv' has no dropout; leave it out"):
+        build_encoder({"model_type": "rwkv", "vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1}, dropout=0.1)
 
 
 def test_precision_and_kernels_of_a_config_are_not_followed() -> None:
