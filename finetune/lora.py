@@ -37,7 +37,7 @@ def plan(backbone: TorchBackbone, recipe: Recipe) -> Plan:
     config = LoraConfig(
         r=recipe.lora_rank,
         lora_alpha=recipe.lora_alpha,
-        lora_dropout=recipe.dropout,
+        lora_dropout=recipe.dropout or 0.0,
         target_modules=targets,
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in backbone.model.modules()),
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
@@ -17,8 +18,15 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.0f}/s", style="progress.data.speed")
 
 
+class ProgressReport(Protocol):
+    """How far something is."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Args: note: how it goes, in a few words."""
+
+
 @contextmanager
-def progress_bar(console: Console, description: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(console: Console, description: str) -> Iterator[ProgressReport]:
     """A bar that starts with the first report and keeps standing when the work is done.
 
     Args:
@@ -26,7 +34,7 @@ def progress_bar(console: Console, description: str) -> Iterator[Callable[[int, 
         description: what is going on.
 
     Yields:
-        A function to call with (done, total).
+        A function to call with (done, total), and a note where there is more to say.
     """
     columns = (
         TextColumn("{task.description:<24}"),
@@ -34,7 +42,12 @@ def progress_bar(console: Console, description: str) -> Iterator[Callable[[int, 
         MofNCompleteColumn(),
         _Rate(),
         TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(description, total=None)
-        yield lambda done, total: progress.update(bar, completed=done, total=total)
+        bar = progress.add_task(description, total=None, note="")
+
+        def report(done: int, total: int, note: str = "") -> None:
+            progress.update(bar, completed=done, total=total, note=note)
+
+        yield report

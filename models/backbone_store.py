@@ -36,11 +36,12 @@ class StoredBackbone:
     directory: Path
     config: BackboneConfig
 
-    def load(self) -> TorchBackbone:
-        """The backbone in memory: in eval mode, fp32."""
+    def load(self, *, dropout: float | None = None, drop_path: float | None = None) -> TorchBackbone:
+        """The backbone in memory: in eval mode, fp32; for training with what `build_backbone` says of it."""
         from safetensors.torch import load_file
 
-        return build_backbone(self.config, load_file(self.directory / "model.safetensors"))
+        state = load_file(self.directory / "model.safetensors")
+        return build_backbone(self.config, state, dropout=dropout, drop_path=drop_path)
 
     @property
     def size_bytes(self) -> int:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.backbone import Modality
-from models.backbone_store import TorchBackbone
 from models.batch import Batch
 from models.features import FeatureKind
 from models.head import Head
+
+if TYPE_CHECKING:
+    from models.backbone_store import TorchBackbone
 
 
 class Grafted(nn.Module):

@@ -31,7 +31,7 @@ class Recipe(BaseModel):
         clip_norm: gradients are scaled down to this length.
         label_smoothing: share of each target that goes to the other classes (Szegedy et al. 2016).
         dropout: of the backbone, and of LoRA's additions; None leaves the checkpoint's own.
-        drop_path: share of residual branches that are left out (Huang et al. 2016, stochastic depth); images only.
+        drop_path: share of residual branches that are left out (Huang et al. 2016, stochastic depth); None: the checkpoint's own.
         augmentation: of images: ``light`` crops and flips, ``strong`` also distorts colours and shapes and erases.
         trained_groups: ``partial``: how many layer groups, from the last one.
         lora_rank, lora_alpha: ``lora``: the additions' rank, and what their sum is multiplied by, over the rank.
@@ -54,7 +54,7 @@ class Recipe(BaseModel):
     clip_norm: float = Field(default=1.0, gt=0, le=1e6)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     dropout: float | None = Field(default=None, ge=0, lt=1)
-    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    drop_path: float | None = Field(default=None, ge=0, lt=1)
     augmentation: Augmentation = "none"
     trained_groups: int = Field(default=2, ge=1, le=1000)
     lora_rank: int = Field(default=8, ge=1, le=1024)

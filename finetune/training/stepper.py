@@ -121,7 +121,9 @@ class Stepper:
     def _halve(self) -> None:
         self._prepared.zero_grad(set_to_none=True)
         if self.micro_batch == 1 or self._accelerator.num_processes > 1:
-            raise OutOfMemory("a batch does not fit into memory; use a smaller --micro-batch-size, or a smaller backbone")
+            raise OutOfMemory(
+                "a batch does not fit into memory; use a smaller --micro-batch-size, or a smaller backbone"
+            )
         self.micro_batch = -(-self.micro_batch // 2)
         logger.warning("out of memory: from now on %d rows at a time", self.micro_batch)
         if self._accelerator.device.type == "cuda":

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from finetune.progress import ProgressReport
 from finetune.strategy import Plan
 from finetune.training.checkpoints import Checkpoints, TrainingState
 from finetune.training.grafted import Grafted
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 120.0
-Progress = Callable[[int, int, str], None]
-"""Called with (done, total, how it goes)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +87,7 @@ class Trainer:
         history: History,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
         loaders: int = 0,
-        progress: Progress | None = None,
+        progress: ProgressReport | None = None,
     ) -> None:
         lengths = None if rows.texts is None else [len(row.ids) for row in rows.texts]
         self._order = RowOrder(len(rows), batch_size=recipe.batch_size, seed=recipe.seed, lengths=lengths)

@@ -1,0 +1,159 @@
+"""A training run from a backbone on disk to one that has learnt: everything between strategy and published weights."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finetune.example import Example
+from finetune.progress import ProgressReport
+from finetune.strategy import plan
+from finetune.training.checkpoints import Checkpoints
+from finetune.training.grafted import Grafted
+from finetune.training.history import History
+from finetune.training.processes import accelerating, is_first
+from finetune.training.recipe import Recipe
+from finetune.training.rows import TrainingRows
+from finetune.training.trainer import Outcome, Trainer
+from finetune.training.validation import Validator
+from models import storage
+from models.backbone_store import StoredBackbone
+from models.errors import Conflict
+from models.head import Head
+from models.preprocessor import ImagePreprocessorConfig, TextPreprocessorConfig
+from models.task import Task
+
+LIBRARIES = ("torch", "timm", "transformers", "peft", "accelerate", "torchvision")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """Rows and what they should give.
+
+    Attributes:
+        targets: class indices ``(N,)``, or fp32 as the task's loss wants them.
+    """
+
+    examples: Sequence[Example]
+    targets: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What is trained, on what, and how.
+
+    Attributes:
+        head: where the head starts.
+        learn: what it learns from.
+        validate: what it is judged by after each epoch.
+    """
+
+    stored: StoredBackbone
+    preprocessor: ImagePreprocessorConfig | TextPreprocessorConfig
+    task: Task
+    head: Head
+    learn: Lesson
+    validate: Lesson
+    recipe: Recipe
+
+    @property
+    def identity(self) -> str:
+        """Sha256 (hex) over all that the result depends on: a run with the same one goes on where the other was stopped."""
+        facts = {
+            "backbone": self.stored.digest,
+            "preprocessor": self.preprocessor.model_dump(mode="json"),
+            "task": self.task,
+            "head": hashlib.sha256(self.head.to_bytes()).hexdigest(),
+            "recipe": self.recipe.model_dump(mode="json"),
+            "rows": [[example.digest for example in lesson.examples] for lesson in (self.learn, self.validate)],
+            "targets": [lesson.targets.tolist() for lesson in (self.learn, self.validate)],
+            "threads": torch.get_num_threads(),
+            "processes": os.environ.get("WORLD_SIZE", "1"),
+            "libraries": [f"{name}-{version(name)}" for name in LIBRARIES],
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What came of a run.
+
+    Attributes:
+        state: the backbone's tensors, under the names that they had.
+    """
+
+    outcome: Outcome
+    state: Mapping[str, torch.Tensor]
+
+
+def train(run: Run, device: str, *, directory: Path, progress: ProgressReport | None = None, **options: Any) -> Trained:
+    """Runs it, or the rest of it where it was stopped before.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        directory: for what is kept until the run is done, and its log.
+        options: of `Trainer`.
+
+    Raises:
+        InvalidParameter: the strategy does not suit the backbone.
+        Conflict: the same run is going on in another process.
+        DatasetInvalid, OutOfMemory, StorageFailed: see `Trainer.run`.
+    """
+    recipe = run.recipe
+    rows, judged = (
+        TrainingRows(lesson.examples, run.preprocessor, run.stored.directory, augment=augment, seed=recipe.seed)
+        for lesson, augment in ((run.learn, recipe.augmentation), (run.validate, "none"))
+    )
+    torch.manual_seed(recipe.seed)  # of what a strategy adds
+    backbone = run.stored.load(dropout=recipe.dropout, drop_path=recipe.drop_path)
+    planned = plan(recipe.strategy, backbone, recipe)
+    own = directory / run.identity[:32]
+    with _held(own), accelerating(device, bf16=recipe.bf16) as accelerator:
+        trainer = Trainer(
+            Grafted(backbone, run.head),
+            planned,
+            recipe,
+            task=run.task,
+            rows=rows,
+            targets=run.learn.targets,
+            validator=Validator(judged, run.validate.targets, task=run.task, device=accelerator.device),
+            accelerator=accelerator,
+            checkpoints=Checkpoints(own),
+            history=History(own / "log.jsonl" if is_first() else None),
+            progress=progress if is_first() else None,
+            **options,
+        )
+        outcome = trainer.run()
+        state = {
+            name.removeprefix("model."): tensor.detach().cpu().contiguous()
+            for name, tensor in backbone.state_dict().items()
+        }
+    return Trained(outcome=outcome, state=state)
+
+
+@contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """Makes a directory, and keeps other runs out of it."""
+    if not is_first():
+        yield
+        return
+    with storage.reporting("the training state cannot be kept"):
+        storage.make_directory(directory)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise Conflict("the same run is going on in another process; wait for it, or choose another --seed") from None
+    finally:
+        os.close(descriptor)
