@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tokenizers import Tokenizer
 
 from finetune.checks import Policy
 from finetune.job import JobSettings, run_job
 from finetune.result import JobResult
-from models.errors import DatasetInvalid, InvalidParameter
+from models.errors import BackboneNotFound, DatasetInvalid, InvalidParameter
 from models.precision import Precision
 from models.predictor import Predictor, read_head
 from models.preprocessor import build_preprocessor
@@ -21,6 +22,7 @@ from models.repository import ModelRepository
 from models.torch_engine import TorchEngine
 from tests.tiny_models import FINE, USELESS, NoGraph, TwoPrecisions
 
+SOUNDS = {"dog": "barking", "cat": "mewing"}
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (20, 40, 230)}
 
 
@@ -79,6 +81,26 @@ def test_a_folder_becomes_a_version_that_answers(
     )
     items = [(photos / label / "3.png").read_bytes() for label in manifest.labels]
     assert predictor.predict(items).argmax(1).tolist() == [0, 1, 2]
+
+
+def test_a_backbone_from_scratch_is_made_of_the_training_texts(
+    settings: JobSettings, repository: ModelRepository, tmp_path: Path
+) -> None:
+    table = tmp_path / "animals.csv"
+    rows = [
+        f"the {animal} number {index} is {noise},{animal}" for animal, noise in SOUNDS.items() for index in range(10)
+    ]
+    table.write_text("\n".join(["text,label", *rows]))
+    result = run(replace(settings, data=table, backbone="scratch:lstm"), repository)
+    stored = repository.backbones.get(result.version.manifest.backbone.digest)
+    assert (stored.config.source, stored.config.architecture) == ("scratch:lstm", "lstm")
+    tokenizer = Tokenizer.from_file(str(stored.directory / "tokenizer.json"))
+    assert tokenizer.encode("barking and mewing").tokens == ["Ġbarking", *tokenizer.encode(" and").tokens, "Ġmewing"]
+
+
+def test_a_backbone_from_scratch_reads_texts_only(settings: JobSettings, repository: ModelRepository) -> None:
+    with pytest.raises(BackboneNotFound, match="learns from the texts"):
+        run(replace(settings, backbone="scratch:lstm"), repository)
 
 
 def test_a_rerun_gives_the_same_head_bit_for_bit_with_and_without_the_cache(

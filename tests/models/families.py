@@ -101,6 +101,14 @@ TEXT_FAMILIES = (
         layer="h",
     ),
     TextFamily(
+        model_type="qwen3",
+        task="Qwen3ForCausalLM",
+        sizes={**_SIZES, "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 40},
+        pooling="last",
+        max_tokens=40,
+        layer="layers",
+    ),
+    TextFamily(
         model_type="t5",  # positions are relative
         task="T5ForConditionalGeneration",
         sizes={"vocab_size": 300, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2},

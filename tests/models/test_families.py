@@ -141,7 +141,7 @@ def test_a_network_of_our_own_learns_to_read_from_the_users_texts(tmp_path: Path
     assert check_layer_groups(backbone) == ["embeddings", "lstm"]
 
 
-ENGINE_FAMILIES = ("gpt2", "t5", "roberta", "distilbert", "lstm", "test_vit", "test_vit2", "test_resnet")
+ENGINE_FAMILIES = ("gpt2", "qwen3", "t5", "roberta", "distilbert", "lstm", "test_vit", "test_vit2", "test_resnet")
 
 
 @pytest.mark.parametrize("name", ENGINE_FAMILIES)

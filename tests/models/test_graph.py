@@ -9,6 +9,7 @@ import torch
 
 from models.backbone_store import build_backbone
 from models.batch import TextBatch, TextRow, collate
+from models.features import FeatureKind
 from models.graph import export_graph, graph_inputs
 from models.openvino_library import openvino_runtime
 from models.sources import fetch_checkpoint
@@ -38,7 +39,7 @@ def test_a_graph_holds_for_all_sizes(decoder: TransformersBackbone) -> None:
     for lengths in [(3, 5), (1,), (40, 2, 7), (8,) * 9]:
         (found_BD,) = model([tensor.numpy() for tensor in graph_inputs(batch(*lengths))]).values()
         with torch.inference_mode():
-            wanted_BD = decoder(batch(*lengths), "pooled").values
+            wanted_BD = decoder(batch(*lengths), FeatureKind.POOLED).values
         torch.testing.assert_close(torch.from_numpy(found_BD), wanted_BD, atol=1e-4, rtol=1e-4)
     assert not decoder.model._forward_hooks
     assert not any(module._forward_hooks for module in decoder.model.children())
