@@ -49,7 +49,7 @@ class Engine(Protocol):
 
 
 class EngineSource(Protocol):
-    """Makes the engines of a process; `models.engine_choice.EngineFactory` is the real one."""
+    """Makes the engines of a process; `models.engine_factory.EngineFactory` is the real one."""
 
     def precisions(self, stored: StoredBackbone) -> Sequence[Precision]:
         """In which precisions a backbone can be computed, the preferred one first, and fp32 last."""
@@ -57,6 +57,10 @@ class EngineSource(Protocol):
 
     def build(self, stored: StoredBackbone, precision: Precision) -> Engine:
         """The engine of a backbone; raises `GraftworkError` where there is none for this precision."""
+        ...
+
+    def exact(self, stored: StoredBackbone) -> Engine:
+        """The engine whose features are right on this device by definition, however slow it is."""
         ...
 
     def reason(self, stored: StoredBackbone, precision: Precision) -> str:

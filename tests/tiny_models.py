@@ -47,6 +47,9 @@ class TorchEngines:
     def build(self, stored: StoredBackbone, precision: Precision) -> Engine:
         return self._make(stored)
 
+    def exact(self, stored: StoredBackbone) -> Engine:
+        return torch_engine(stored)
+
     def reason(self, stored: StoredBackbone, precision: Precision) -> str:
         return "the tests know no other"
 
@@ -91,6 +94,15 @@ class TwoPrecisions(TorchEngines):
 
     def build(self, stored: StoredBackbone, precision: Precision) -> Engine:
         return CoarseEngine(stored, self._step) if precision is Precision.INT8 else torch_engine(stored)
+
+
+class NoGraph(TwoPrecisions):
+    """Its graph for int8 cannot be read, and the error is none of ours."""
+
+    def build(self, stored: StoredBackbone, precision: Precision) -> Engine:
+        if precision is Precision.INT8:
+            raise RuntimeError("Unable to read the model")
+        return super().build(stored, precision)
 
 
 FINE, USELESS = 1e-4, 10.0  # steps
