@@ -29,17 +29,26 @@ app.add_typer(samples_app, name="samples")
 DataArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="DATA", help="A folder of class folders (also under train/, val/, test/), or a CSV, TSV or JSONL file."
+        metavar="DATA",
+        help="A folder of class folders (also under train/, val/, test/), or a CSV, TSV, JSONL or Parquet file.",
     ),
 ]
+TaskOption = Annotated[
+    Literal["single-label", "multi-label", "regression", "token-classification"] | None,
+    typer.Option(help="What labels are for; read from the data without."),
+]
 TextColumn = Annotated[str | None, typer.Option(help="Column with the text; guessed from the header without.")]
+TextPairColumn = Annotated[str | None, typer.Option(help="Column with the second text of a pair.")]
 ImageColumn = Annotated[str | None, typer.Option(help="Column with the image's path.")]
-LabelColumn = Annotated[str | None, typer.Option(help="Column with the label.")]
+LabelColumn = Annotated[str | None, typer.Option(help="Column with the label, the number or the tags.")]
+GroupColumn = Annotated[
+    str | None, typer.Option(help="Column with what a row belongs to, such as a person; no group is split.")
+]
 Encoding = Annotated[str | None, typer.Option(help="Of tables and text files; UTF-8 without.")]
 OnUnreadable = Annotated[Literal["skip", "fail"], typer.Option(help="Images that do not decode, texts that are empty.")]
 MaxUnreadable = Annotated[float, typer.Option(min=0, max=1, help="The share of examples that may be skipped.")]
 DropSmall = Annotated[bool, typer.Option("--drop-small-classes", help="Leave out classes with too few examples.")]
-StrictData = Annotated[bool, typer.Option("--strict-data", help="Refuse content that occurs in two splits.")]
+StrictData = Annotated[bool, typer.Option("--strict-data", help="Refuse content or groups that occur in two splits.")]
 
 
 @app.command(
@@ -56,9 +65,12 @@ def finetune(
     backbone: Annotated[
         str | None, typer.Option(help="timm:MODEL, hf:REPOSITORY, dir:PATH or scratch:lstm; one that fits without.")
     ] = None,
+    task: TaskOption = None,
     text_column: TextColumn = None,
+    text_pair_column: TextPairColumn = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
+    group_column: GroupColumn = None,
     encoding: Encoding = None,
     test_share: Annotated[float, typer.Option(min=0.01, max=0.9, help="Where the data has no test split.")] = 0.2,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
@@ -81,6 +93,7 @@ def finetune(
     from finetune.job import JobSettings, run_job
     from models.precision import Precision
     from models.repository import ModelRepository
+    from models.task import Task
 
     settings = JobSettings(
         data=data,
@@ -92,7 +105,10 @@ def finetune(
         precision=precision,
         seed=seed,
         test_share=test_share,
-        columns=ColumnNames(text=text_column, image=image_column, label=label_column),
+        columns=ColumnNames(
+            text=text_column, image=image_column, label=label_column, text_pair=text_pair_column, group=group_column
+        ),
+        task=None if task is None else Task(task),
         encoding=encoding,
         policy=Policy(
             on_unreadable=on_unreadable,
@@ -125,12 +141,21 @@ def finetune(
     print(f"serve it: graftwork serve    read about it: {result.version.directory / 'README.md'}")
 
 
-@app.command(epilog=example("graftwork doctor photos/", "graftwork doctor intents.csv --strict-data --json"))
+@app.command(
+    epilog=example(
+        "graftwork doctor photos/",
+        "graftwork doctor intents.csv --strict-data --json",
+        "graftwork doctor reviews.parquet --task regression --group-column author",
+    )
+)
 def doctor(
     data: DataArgument,
+    task: TaskOption = None,
     text_column: TextColumn = None,
+    text_pair_column: TextPairColumn = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
+    group_column: GroupColumn = None,
     encoding: Encoding = None,
     on_unreadable: OnUnreadable = "skip",
     max_unreadable_ratio: MaxUnreadable = 0.01,
@@ -146,11 +171,15 @@ def doctor(
     from finetune.doctor import examine, print_examination
     from finetune.progress import progress_bar
     from models.image import decode_image
+    from models.task import Task
 
     with progress_bar(Console(stderr=True), "checking the data") as progress:
         examination = examine(
             data,
-            columns=ColumnNames(text=text_column, image=image_column, label=label_column),
+            columns=ColumnNames(
+                text=text_column, image=image_column, label=label_column, text_pair=text_pair_column, group=group_column
+            ),
+            task=None if task is None else Task(task),
             encoding=encoding,
             decode=decode_image,
             policy=Policy(

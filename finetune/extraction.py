@@ -27,7 +27,7 @@ from models.batch import Row, TextRow, shape_bucket
 from models.engine import Engine
 from models.errors import DatasetInvalid, GraftworkError, InputError
 from models.features import FeatureKind
-from models.preprocessor import Preprocessor
+from models.preprocessor import Preprocessor, RawItem
 
 CHUNKS_AHEAD = 4  # decoded while the engine is busy; bounds what waits in memory
 TEXTS_AT_ONCE = 64  # handing one text from thread to thread takes longer than to tokenise it
@@ -40,7 +40,7 @@ class Item(Protocol):
     def digest(self) -> str: ...
     @property
     def source(self) -> str: ...
-    def read(self) -> bytes | str: ...
+    def read(self) -> RawItem: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ def extract_features(
     pool, device = ThreadPoolExecutor(max_workers=threads), ThreadPoolExecutor(max_workers=engine.streams)
     try:
         texts: dict[str, Row] = {}
-        if isinstance(items[0].read(), str):
+        if not isinstance(items[0].read(), bytes):
             every = list(contents.values())
             groups = [every[start : start + TEXTS_AT_ONCE] for start in range(0, len(every), TEXTS_AT_ONCE)]
             prepared = pool.map(lambda group: [prepare(item) for item in group], groups)

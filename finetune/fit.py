@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 
 from finetune.evaluation import Evaluation, evaluate
-from finetune.example import Example
+from finetune.example import Example, Label
 from finetune.extraction import Extraction, extract_features
 from finetune.feature_cache import FeatureCache
 from finetune.probe import Probe, fit_probe
@@ -160,7 +160,7 @@ def fit_head(material: Material, engine: Engine, precision: Precision, *, cache_
 
 
 def _targets(examples: Sequence[Example], classes: Sequence[str]) -> npt.NDArray[np.int64]:
-    index = {label: i for i, label in enumerate(classes)}
+    index: dict[Label, int] = {label: i for i, label in enumerate(classes)}
     return np.array([index[example.label] for example in examples], dtype=np.int64)
 
 

@@ -30,6 +30,7 @@ from models.backbone import Modality
 from models.errors import DatasetInvalid, GraftworkError, InvalidParameter
 from models.options import EngineName, PrecisionName
 from models.repository import ModelRepository
+from models.task import Task
 from models.version import ModelVersion, check_name
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class JobSettings:
         cache_dir: for features, graphs of backbones, and which engine is the fastest.
         seed: of the cross-validation's folds and the bootstrap.
         test_share: of each class, where the data brings no test split.
+        task: what labels are for; None reads it from the data.
     """
 
     data: Path
@@ -67,6 +69,7 @@ class JobSettings:
     seed: int = 0
     test_share: float = 0.2
     columns: ColumnNames | None = None
+    task: Task | None = None
     encoding: str | None = None
     policy: Policy = field(default_factory=Policy)
 
@@ -79,6 +82,7 @@ def examine_data(settings: JobSettings, console: Console) -> Examination:
         return examine(
             settings.data,
             columns=settings.columns,
+            task=settings.task,
             encoding=settings.encoding,
             decode=decode_image,
             policy=settings.policy,
@@ -111,6 +115,7 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
     engines = _engines(settings)
     examination = examine_data(settings, console)
     print_examination(examination, console)
+    _refuse_what_cannot_be_fitted(examination.require())
     dataset = split_dataset(examination.require(), test_share=settings.test_share)
 
     train, test = dataset.pool, dataset.split("test")
@@ -191,9 +196,17 @@ def _engines(settings: JobSettings) -> EngineFactory:
     )
 
 
+def _refuse_what_cannot_be_fitted(dataset: Dataset) -> None:
+    if dataset.task is not Task.SINGLE_LABEL or dataset.pairs:
+        what = f"{dataset.task} on pairs of texts" if dataset.pairs else str(dataset.task)
+        raise InvalidParameter(
+            f"the data asks for {what}, for which nothing can be fitted yet; give each text or image one class"
+        )
+
+
 def _not_duplicated(dataset: Dataset, test: Sequence[Example]) -> list[int]:
     duplicated = duplicated_in_training(dataset)
-    fresh = [index for index, example in enumerate(test) if example.digest not in duplicated]
+    fresh = [index for index, example in enumerate(test) if example.identity not in duplicated]
     if not fresh:
         raise DatasetInvalid("every test example is in the training data too; a test split must be new to the model")
     return fresh

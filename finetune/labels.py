@@ -1,98 +1,178 @@
-"""Labels that look like slips of the pen: reported with the class that was probably meant, never merged."""
+"""Labels from a table's cells, for each task; and which task the cells speak of.
+
+What a cell lacks is said by a ``ValueError`` whose message continues "the label 'column' ...": the table knows the line.
+"""
 
 from __future__ import annotations
 
-import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Collection, Iterable, Sequence
 
-from finetune.example import Example
-from finetune.findings import Finding, shortlist
+from finetune.example import Label
+from models.task import Task
 
-_RARE = 2
-_MUCH_MORE = 10
-_SHORTEST = 3  # one edit turns any label of two characters into any other that shares one
+SEPARATOR = "|"
+"""Between the labels of one cell, where a table has no lists."""
 
-_Pair = tuple[str, str]
-"""A suspicious label, and the one that was probably meant."""
+_OUTSIDE = "O"
 
 
-def find_label_slips(examples: Sequence[Example]) -> list[Finding]:
-    """Findings on spaces around labels, on labels that differ only in case or in Unicode form, and on typos."""
-    counts = Counter(example.label for example in examples)
-    spaced = [(label, label.strip()) for label in sorted(counts) if label != label.strip()]
-    twins, cased = _alike(counts)
-    slips = {
-        "label_whitespace": ("Labels with spaces at the ends", spaced),
-        "label_unicode": ("Labels that look the same but are written with different Unicode characters", twins),
-        "label_case": ("Labels that differ only in case", cased),
-        "label_typo": ("Rare labels one letter away from a frequent one", _typos(counts)),
-    }
-    sources: dict[str, str] = {}
-    for example in examples:
-        sources.setdefault(example.label, example.source)
-    return [
-        Finding(
-            severity="warning",
-            code=code,
-            message=f"{what}, kept as they are: {_pairs(pairs)}. Correct them if they are meant to be one class.",
-            count=len(pairs),
-            examples=tuple(sources[label] for label, _ in pairs),
-        )
-        for code, (what, pairs) in slips.items()
-        if pairs
-    ]
+def detect_task(cells: Iterable[object]) -> Task:
+    """The task that a column of labels speaks of; tokens with tags are told by their two columns, not here.
 
-
-def _alike(counts: Counter[str]) -> tuple[list[_Pair], list[_Pair]]:
-    """Labels equal but for their Unicode form, and labels equal but for case; spaces at the ends are looked at apart."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for label in sorted(counts):
-        groups[_composed(label).casefold()].append(label)
-    twins: list[_Pair] = []
-    cased: list[_Pair] = []
-    for group in groups.values():
-        usual = max(group, key=lambda label: counts[label])
-        for label in group:
-            if _composed(label) != _composed(usual):
-                cased.append((label, usual))
-            elif label.strip() != usual.strip():
-                twins.append((label, usual))
-    return twins, cased
-
-
-def _composed(label: str) -> str:
-    return unicodedata.normalize("NFC", label.strip())
-
-
-def _typos(counts: Counter[str]) -> list[_Pair]:
-    rare = sorted(label for label, count in counts.items() if count <= _RARE and len(label) >= _SHORTEST)
-    frequent = [(label, count) for label, count in counts.most_common() if count >= _MUCH_MORE]
-    pairs = []
-    for label in rare:
-        for other, count in frequent:
-            if count >= _MUCH_MORE * counts[label] and one_edit_apart(label, other):
-                pairs.append((label, other))
-                break
-    return pairs
-
-
-def one_edit_apart(a: str, b: str) -> bool:
-    """Whether one letter was added, left out, replaced or swapped with its neighbour.
-
-    Digits do not count as letters: ``class_1`` and ``class_2`` are no slip. Nor does case, which is looked at apart.
+    Lists everywhere: multi-label. Numbers everywhere, at least one of them with a fraction or written as a JSON float:
+    regression. Anything else, whole numbers too: single-label.
     """
-    if abs(len(a) - len(b)) > 1 or a.casefold() == b.casefold():
-        return False
-    while a and b and a[0] == b[0]:
-        a, b = a[1:], b[1:]
-    while a and b and a[-1] == b[-1]:
-        a, b = a[:-1], b[:-1]
-    if any(character.isdigit() for character in a + b):
-        return False
-    return max(len(a), len(b)) == 1 or (len(a) == 2 and a == b[::-1])
+    cells = list(cells)
+    if cells and all(isinstance(cell, list) for cell in cells):
+        return Task.MULTI_LABEL
+    numbers = [number for cell in cells if (number := _as_number(cell)) is not None]
+    if len(numbers) < len(cells):
+        return Task.SINGLE_LABEL
+    fractions = (math.isfinite(number) and not number.is_integer() for number in numbers)
+    return Task.REGRESSION if any(isinstance(cell, float) for cell in cells) or any(fractions) else Task.SINGLE_LABEL
 
 
-def _pairs(pairs: Sequence[_Pair]) -> str:
-    shown = ", ".join(f"{shortlist([label])} beside {shortlist([usual])}" for label, usual in pairs[:5])
-    return f"{shown} and {len(pairs) - 5} more" if len(pairs) > 5 else shown
+def are_numbers(labels: Iterable[str]) -> bool:
+    """Whether all classes are numbers, so that they might be amounts."""
+    return all(_as_number(label) is not None for label in labels)
+
+
+def _as_number(cell: object) -> float | None:
+    """A cell as a number, infinite and undefined ones too; None if it is none."""
+    if isinstance(cell, bool) or not isinstance(cell, int | float | str):
+        return None
+    if isinstance(cell, str) and "_" in cell:  # Python's own way to write a thousand
+        return None
+    try:
+        return float(cell)
+    except (ValueError, OverflowError):
+        return None
+
+
+def parse_label(task: Task, cell: object) -> Label:
+    """The label in a cell; tags of words need their words: see ``parse_tags``.
+
+    Raises:
+        ValueError: it is none; the message says how to correct it.
+    """
+    if task is Task.MULTI_LABEL:
+        return parse_labels(cell)
+    return parse_number(cell) if task is Task.REGRESSION else parse_class(cell)
+
+
+def parse_class(cell: object) -> str:
+    """One class: a string verbatim, a number or a boolean as JSON writes it."""
+    if isinstance(cell, str) and cell.strip():
+        reject_surrogates(cell)
+        return cell
+    if isinstance(cell, bool | int) or (isinstance(cell, float) and math.isfinite(cell)):
+        return json.dumps(cell)
+    if cell is None or isinstance(cell, str):
+        raise ValueError("is empty; fill it in or delete the row")
+    raise ValueError("is no string, number or boolean; give each row one label, or every row a list of labels")
+
+
+def parse_labels(cell: object) -> tuple[str, ...]:
+    """Every class in a list, or between ``|`` in a string; none in an empty one."""
+    if isinstance(cell, str):
+        cell = [label for part in cell.split(SEPARATOR) if (label := part.strip())]
+    if cell is None:
+        raise ValueError("is empty; write an empty list for a row that no label applies to")
+    if not isinstance(cell, list):
+        raise ValueError(f"is no list; give each row a list of labels, or labels with '{SEPARATOR}' between them")
+    if any(isinstance(label, float | list | dict) for label in cell):
+        raise ValueError("holds something else than strings; give each row a list of strings")
+    try:
+        return tuple(sorted({parse_class(label) for label in cell}))
+    except ValueError as error:
+        raise ValueError(f"holds one that {error}") from error
+
+
+def parse_number(cell: object) -> float:
+    """A finite number."""
+    if cell is None or (isinstance(cell, str) and not cell.strip()):
+        raise ValueError("is empty; fill it in or delete the row")
+    number = _as_number(cell)
+    if number is None or not math.isfinite(number):
+        shown = f"'{cell[:40]}'" if isinstance(cell, str) else str(number or "it")
+        raise ValueError(f"must be a finite number, which {shown} is not; correct it or delete the row")
+    return number
+
+
+def parse_words(cell: object) -> list[str]:
+    """Words in a list, or between white space in a string.
+
+    Raises:
+        ValueError: not a list of strings, or a word is empty or holds white space, so that joined words could not be
+            taken apart again.
+    """
+    words = cell.split() if isinstance(cell, str) else [] if cell is None else cell
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError("is no list of strings; give each row a list of words")
+    for number, word in enumerate(words, 1):
+        if word.split() != [word]:
+            what = "holds white space" if word.strip() else "is empty"
+            raise ValueError(f"has a word that {what} ('{word[:40]}', number {number}); split or remove it")
+        reject_surrogates(word)
+    return words
+
+
+def parse_tags(cell: object, words: Sequence[str]) -> tuple[tuple[str, ...], bool]:
+    """The BIO tags of words, and whether some had to be repaired.
+
+    An entity that begins with ``I-`` gets a ``B-``: so the older IOB scheme, where ``B-`` is written only between
+    neighbours (as in CoNLL 2003; Tjong Kim Sang & De Meulder), is read as it is meant.
+
+    Raises:
+        ValueError: not a list of strings, not as many as words, or something else than ``O``, ``B-type``, ``I-type``.
+    """
+    tags = cell.split() if isinstance(cell, str) else [] if cell is None else cell
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise ValueError("is no list of strings; give each word the name of its tag: O, B-type or I-type")
+    if len(tags) != len(words):
+        raise ValueError(f"has {len(tags)} tags for {len(words)} words; give each word one tag")
+    for number, tag in enumerate(tags, 1):
+        if tag != _OUTSIDE and (tag[:2] not in ("B-", "I-") or not tag[2:].strip()):
+            raise ValueError(f"has '{tag[:40]}' for word {number}; a tag is O, B-type or I-type")
+        reject_surrogates(tag)
+    repaired = tuple(
+        f"B-{tag[2:]}" if tag.startswith("I-") and before[2:] != tag[2:] else tag
+        for before, tag in zip([_OUTSIDE, *tags], tags, strict=False)
+    )
+    return repaired, repaired != tuple(tags)
+
+
+def reject_surrogates(text: str) -> None:
+    """Refuses half characters.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("holds half of a surrogate pair, which is no character; correct the \\u escape") from error
+
+
+def classes_in(task: Task, label: Label) -> tuple[str, ...]:
+    """The classes that a label speaks of, sorted: of tags the types of entities, of a number none."""
+    if isinstance(label, str):
+        return (label,)
+    if isinstance(label, float):
+        return ()
+    return tuple(sorted({tag[2:] for tag in label if tag != _OUTSIDE})) if task is Task.TOKEN_CLASSIFICATION else label
+
+
+def without_classes(task: Task, label: Label, gone: Collection[str]) -> Label | None:
+    """A label without some classes; None where nothing is left to learn from."""
+    if isinstance(label, str):
+        return None if label in gone else label
+    if isinstance(label, float):
+        return label
+    if task is Task.TOKEN_CLASSIFICATION:
+        return tuple(_OUTSIDE if tag[2:] in gone else tag for tag in label)
+    return tuple(name for name in label if name not in gone)

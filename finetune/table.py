@@ -1,14 +1,13 @@
-"""Datasets in tables: each row is a text, or the path of an image, with its label."""
+"""Datasets in tables: each row is a text, a pair, words, or the path of an image, with its label."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PureWindowsPath
 
+from finetune.cells import Cell, read_cell
 from finetune.columns import ColumnNames, Columns, choose_columns
 from finetune.example import (
     SPLITS,
@@ -23,23 +22,24 @@ from finetune.example import (
     text_example,
 )
 from finetune.files import list_folder, open_inside
-from finetune.findings import Finding
-from finetune.rows import Row, read_rows
+from finetune.findings import Finding, printable
+from finetune.labels import are_numbers, detect_task
+from finetune.rows import Rows, read_rows
 from models.errors import DatasetInvalid
+from models.task import Task
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+
+_MANY_NUMBERS = 20  # classes that are named by numbers are mostly fewer
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Cell:
-    """One row, once its columns are known; ``kind`` is the type of its label before it became a string."""
+class _Table:
+    """One file."""
 
-    split: Split
-    content: str
-    label: str
-    kind: str
-    file: str
-    line: int
+    split: Split | None
+    rows: Rows
+    columns: Columns
 
 
 def find_tables(root: Path) -> Mapping[Split | None, str]:
@@ -65,6 +65,7 @@ def read_tables(
     files: Mapping[Split | None, str],
     *,
     columns: ColumnNames | None = None,
+    task: Task | None = None,
     encoding: str | None = None,
     progress: Progress | None = None,
 ) -> Reading:
@@ -75,97 +76,84 @@ def read_tables(
         files: names in that folder. The key None stands for a table of its own, whose column ``split``, if there is
             one, says where each row belongs.
         columns: those that the user named.
+        task: that the user named; None reads it from the labels.
         encoding: of the tables; None means by byte order mark, otherwise UTF-8.
         progress: called with (done, total) while images are hashed.
 
     Raises:
-        DatasetInvalid: with file and 1-based line where there is one.
+        DatasetInvalid: with file and 1-based line (of Parquet, row) where there is one.
     """
-    cells: list[_Cell] = []
-    modalities: dict[Modality, str] = {}
-    given_splits = False
-    for split, file in files.items():
-        with open_inside(root, PurePath(file), file=file) as stream:
-            rows = read_rows(stream, file=file, encoding=encoding)
-        if not rows.rows:
-            raise DatasetInvalid("holds no rows; add some, or remove the file", file=file)
-        chosen = choose_columns(rows, columns or ColumnNames())
-        modalities[chosen.modality] = file
-        given_splits |= split is not None or chosen.split is not None
-        cells.extend(_cell(row, chosen, split or _split_of(row, chosen.split, file), file) for row in rows.rows)
-    if len(modalities) > 1:
-        message = f"'{modalities['text']}' holds texts and '{modalities['image']}' images; name one kind of column"
-        raise DatasetInvalid(message + ": --text-column or --image-column", file=root.name)
-    modality = next(iter(modalities))
+    tables = [_read(root, split, file, columns or ColumnNames(), task, encoding) for split, file in files.items()]
+    modality = _only_one(root, tables)
+    detected = task or _detect(tables)
+    cells = [
+        read_cell(row, table.columns, detected, split=table.split, file=table.rows.file)
+        for table in tables
+        for row in table.rows.rows
+    ]
 
-    def load(cell: _Cell) -> Example:
+    def load(cell: Cell) -> Example:
         if modality == "text":
-            return _text(cell)
+            source = f"{cell.file}:{cell.line}"
+            return text_example(cell.content, label=cell.label, source=source, group=cell.group)
+        assert isinstance(cell.content, str)
         relative = _relative(cell.content, cell.file, cell.line)
-        return image_example(root, relative, label=cell.label, file=cell.file, line=cell.line)
+        return image_example(root, relative, label=cell.label, file=cell.file, line=cell.line, group=cell.group)
 
     examples = list(map(load, cells)) if modality == "text" else in_threads(load, cells, progress)
     splits: dict[Split, list[Example]] = {}
     for cell, example in zip(cells, examples, strict=True):
         splits.setdefault(cell.split, []).append(example)
+    target = tables[0].columns.label
+    noticed = [
+        *(_task_findings(detected, tables[0].columns, cells) if task is None else ()),
+        *(_mixed_types(cells, examples) if detected is Task.SINGLE_LABEL else ()),
+        *_repaired_tags(cells, examples),
+    ]
     return Reading(
-        modality=modality, splits=splits, given_splits=given_splits, findings=tuple(_mixed_types(cells, examples))
+        modality=modality,
+        splits=splits,
+        given_splits=any(table.split is not None or table.columns.split is not None for table in tables),
+        findings=tuple(noticed),
+        task=detected,
+        target=target,
     )
 
 
-def _cell(row: Row, columns: Columns, split: Split, file: str) -> _Cell:
-    label, kind = _label(row, columns.label, file)
-    content = row.cells.get(columns.content)
-    if content is None and columns.content in row.cells:
-        content = ""  # JSON's null: an empty text, which the checks count and drop
-    if not isinstance(content, str):
-        what = "is missing" if content is None else "is not a string"
-        raise DatasetInvalid(f"'{columns.content}' {what}; correct the row", file=file, line=row.line)
-    _reject_surrogates(content, columns.content, file, row.line)
-    return _Cell(split=split, content=content, label=label, kind=kind, file=file, line=row.line)
+def _read(
+    root: Path, split: Split | None, file: str, named: ColumnNames, task: Task | None, encoding: str | None
+) -> _Table:
+    shown = printable(file)
+    with open_inside(root, PurePath(file), file=shown) as stream:
+        if PurePath(file).suffix.casefold() == ".parquet":
+            from finetune.parquet import read_parquet  # pyarrow takes its time, and most data does without
+
+            rows = read_parquet(stream, file=shown)
+        else:
+            rows = read_rows(stream, file=shown, encoding=encoding)
+    if not rows.rows:
+        raise DatasetInvalid("holds no rows; add some, or remove the file", file=shown)
+    return _Table(split=split, rows=rows, columns=choose_columns(rows, named, task))
 
 
-def _label(row: Row, column: str, file: str) -> tuple[str, str]:
-    """The label as a string, and what it was before."""
-    value = row.cells.get(column)
-    if isinstance(value, str) and value.strip():
-        _reject_surrogates(value, column, file, row.line)
-        return value, "string"
-    if isinstance(value, bool):
-        return json.dumps(value), "boolean"
-    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
-        return json.dumps(value), "number"
-    if value is None or isinstance(value, str):
-        raise DatasetInvalid(f"the label '{column}' is empty; fill it in or delete the row", file=file, line=row.line)
-    message = f"the label '{column}' is no string, number or boolean; give each row one label"
-    raise DatasetInvalid(message, file=file, line=row.line)
+def _only_one(root: Path, tables: Sequence[_Table]) -> Modality:
+    """The modality of all tables, which are also alike in having pairs or tags, or not."""
+    kinds: dict[str, str] = {}
+    for table in tables:
+        of = table.columns
+        kind = "images" if of.modality == "image" else "pairs" if of.text_pair else "words" if of.tagged else "texts"
+        kinds.setdefault(kind, table.rows.file)
+    if len(kinds) > 1:
+        (first, file), (second, other) = list(kinds.items())[:2]
+        message = f"'{file}' holds {first} and '{other}' {second}; name one kind of column for both"
+        raise DatasetInvalid(f"{message}: --text-column, --text-pair-column or --image-column", file=root.name)
+    return tables[0].columns.modality
 
 
-def _reject_surrogates(text: str, column: str, file: str, line: int) -> None:
-    if text.isascii():
-        return
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        message = f"'{column}' holds half of a surrogate pair, which is no character; correct the \\u escape"
-        raise DatasetInvalid(message, file=file, line=line) from error
-
-
-def _split_of(row: Row, column: str | None, file: str) -> Split:
-    if column is None:
-        return "train"
-    value = row.cells.get(column)
-    split = split_named(value) if isinstance(value, str) else None
-    if split is None:
-        message = (
-            f"'{column}' must be train, val or test, not {json.dumps(value)[:60]}; correct it or rename the column"
-        )
-        raise DatasetInvalid(message, file=file, line=row.line)
-    return split
-
-
-def _text(cell: _Cell) -> Example:
-    return text_example(cell.content, label=cell.label, source=f"{cell.file}:{cell.line}")
+def _detect(tables: Sequence[_Table]) -> Task:
+    if tables[0].columns.tagged:
+        return Task.TOKEN_CLASSIFICATION
+    return detect_task(row.cells.get(table.columns.label) for table in tables for row in table.rows.rows)
 
 
 def _relative(path: str, file: str, line: int) -> PurePath:
@@ -180,7 +168,7 @@ def _relative(path: str, file: str, line: int) -> PurePath:
     return PurePath(path)
 
 
-def _mixed_types(cells: Sequence[_Cell], examples: Sequence[Example]) -> Iterator[Finding]:
+def _mixed_types(cells: Sequence[Cell], examples: Sequence[Example]) -> Iterator[Finding]:
     kinds = Counter(cell.kind for cell in cells)
     if len(kinds) < 2:
         return
@@ -194,3 +182,33 @@ def _mixed_types(cells: Sequence[_Cell], examples: Sequence[Example]) -> Iterato
         count=len(odd),
         examples=tuple(odd),
     )
+
+
+def _repaired_tags(cells: Sequence[Cell], examples: Sequence[Example]) -> Iterator[Finding]:
+    odd = [example.source for cell, example in zip(cells, examples, strict=True) if cell.repaired]
+    if odd:
+        yield Finding(
+            severity="warning",
+            code="tags_repaired",
+            message="An entity began with I- where nothing stood before it; it was read as B-.",
+            count=len(odd),
+            examples=tuple(odd),
+        )
+
+
+def _task_findings(task: Task, columns: Columns, cells: Sequence[Cell]) -> Iterator[Finding]:
+    """What the data was taken for, where it could have been something else."""
+    why = {
+        Task.MULTI_LABEL: f"'{columns.label}' holds lists",
+        Task.REGRESSION: f"'{columns.label}' holds numbers with fractions",
+        Task.TOKEN_CLASSIFICATION: f"'{columns.content}' and '{columns.label}' hold lists",
+    }.get(task)
+    pair = None if columns.text_pair is None else f"'{columns.content}' and '{columns.text_pair}' are a pair of texts"
+    classes = {cell.label for cell in cells if isinstance(cell.label, str)} if task is Task.SINGLE_LABEL else set()
+    if len(classes) >= _MANY_NUMBERS and are_numbers(classes):
+        why = f"'{columns.label}' holds {len(classes)} whole numbers, which may be amounts: then pass --task regression"
+    if why or pair:
+        reasons = " and ".join(filter(None, (pair, why)))
+        message = f"The task is {task}: {reasons}. Name another with --task"
+        message += ", or one text with --text-column." if pair else "."
+        yield Finding(severity="info", code="task_detected", message=message, count=len(cells))

@@ -9,8 +9,10 @@ from PIL import Image
 
 from finetune.checks import Policy, check, inspect
 from finetune.dataset import Dataset, Split, load_dataset
+from finetune.example import Label
 from finetune.findings import Finding
 from models.errors import DatasetInvalid, ImageUndecodable
+from models.task import Task
 from tests.finetune.test_dataset import dataset
 
 
@@ -27,7 +29,7 @@ def by_code(findings: tuple[Finding, ...], code: str) -> Finding:
     return finding
 
 
-def decode(content: bytes) -> object:
+def decode(content: bytes) -> Image.Image:
     try:
         with Image.open(io.BytesIO(content)) as image:
             return image.convert("RGB")
@@ -89,7 +91,12 @@ def test_a_single_corrupt_image_fails_when_asked_to(images: Path) -> None:
 def test_images_are_decoded_on_several_threads(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     meeting = threading.Barrier(2, timeout=10)  # passes only when two decode at once
-    check(load(images), decode=lambda content: meeting.wait())
+
+    def decode_together(content: bytes) -> Image.Image:
+        meeting.wait()
+        return decode(content)
+
+    check(load(images), decode=decode_together)
 
 
 def test_a_file_that_changes_between_load_and_check_is_an_error(images: Path) -> None:
@@ -112,6 +119,34 @@ def test_empty_texts_are_left_out_and_counted() -> None:
     assert len(checked.split("train")) == 200
 
 
+def test_a_pair_with_one_empty_text_is_left_out(tmp_path: Path) -> None:
+    rows = [f"left {number},right {number},{number % 2}.5\n" for number in range(200)]
+    (tmp_path / "pairs.csv").write_text("text_a,text_b,score\n" + "".join(rows) + "left, ,1\n")
+    checked, findings = check(load(tmp_path / "pairs.csv"), decode=None)
+    assert by_code(findings, "empty_text").examples == ("pairs.csv:202",)
+    assert len(checked.split("train")) == 200
+
+
+def test_words_without_one_are_left_out() -> None:
+    rows: list[tuple[Split, str, Label]] = [("train", f"word {number}", ("O", "B-x")) for number in range(200)]
+    checked, findings = check(dataset(*rows, ("train", "", ()), task=Task.TOKEN_CLASSIFICATION), decode=None)
+    assert by_code(findings, "empty_text").count == 1
+    assert checked.counts["train"] == {"O": 200, "B-x": 200}
+
+
+def test_slips_in_labels_of_many_and_in_types_of_entities_are_reported() -> None:
+    many: list[tuple[Split, str, Label]] = [
+        ("train", f"t{n}", ("cat", "dog") if n % 2 else ("cat",)) for n in range(40)
+    ]
+    many += [("train", "u", ("Cat",)), ("train", "v", ())]
+    _, findings = inspect(dataset(*many, task=Task.MULTI_LABEL), decode=None)
+    assert by_code(findings, "label_case").examples == ("u",)
+    tags: list[tuple[Split, str, Label]] = [("train", f"t{n}", ("B-place",)) for n in range(40)]
+    tags += [("train", "u", ("B-plcae",))]
+    _, findings = inspect(dataset(*tags, task=Task.TOKEN_CLASSIFICATION), decode=None)
+    assert "'plcae' beside 'place'" in by_code(findings, "label_typo").message
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [([], "no training examples"), ([("test", "a", "x")], "no training examples"), (texts(x=5), "labelled 'x'")],
@@ -122,7 +157,7 @@ def test_fewer_than_two_classes_fail_before_anything_is_decoded(rows: list[tuple
 
 
 def test_one_class_of_images_fails_before_anything_is_decoded(images: Path) -> None:
-    def forbidden(content: bytes) -> object:
+    def forbidden(content: bytes) -> Image.Image:
         raise AssertionError("decoded")
 
     for path in (images / "dog").iterdir():

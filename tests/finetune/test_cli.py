@@ -3,10 +3,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from graftwork import app
+from models.errors import InvalidParameter
 
 
 @pytest.fixture
@@ -59,6 +62,33 @@ def test_doctor_ends_with_1_where_training_would_refuse(table: Path, tmp_path: P
     code, stdout, _ = invoke("doctor", str(lonely), "--json")
     assert code == 1
     assert json.loads(stdout)["healthy"] is False
+
+
+def test_doctor_takes_the_task_and_the_columns(tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table(
+            {
+                "one": ["a", "b", "c"],
+                "two": ["d", "e", "f"],
+                "stars": [1, 2, 5],
+                "author": ["ada", "ada", "bob"],
+                "nested": [[["x"]], [], None],
+            }
+        ),
+        tmp_path / "reviews.parquet",
+    )
+    columns = ("--text-column", "one", "--text-pair-column", "two", "--group-column", "author")
+    code, stdout, _ = invoke("doctor", str(tmp_path / "reviews.parquet"), *columns, "--task", "regression", "--json")
+    document = json.loads(stdout)
+    assert (code, document["task"], document["pairs"]) == (0, "regression", True)
+    assert document["splits"] == {"train": 3}
+
+
+@pytest.mark.parametrize("task", ["multi-label", "regression"])
+def test_finetune_says_what_it_cannot_fit(tmp_path: Path, task: str) -> None:
+    (tmp_path / "data.csv").write_text("text,label\na,1\nb,2\nc,1\nd,2\n")
+    with pytest.raises(InvalidParameter, match=f"the data asks for {task}"):
+        invoke("finetune", str(tmp_path / "data.csv"), "--name", "d", "--task", task)
 
 
 def test_samples_are_listed_and_written(tmp_path: Path) -> None:

@@ -3,13 +3,17 @@ from __future__ import annotations
 import pytest
 
 from finetune.columns import ColumnNames, Columns, choose_columns
-from finetune.rows import Rows
+from finetune.rows import Row, Rows
 from models.errors import DatasetInvalid
+from models.task import Task
 
 
-def choose(header: str, named: ColumnNames | None = None) -> Columns:
+def choose(
+    header: str, named: ColumnNames | None = None, *, task: Task | None = None, first: dict[str, object] | None = None
+) -> Columns:
     columns = tuple(name.strip() for name in header.split(","))
-    return choose_columns(Rows(file="data.csv", columns=columns, rows=()), named or ColumnNames())
+    rows = () if first is None else (Row(line=1, cells=first),)
+    return choose_columns(Rows(file="data.csv", columns=columns, rows=rows), named or ColumnNames(), task)
 
 
 @pytest.mark.parametrize(
@@ -64,3 +68,79 @@ def test_a_header_that_does_not_fit_is_refused(header: str, columns: ColumnNames
 def test_one_column_cannot_be_text_and_label() -> None:
     with pytest.raises(DatasetInvalid, match="'label' cannot be both text and label"):
         choose("text,label", ColumnNames(text="label", label="label"))
+
+
+@pytest.mark.parametrize(
+    ("header", "content", "text_pair", "label"),
+    [
+        ("text_a,text_b,score", "text_a", "text_b", "score"),
+        ("id,Sentence1,Sentence2,label", "Sentence1", "Sentence2", "label"),
+        ("hypothesis,premise,label", "premise", "hypothesis", "label"),
+        ("question1,question2,class", "question1", "question2", "class"),
+        ("text,text_pair,label", "text", "text_pair", "label"),
+        ("query,passage,label,score", "query", "passage", "label"),
+    ],
+)
+def test_a_pair_is_known_by_its_columns(header: str, content: str, text_pair: str, label: str) -> None:
+    chosen = choose(header)
+    assert chosen == Columns(modality="text", content=content, text_pair=text_pair, label=label)
+
+
+def test_a_pair_can_be_named() -> None:
+    named = ColumnNames(text="left", text_pair="right")
+    assert choose("left,right,label", named).text_pair == "right"
+    assert choose("text,answer,label", ColumnNames(text_pair="answer")).content == "text"
+    assert choose("text,question1,question2,label", ColumnNames(text_pair="question2")).content == "question1"
+
+
+def test_one_text_of_a_pair_can_be_named_alone() -> None:
+    chosen = choose("text_a,text_b,label", ColumnNames(text="text_b"))
+    assert (chosen.content, chosen.text_pair) == ("text_b", None)
+
+
+def test_a_score_is_the_label_where_there_is_no_other() -> None:
+    assert choose("text,score").label == "score"
+    assert choose("text,score,label").label == "label"
+    with pytest.raises(DatasetInvalid, match="'score', 'rating' may each hold the label"):
+        choose("text,score,rating")
+
+
+def test_a_group_is_known_by_its_name_or_named() -> None:
+    assert choose("text,label,Group_ID").group == "Group_ID"
+    assert choose("text,label,author", ColumnNames(group="author")).group == "author"
+    assert choose("text,group", ColumnNames(label="group")).group is None
+    with pytest.raises(DatasetInvalid, match="has no column 'writer'"):
+        choose("text,label,author", ColumnNames(group="writer"))
+    with pytest.raises(DatasetInvalid, match="'label' cannot be both group and label"):
+        choose("text,label", ColumnNames(group="label", label="label"))
+
+
+def test_words_and_tags_are_known_by_their_lists() -> None:
+    lists: dict[str, object] = {"tokens": ["a"], "ner_tags": ["O"], "text": ["a"], "label": ["O"]}
+    chosen = choose("id,tokens,ner_tags", first=lists)
+    assert (chosen.content, chosen.label, chosen.tagged) == ("tokens", "ner_tags", True)
+    assert choose("text,label", ColumnNames(text="text", label="label"), first=lists).tagged
+    assert not choose("text,tags", first={"text": "a", "tags": ["x"]}).tagged
+
+
+def test_words_and_tags_can_be_asked_for() -> None:
+    chosen = choose("text,label", task=Task.TOKEN_CLASSIFICATION, first={"text": "a b", "label": "O O"})
+    assert (chosen.content, chosen.label, chosen.tagged) == ("text", "label", True)
+    for named in (ColumnNames(image="text"), ColumnNames(text_pair="text")):
+        with pytest.raises(DatasetInvalid, match="which neither images nor pairs have"):
+            choose("text,label", named, task=Task.TOKEN_CLASSIFICATION)
+
+
+@pytest.mark.parametrize(
+    ("header", "named", "words"),
+    [
+        ("text_a,text_b,premise,hypothesis,label", ColumnNames(), "more than one pair of columns"),
+        ("text_a,text_b,label", ColumnNames(text="text_a", text_pair="text_a"), "cannot be both texts of a pair"),
+        ("text,label", ColumnNames(text="text", text_pair="label", label="label"), "cannot be both text and label"),
+        ("image,text_a,text_b,label", ColumnNames(), "name one: --text-column or --image-column"),
+        ("image,text_b,label", ColumnNames(image="image", text_pair="text_b"), "asked for texts and images"),
+    ],
+)
+def test_a_pair_that_does_not_fit_is_refused(header: str, named: ColumnNames, words: str) -> None:
+    with pytest.raises(DatasetInvalid, match=words):
+        choose(header, named)

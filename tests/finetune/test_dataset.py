@@ -7,19 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.dataset import ColumnNames, Dataset, load_dataset
-from finetune.example import Split, text_example
+from finetune.dataset import SPLITS, ColumnNames, Dataset, load_dataset
+from finetune.example import Label, Split, text_example
 from models.errors import DatasetInvalid
+from models.task import Task
 
 
-def dataset(*rows: tuple[Split, str, str]) -> Dataset:
+def dataset(*rows: tuple[Split, str, Label], task: Task = Task.SINGLE_LABEL) -> Dataset:
     """Texts from (split, text, label)."""
     names: tuple[Split, ...] = ("train", "val", "test")
     splits = {
         name: tuple(text_example(text, label=label, source=text) for split, text, label in rows if split == name)
         for name in names
     }
-    return Dataset(name="d", modality="text", splits=splits, given_splits=True)
+    return Dataset(name="d", modality="text", splits=splits, given_splits=True, task=task)
 
 
 def test_the_fingerprint_knows_content_label_and_split_but_no_order() -> None:
@@ -48,6 +49,62 @@ def test_splits_counts_and_pool() -> None:
     assert data.counts["val"] == {"y": 1}
     assert [example.text for example in data.pool] == ["a", "b"]
     assert Dataset(name="d", modality="text", splits={}, given_splits=False).split("test") == ()
+
+
+def test_the_fingerprint_knows_groups_and_every_kind_of_label() -> None:
+    def grouped(group: str | None, label: Label = "x") -> str:
+        example = text_example("a", label=label, source="", group=group)
+        return Dataset(name="d", modality="text", splits={"train": (example,)}, given_splits=False).fingerprint
+
+    labels: list[Label] = ["x", "1.5", 1.5, ("x",), ()]
+    prints = [grouped(None), grouped("g"), grouped("h"), *(grouped(None, label) for label in labels[1:])]
+    assert len(set(prints)) == len(prints)
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "classes", "counts"),
+    [
+        (Task.MULTI_LABEL, [("b", "c"), (), ("a", "b")], ("a", "b", "c"), {"b": 2, "c": 1, "a": 1}),
+        (Task.REGRESSION, [0.5, 0.5, 2.0], ("label",), {"label": 3}),
+        (
+            Task.TOKEN_CLASSIFICATION,
+            [("O", "B-x"), ("B-x", "I-x"), ()],
+            ("B-x", "I-x", "O"),
+            {"O": 1, "B-x": 2, "I-x": 1},
+        ),
+    ],
+)
+def test_classes_and_counts_of_other_tasks(
+    task: Task, labels: list[Label], classes: tuple[str, ...], counts: dict[str, int]
+) -> None:
+    data = dataset(*(("train", str(number), label) for number, label in enumerate(labels)), task=task)
+    assert data.classes == classes
+    assert data.counts["train"] == counts
+    assert not data.pairs
+
+
+def test_a_dataset_of_pairs_knows_it(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("text_a,text_b,score\na,b,0.5\n")
+    loaded, _ = load_dataset(tmp_path / "pairs.csv")
+    assert (loaded.pairs, loaded.task, loaded.target, loaded.classes) == (True, Task.REGRESSION, "score", ("score",))
+
+
+def test_class_folders_hold_single_labels(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "1.jpg").touch()
+    assert load_dataset(tmp_path, task=Task.SINGLE_LABEL)[0].classes == ("cat",)
+    with pytest.raises(DatasetInvalid, match="for multi-label write a table with a label column"):
+        load_dataset(tmp_path, task=Task.MULTI_LABEL)
+
+
+def test_a_name_with_a_line_end_does_not_break_a_message(tmp_path: Path) -> None:
+    name = "new\nline 🐈 قطة.csv"
+    (tmp_path / name).write_text("text,label\na\n")
+    with pytest.raises(DatasetInvalid, match=r"new\\nline 🐈 قطة.csv:2: has 1 field") as caught:
+        load_dataset(tmp_path / name)
+    assert caught.value.message.isprintable()
+    (tmp_path / name).write_text("text,label\na,x\n")
+    assert load_dataset(tmp_path / name)[0].split("train")[0].source == "new\\nline 🐈 قطة.csv:2"
 
 
 def test_a_folder_of_classes_and_a_folder_of_tables_are_told_apart(tmp_path: Path) -> None:
@@ -111,3 +168,19 @@ def test_public_data(shared_data: Path, name: str, modality: str, train: int, te
     loaded, findings = load_dataset(shared_data / name)
     assert (loaded.modality, len(loaded.classes), findings) == (modality, classes, ())
     assert {split: len(examples) for split, examples in loaded.splits.items()} == {"train": train, "test": test}
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "pairs", "sizes", "classes"),
+    [
+        ("stsb_en", Task.REGRESSION, True, (5749, 1500, 1379), 1),
+        ("wnut17_ner", Task.TOKEN_CLASSIFICATION, False, (3394, 1009, 1287), 13),
+    ],
+)
+def test_public_data_of_other_tasks(
+    shared_data: Path, name: str, task: Task, pairs: bool, sizes: tuple[int, ...], classes: int
+) -> None:
+    loaded, findings = load_dataset(shared_data / name)
+    assert (loaded.task, loaded.pairs, len(loaded.classes)) == (task, pairs, classes)
+    assert tuple(len(loaded.split(split)) for split in SPLITS) == sizes
+    assert [finding.code for finding in findings] == ["task_detected"]

@@ -5,12 +5,14 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from finetune.checks import Policy
 from finetune.dataset import ColumnNames
 from finetune.doctor import Examination, examine, print_examination
 from models.errors import DatasetInvalid
+from models.task import Task
 
 
 def printed(examination: Examination) -> str:
@@ -33,6 +35,8 @@ def test_a_healthy_dataset(tmp_path: Path) -> None:
         "data": str(tmp_path),
         "healthy": True,
         "modality": "text",
+        "task": "single-label",
+        "pairs": False,
         "fingerprint": examination.require().fingerprint,
         "splits": {"train": 4, "test": 2},
         "classes": {"x": {"train": 2, "test": 1}, "y": {"train": 2, "test": 1}},
@@ -71,6 +75,14 @@ def test_options_reach_the_loader_and_the_checks(tmp_path: Path) -> None:
         policy=Policy(drop_small_classes=True),
     )
     assert examination.require().classes == ("x", "y")
+    examination = examine(
+        tmp_path / "data.csv",
+        columns=ColumnNames(text="satz", label="art"),
+        task=Task.MULTI_LABEL,
+        encoding="latin-1",
+        policy=Policy(min_class_size=1),
+    )
+    assert examination.require().task is Task.MULTI_LABEL
 
 
 def test_a_file_that_changes_during_the_examination_becomes_a_finding(tmp_path: Path) -> None:
@@ -83,7 +95,7 @@ def test_a_file_that_changes_during_the_examination_becomes_a_finding(tmp_path: 
         if done == total:
             (tmp_path / "cat" / "0.jpg").write_text("changed")
 
-    examination = examine(tmp_path, decode=len, progress=spoil)
+    examination = examine(tmp_path, decode=lambda content: Image.new("RGB", (1, 1)), progress=spoil)
     (finding,) = examination.findings
     assert "cat/0.jpg: the file changed" in finding.message
 
@@ -104,6 +116,29 @@ def test_labels_are_not_taken_for_markup(tmp_path: Path) -> None:
     assert "[bold]" in printed(examine(tmp_path))
 
 
+def test_amounts_are_shown_by_their_range(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text_a,text_b,[price]\na,b,1.5\nc,d,4\n")
+    examination = examine(tmp_path, columns=ColumnNames(label="[price]"))
+    assert examination.counts == {"[price]": {"train": 2}}
+    document = examination.to_dict()
+    assert (document["task"], document["pairs"]) == ("regression", True)
+    text = printed(examination)
+    for shown in ("[price]", "pairs of texts", "1.5", "2.75", "4"):
+        assert shown in text
+
+
+def test_labels_of_many_and_tags_are_counted(tmp_path: Path) -> None:
+    rows = ['{"text": "a", "labels": ["x", "y"]}', '{"text": "b", "labels": ["x"]}', '{"text": "c", "labels": []}']
+    (tmp_path / "labels.jsonl").write_text("\n".join(rows))
+    examination = examine(tmp_path / "labels.jsonl", policy=Policy(min_class_size=1))
+    assert examination.counts == {"x": {"train": 2}, "y": {"train": 1}}
+    assert "2 labels of texts" in printed(examination)
+    (tmp_path / "tags.jsonl").write_text('{"tokens": ["a", "b"], "tags": ["O", "B-x"]}\n' * 3)
+    examination = examine(tmp_path / "tags.jsonl")
+    assert examination.counts == {"B-x": {"train": 3}, "O": {"train": 3}}
+    assert "2 tags of texts" in printed(examination)
+
+
 def test_all_public_sets_are_healthy(shared_data: Path) -> None:
-    for name in ("banking77", "clothing10", "grocery12", "movie_polarity", "sign_digits", "sms_spam"):
+    for name in ("banking77", "movie_polarity", "sms_spam", "stsb_en", "wnut17_ner", "clothing10", "grocery12"):
         assert examine(shared_data / name).healthy, name

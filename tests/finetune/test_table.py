@@ -4,19 +4,28 @@ from pathlib import Path
 
 import pytest
 
+from finetune.columns import ColumnNames
 from finetune.example import Reading
 from finetune.table import find_tables, read_tables
 from models.errors import DatasetInvalid
+from models.task import Task
 
 
-def read(folder: Path, content: str, name: str = "data.csv") -> Reading:
+def read(
+    folder: Path,
+    content: str,
+    name: str = "data.csv",
+    *,
+    columns: ColumnNames | None = None,
+    task: Task | None = None,
+) -> Reading:
     (folder / name).write_text(content)
-    return read_tables(folder, {None: name})
+    return read_tables(folder, {None: name}, columns=columns, task=task)
 
 
-def refusal(folder: Path, content: str, name: str = "data.csv") -> DatasetInvalid:
+def refusal(folder: Path, content: str, name: str = "data.csv", *, task: Task | None = None) -> DatasetInvalid:
     with pytest.raises(DatasetInvalid) as caught:
-        read(folder, content, name)
+        read(folder, content, name, task=task)
     return caught.value
 
 
@@ -157,4 +166,130 @@ def test_a_linked_table_in_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "real.csv").write_text("text,label\na,x\n")
     (tmp_path / "train.csv").symlink_to("real.csv")
     with pytest.raises(DatasetInvalid, match="symbolic link"):
+        read_tables(tmp_path, find_tables(tmp_path))
+
+
+def test_numbers_with_fractions_are_amounts(tmp_path: Path) -> None:
+    reading = read(tmp_path, "text,rating\na,1\nb,2.5\n")
+    assert (reading.task, reading.target) == (Task.REGRESSION, "rating")
+    assert [example.label for example in reading.splits["train"]] == [1.0, 2.5]
+    (finding,) = reading.findings
+    assert (finding.severity, finding.code, finding.count) == ("info", "task_detected", 2)
+    assert finding.message == "The task is regression: 'rating' holds numbers with fractions. Name another with --task."
+
+
+def test_a_task_that_is_named_is_not_guessed(tmp_path: Path) -> None:
+    content = "text,label\na,1\nb,2.5\n"
+    classes = read(tmp_path, content, task=Task.SINGLE_LABEL)
+    assert [example.label for example in classes.splits["train"]] == ["1", "2.5"]
+    labels = read(tmp_path, "text,label\na,x|y\nb,\n", task=Task.MULTI_LABEL)
+    assert [example.label for example in labels.splits["train"]] == [("x", "y"), ()]
+    amounts = read(tmp_path, "text,label\na,1\nb,2\n", task=Task.REGRESSION)
+    assert [example.label for example in amounts.splits["train"]] == [1.0, 2.0]
+    assert classes.findings == labels.findings == amounts.findings == ()
+
+
+def test_all_tables_decide_together_what_the_task_is(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na,1\nb,2\n")
+    (tmp_path / "test.csv").write_text("text,label\nc,1.5\n")
+    reading = read_tables(tmp_path, find_tables(tmp_path))
+    assert reading.task is Task.REGRESSION
+    assert [example.label for example in reading.splits["train"]] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("label", ["nan", "inf", "-inf"])
+def test_a_number_that_is_none_is_refused_with_its_line(tmp_path: Path, label: str) -> None:
+    error = refusal(tmp_path, f"text,label\na,1.5\nb,{label}\n")
+    assert (error.file, error.line) == ("data.csv", 3)
+    assert f"must be a finite number, which '{label}' is not" in error.message
+
+
+def test_many_whole_numbers_are_classes_and_it_is_said(tmp_path: Path) -> None:
+    rows = "".join(f"t{number},{number}\n" for number in range(20))
+    (finding,) = read(tmp_path, "text,label\n" + rows).findings
+    assert "holds 20 whole numbers, which may be amounts: then pass --task regression" in finding.message
+    assert read(tmp_path, "text,label\n" + rows[:20]).findings == ()
+
+
+def test_lists_of_strings_are_labels(tmp_path: Path) -> None:
+    lines = '{"text": "a", "labels": ["y", "x"]}\n{"text": "b", "labels": []}\n'
+    reading = read(tmp_path, lines, name="data.jsonl")
+    assert reading.task is Task.MULTI_LABEL
+    assert [example.label for example in reading.splits["train"]] == [("x", "y"), ()]
+    assert [finding.code for finding in reading.findings] == ["task_detected"]
+
+
+def test_a_pair_of_texts(tmp_path: Path) -> None:
+    reading = read(tmp_path, "text_a,text_b,score\nA man, a plan,2.5\n,b,1\n")
+    first, second = reading.splits["train"]
+    assert first.text == first.read() == ("A man", " a plan")
+    assert second.texts == ("", "b")
+    assert reading.task is Task.REGRESSION
+    assert "'text_a' and 'text_b' are a pair of texts" in reading.findings[0].message
+
+
+def test_a_pair_with_classes_is_single_label(tmp_path: Path) -> None:
+    reading = read(tmp_path, "premise,hypothesis,label\na,b,entails\n")
+    assert reading.task is Task.SINGLE_LABEL
+    assert [finding.code for finding in reading.findings] == ["task_detected"]
+
+
+def test_words_and_their_tags(tmp_path: Path) -> None:
+    lines = [
+        '{"tokens": ["Ada", "Lovelace", "wrote"], "tags": ["B-person", "I-person", "O"]}',
+        '{"tokens": ["in", "London"], "tags": ["O", "I-place"]}',
+    ]
+    reading = read(tmp_path, "\n".join(lines), name="data.jsonl")
+    assert reading.task is Task.TOKEN_CLASSIFICATION
+    assert [(example.text, example.label) for example in reading.splits["train"]] == [
+        ("Ada Lovelace wrote", ("B-person", "I-person", "O")),
+        ("in London", ("O", "B-place")),
+    ]
+    assert {finding.code: finding.examples for finding in reading.findings} == {
+        "task_detected": (),
+        "tags_repaired": ("data.jsonl:2",),
+    }
+
+
+def test_words_and_their_tags_in_a_table_without_lists(tmp_path: Path) -> None:
+    reading = read(tmp_path, "text,tags\nin London,O B-place\n", task=Task.TOKEN_CLASSIFICATION)
+    assert [(example.text, example.label) for example in reading.splits["train"]] == [("in London", ("O", "B-place"))]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ('{"tokens": ["a", "b"], "tags": ["O"]}', "'tags' has 1 tags for 2 words; give each word one tag"),
+        ('{"tokens": ["a b"], "tags": ["O"]}', "'tokens' has a word that holds white space"),
+        ('{"tokens": [""], "tags": ["O"]}', "'tokens' has a word that is empty"),
+        ('{"tokens": ["a"], "tags": ["PER"]}', "'tags' has 'PER' for word 1"),
+        ('{"tokens": ["a"], "tags": [3]}', "'tags' is no list of strings"),
+    ],
+)
+def test_words_that_do_not_fit_their_tags_are_refused_with_their_line(tmp_path: Path, row: str, words: str) -> None:
+    error = refusal(tmp_path, '{"tokens": ["a"], "tags": ["O"]}\n' + row + "\n", name="data.jsonl")
+    assert (error.file, error.line) == ("data.jsonl", 2)
+    assert words in error.message
+
+
+def test_images_with_amounts_and_with_several_labels(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").write_bytes(b"one")
+    amounts = read(tmp_path, "image,label\n1.jpg,2.5\n")
+    assert [(example.read(), example.label) for example in amounts.splits["train"]] == [(b"one", 2.5)]
+    labels = read(tmp_path, '{"image": "1.jpg", "labels": ["x"]}\n', name="data.jsonl")
+    assert [example.label for example in labels.splits["train"]] == [("x",)]
+
+
+def test_groups_are_read_as_text_and_may_be_empty(tmp_path: Path) -> None:
+    lines = [f'{{"text": "t", "label": "x", "group": {group}}}' for group in ('"a"', "1", "null", '" "')]
+    reading = read(tmp_path, "\n".join(lines), name="data.jsonl")
+    assert [example.group for example in reading.splits["train"]] == ["a", "1", None, None]
+    error = refusal(tmp_path, '{"text": "t", "label": "x", "group": ["a"]}\n', name="data.jsonl")
+    assert (error.line, "'group' is no string" in error.message) == (1, True)
+
+
+def test_tables_of_texts_and_of_pairs_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text_a,text_b,label\na,b,x\n")
+    (tmp_path / "test.csv").write_text("text,label\na,x\n")
+    with pytest.raises(DatasetInvalid, match=r"'train.csv' holds pairs and 'test.csv' texts"):
         read_tables(tmp_path, find_tables(tmp_path))
