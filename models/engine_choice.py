@@ -24,7 +24,7 @@ from models.batch_cost import UNMEASURED, BatchCost
 from models.batch_timing import measure_cost
 from models.engine import Engine
 from models.errors import InvalidParameter
-from models.features import FeatureKind
+from models.features import FeatureKind, Features
 from models.graph_cache import GraphCache
 from models.openvino_engine import OPENVINO, OpenVinoEngine
 from models.options import EngineName, PrecisionName
@@ -119,46 +119,62 @@ class EngineFactory:
         self._cache_dir = cache_dir
         self._graphs = GraphCache(cache_dir)
 
-    def build(self, stored: StoredBackbone, precision: Precision = Precision.FP32) -> Engine:
-        """The engine of a backbone.
+    def build(
+        self,
+        stored: StoredBackbone,
+        precision: Precision = Precision.FP32,
+        kind: FeatureKind = FeatureKind.POOLED,
+    ) -> Engine:
+        """The engine of a backbone, for one kind of features.
 
         Raises:
             InvalidParameter: the engine that was asked for cannot compute in this precision.
             StorageFailed: the cache cannot be written, and only a graph would do.
         """
-        choice = self.choice(stored, precision)
+        choice = self.choice(stored, precision, kind)
         candidate = Candidate(engine=choice.engine, streams=choice.streams, arithmetic=choice.arithmetic)
-        return self._engine(stored, precision, candidate, choice.cost)
+        return self._engine(stored, precision, kind, candidate, choice.cost)
 
-    def precisions(self, stored: StoredBackbone) -> Sequence[Precision]:
+    def precisions(self, stored: StoredBackbone, kind: FeatureKind = FeatureKind.POOLED) -> Sequence[Precision]:
         """The precisions to serve a backbone in, the preferred one first; fp32, which suits every version, is the last."""
         if self._precision == "fp32" or self._device != "cpu" or self._wanted == TORCH:
             return (Precision.FP32,)
         try:
-            fastest = {p: max(self.choice(stored, p).rates.values(), default=0.0) for p in Precision}
+            fastest = {p: max(self.choice(stored, p, kind).rates.values(), default=0.0) for p in Precision}
         except Exception as error:  # a library that cannot quantize this architecture is no reason to have nothing
             logger.warning("%s is not computed in int8: %s", stored.config.source, error)
             return (Precision.FP32,)
         is_preferred = self._precision == "int8" or fastest[Precision.INT8] > WORTHWHILE * fastest[Precision.FP32]
         return (Precision.INT8, Precision.FP32) if is_preferred else (Precision.FP32,)
 
-    def reason(self, stored: StoredBackbone, precision: Precision = Precision.FP32) -> str:
+    def reason(
+        self,
+        stored: StoredBackbone,
+        precision: Precision = Precision.FP32,
+        kind: FeatureKind = FeatureKind.POOLED,
+    ) -> str:
         """Why `build` makes the engine that it makes."""
-        return self.choice(stored, precision).reason
+        return self.choice(stored, precision, kind).reason
 
-    def choice(self, stored: StoredBackbone, precision: Precision = Precision.FP32) -> EngineChoice:
+    def choice(
+        self,
+        stored: StoredBackbone,
+        precision: Precision = Precision.FP32,
+        kind: FeatureKind = FeatureKind.POOLED,
+    ) -> EngineChoice:
         """Which engine that is, and why; measured where that was not done yet on this machine. Raises as `build`."""
         candidates = self._candidates(precision)
         file = (
             self._cache_dir
             / "engines"
             / _machine(self._device)
-            / f"{stored.digest}-{precision}-{self._wanted}-{self._threads}.json"
+            / f"{stored.digest}-{precision}-{kind}-{self._wanted}-{self._threads}.json"
         )
         with suppress(OSError, ValidationError):
             return EngineChoice.model_validate_json(file.read_bytes())
-        choice = self._compare(stored, precision, candidates)
-        logger.info("%s in %s runs on %s: %s", stored.config.source, precision, choice.engine, choice.reason)
+        choice = self._compare(stored, precision, kind, candidates)
+        source = stored.config.source
+        logger.info("%s (%s features, %s) runs on %s: %s", source, kind, precision, choice.engine, choice.reason)
         _keep(file, choice)
         return choice
 
@@ -175,28 +191,33 @@ class EngineFactory:
         return found
 
     def _engine(
-        self, stored: StoredBackbone, precision: Precision, candidate: Candidate, cost: BatchCost = UNMEASURED
+        self,
+        stored: StoredBackbone,
+        precision: Precision,
+        kind: FeatureKind,
+        candidate: Candidate,
+        cost: BatchCost = UNMEASURED,
     ) -> Engine:
         if candidate.engine == TORCH:
             return TorchEngine(stored.load(), self._device, arithmetic=candidate.arithmetic, cost=cost)
-        graph = self._graphs.graph(stored, precision)
+        graph = self._graphs.graph(stored, precision, kind)
         return OpenVinoEngine(
-            graph, stored.config, precision, streams=candidate.streams, threads=self._threads, cost=cost
+            graph, stored.config, precision, kind, streams=candidate.streams, threads=self._threads, cost=cost
         )
 
-    def _compare(self, stored: StoredBackbone, precision: Precision, candidates: Sequence[Candidate]) -> EngineChoice:
+    def _compare(
+        self, stored: StoredBackbone, precision: Precision, kind: FeatureKind, candidates: Sequence[Candidate]
+    ) -> EngineChoice:
         rows = sorted(sample_rows(stored, 4 * BATCH_ROWS), key=_length)
         batches = [collate(rows[start : start + BATCH_ROWS]) for start in range(0, len(rows), BATCH_ROWS)]
         engines: dict[Candidate, Engine] = {}
         refused: dict[Candidate, str] = {}
         reference = None
         if precision is Precision.FP32 and len(candidates) > 1:
-            reference = [
-                TorchEngine(stored.load(), "cpu").features(batch, FeatureKind.POOLED).values for batch in batches
-            ]
+            reference = [TorchEngine(stored.load(), "cpu").features(batch, kind) for batch in batches]
         for candidate in candidates:
             try:
-                engine = self._engine(stored, precision, candidate)
+                engine = self._engine(stored, precision, kind, candidate)
                 distance = 0.0 if reference is None else _distance(engine, batches, reference)
             except Exception as error:  # a library that cannot export or run this architecture is no reason to stop
                 if len(candidates) == 1:
@@ -212,7 +233,7 @@ class EngineFactory:
             raise InvalidParameter(
                 f"no engine computes {stored.config.source} in {precision} here; use --precision fp32"
             )
-        rates = _rates(engines, batches)
+        rates = _rates(engines, batches, kind)
         best = max(rates, key=rates.__getitem__)
         parts = [f"{each} {rate:.0f} rows/s" for each, rate in rates.items()]
         parts += [f"{each}: {why}" for each, why in refused.items()]
@@ -222,7 +243,7 @@ class EngineFactory:
             arithmetic=best.arithmetic,
             reason="; ".join(parts),
             rates={str(each): round(rate, 1) for each, rate in rates.items()},
-            cost=measure_cost(engines[best], stored.config),
+            cost=measure_cost(engines[best], stored.config, kind),
         )
 
 
@@ -235,24 +256,26 @@ def _keep(file: Path, choice: EngineChoice) -> None:
         logger.warning("the choice of an engine cannot be kept: %s; it is made again next time", error.strerror)
 
 
-def _rates(engines: Mapping[Candidate, Engine], batches: Sequence[Batch]) -> Mapping[Candidate, float]:
+def _rates(
+    engines: Mapping[Candidate, Engine], batches: Sequence[Batch], kind: FeatureKind
+) -> Mapping[Candidate, float]:
     """Rows a second; they take turns, so that what else happens here meets all of them."""
     rates: dict[Candidate, list[float]] = {candidate: [] for candidate in engines}
     for engine in engines.values():
         engine.warm_up()
     for _ in range(ROUNDS):
         for candidate, engine in engines.items():
-            rates[candidate].append(_rate(engine, batches))
+            rates[candidate].append(_rate(engine, batches, kind))
     return {candidate: statistics.median(each) for candidate, each in rates.items()}
 
 
-def _rate(engine: Engine, batches: Sequence[Batch]) -> float:
+def _rate(engine: Engine, batches: Sequence[Batch], kind: FeatureKind) -> float:
     started = time.perf_counter()
 
     def run(start: int) -> int:
         rows = 0
         while time.perf_counter() - started < ROUND_SECONDS:
-            engine.features(batches[start % len(batches)], FeatureKind.POOLED)
+            engine.features(batches[start % len(batches)], kind)
             rows += BATCH_ROWS
             start += 1
         return rows
@@ -262,12 +285,13 @@ def _rate(engine: Engine, batches: Sequence[Batch]) -> float:
     return rows / (time.perf_counter() - started)
 
 
-def _distance(engine: Engine, batches: Sequence[Batch], reference: Sequence[torch.Tensor]) -> float:
+def _distance(engine: Engine, batches: Sequence[Batch], reference: Sequence[Features]) -> float:
     """The largest distance of a feature vector from what it should be, by the length of the latter."""
-    off = [
-        (engine.features(batch, FeatureKind.POOLED).values - wanted_BD).norm(dim=1) / wanted_BD.norm(dim=1)
-        for batch, wanted_BD in zip(batches, reference, strict=True)
-    ]
+    off = []
+    for batch, wanted in zip(batches, reference, strict=True):
+        found = engine.features(batch, wanted.kind)
+        off_B = (found.values - wanted.values).norm(dim=-1) / wanted.values.norm(dim=-1)  # or (B, T)
+        off.append(off_B.flatten() if wanted.mask_BT is None else off_B[wanted.mask_BT.bool()])
     return float(torch.cat(off).max())  # NaN if one of them is
 
 
