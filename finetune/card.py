@@ -274,7 +274,7 @@ def _precisions(facts: CardFacts) -> list[str]:
         rows.append(
             (
                 escape(precision),
-                "" if training is None else f"{training['cross_validated_accuracy']:.3f}",
+                "" if training is None else f"{training['validation_score']:.3f}",
                 f"{metrics['accuracy']:.3f}" if "accuracy" in metrics else "",
                 "" if head["agreement"] is None else f"{head['agreement']:.3f}",
                 "yes" if head["refused"] is None else f"no: {escape(head['refused'])}",
@@ -284,8 +284,18 @@ def _precisions(facts: CardFacts) -> list[str]:
         "## Precisions",
         "Each has a head of its own. Which one serves is decided where it is served: the fastest of those that may. "
         "Scores above are those of fp32.",
-        _table(("precision", "cross-validated accuracy", "test accuracy", "agreement with fp32", "may serve"), rows),
+        _table(
+            ("precision", _validation(facts.heads.values()), "test accuracy", "agreement with fp32", "may serve"), rows
+        ),
     ]
+
+
+def _validation(heads: Iterable[Mapping[str, Any]]) -> str:
+    """What the validation scores of some heads are."""
+    trainings = [head["training"] for head in heads if head["training"] is not None]
+    if not trainings:
+        return "validation"
+    return f"{escape(trainings[0]['validation_metric'])}, {escape(trainings[0]['validated_on'])}"
 
 
 def _calls(facts: CardFacts) -> list[str]:

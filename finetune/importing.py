@@ -65,7 +65,7 @@ def _fitted_heads(stored: StoredBackbone, head: Head, engines: EngineSource) -> 
     """The classifier in every precision; it was trained in fp32, so that others have to give the same labels."""
     wanted = engines.precisions(stored)
     built = {precision: engines.build(stored, precision) for precision in Precision if precision in wanted}
-    fitted = {Precision.FP32: FittedHead(engine=built.pop(Precision.FP32), head=head, temperature=1.0)}
+    fitted = {Precision.FP32: FittedHead(engine=built.pop(Precision.FP32), head=head)}
     if built:
         rows = sample_rows(stored, 2 * COMPARED_ROWS)[COMPARED_ROWS:]  # activations were calibrated on those before
         labels_N = _labels(fitted[Precision.FP32].engine, head, rows)
@@ -74,7 +74,7 @@ def _fitted_heads(stored: StoredBackbone, head: Head, engines: EngineSource) -> 
         refused = None
         if agreement < LEAST_AGREEMENT:
             refused = f"it gives the label of fp32 for {agreement:.1%} of fixed inputs, and {LEAST_AGREEMENT:.0%} are asked for"
-        fitted[precision] = FittedHead(engine=engine, head=head, temperature=1.0, agreement=agreement, refused=refused)
+        fitted[precision] = FittedHead(engine=engine, head=head, agreement=agreement, refused=refused)
     return fitted
 
 

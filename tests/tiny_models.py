@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,13 +42,13 @@ class TorchEngines:
     def __init__(self, make: Callable[[StoredBackbone], Engine] = torch_engine) -> None:
         self._make = make
 
-    def precisions(self, stored: StoredBackbone) -> Sequence[Precision]:
+    def precisions(self, stored: StoredBackbone, kind: FeatureKind = FeatureKind.POOLED) -> Sequence[Precision]:
         return (Precision.FP32,)
 
-    def build(self, stored: StoredBackbone, precision: Precision) -> Engine:
+    def build(self, stored: StoredBackbone, precision: Precision, kind: FeatureKind = FeatureKind.POOLED) -> Engine:
         return self._make(stored)
 
-    def reason(self, stored: StoredBackbone, precision: Precision) -> str:
+    def reason(self, stored: StoredBackbone, precision: Precision, kind: FeatureKind = FeatureKind.POOLED) -> str:
         return "the tests know no other"
 
 
@@ -67,9 +68,9 @@ class CoarseEngine:
         self._step = step
 
     def features(self, batch: Batch, kind: FeatureKind) -> Features:
-        values = self._engine.features(batch, kind).values
-        step_B1 = self._step * values.abs().amax(dim=1, keepdim=True)
-        return Features(kind=kind, values=(values / step_B1).round() * step_B1)
+        features = self._engine.features(batch, kind)
+        step = self._step * features.values.abs().amax(dim=-1, keepdim=True)
+        return replace(features, values=(features.values / step).round() * step)
 
     def warm_up(self) -> None:
         self._engine.warm_up()
@@ -86,10 +87,10 @@ class TwoPrecisions(TorchEngines):
         super().__init__()
         self._step = step
 
-    def precisions(self, stored: StoredBackbone) -> Sequence[Precision]:
+    def precisions(self, stored: StoredBackbone, kind: FeatureKind = FeatureKind.POOLED) -> Sequence[Precision]:
         return Precision.INT8, Precision.FP32
 
-    def build(self, stored: StoredBackbone, precision: Precision) -> Engine:
+    def build(self, stored: StoredBackbone, precision: Precision, kind: FeatureKind = FeatureKind.POOLED) -> Engine:
         return CoarseEngine(stored, self._step) if precision is Precision.INT8 else torch_engine(stored)
 
 
@@ -122,7 +123,7 @@ def publish_texts(
             weight_CD=torch.randn(len(labels), stored.config.feature_dim, generator=random),
             bias_C=torch.randn(len(labels), generator=random),
         )
-        return FittedHead(engine=engines.build(stored, precision), head=head, temperature=1.0)
+        return FittedHead(engine=engines.build(stored, precision), head=head)
 
     graft = Graft(
         name=name,

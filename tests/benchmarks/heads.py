@@ -73,7 +73,7 @@ def publish(root: Path, backbone: str, items: Sequence[bytes], names: Sequence[s
             name=names[0],
             backbone=stored,
             preprocessor=checkpoint.preprocessor,
-            heads={Precision.FP32: FittedHead(engine=TorchEngine(stored.load()), head=heads[0], temperature=1.0)},
+            heads={Precision.FP32: FittedHead(engine=TorchEngine(stored.load()), head=heads[0])},
             labels=_labels(heads[0]),
             golden_items=[item if modality is Modality.IMAGE else item.decode() for item in items[:4]],
             report={f"report/{index}.bin": os.urandom(REPORT_BYTES) for index in range(3)},
@@ -90,9 +90,9 @@ def _publish_like(
     from models.head import scores_by_head
 
     count = len(golden.items)
-    scores = scores_by_head(golden.features_ND, [head] * count, [1.0] * count)
+    scores = scores_by_head(golden.features_VD, [head] * count, [1.0] * count)
     files = {path: (template.directory / path).read_bytes() for path in template.manifest.files}
-    files |= dataclasses.replace(golden, scores_NC=[scores_C.tolist() for scores_C in scores]).files()
+    files |= dataclasses.replace(golden, scores_VC=[scores_C.tolist() for scores_C in scores]).files()
     files["head.safetensors"] = head.to_bytes()
     manifest = template.manifest.model_copy(update={"name": name, "labels": _labels(head)})
     repository.publish(manifest, files, check=lambda directory: None)

@@ -34,12 +34,12 @@ def write(golden: GoldenSet, directory: Path) -> None:
     ],
 )
 def test_a_set_survives_the_disk(items: Sequence[RawItem], modality: Modality, tmp_path: Path) -> None:
-    scores_NC = [[0.25, 0.75], [1.0, 0.0], [0.123456789, 0.876543211]]
-    golden = GoldenSet(items=items, scores_NC=scores_NC, features_ND=torch.zeros(3, 2))
+    scores_VC = [[0.25, 0.75], [1.0, 0.0], [0.123456789, 0.876543211]]
+    golden = GoldenSet(items=items, scores_VC=scores_VC, features_VD=torch.zeros(3, 2))
     write(golden, tmp_path)
     found = GoldenSet.read(tmp_path, modality)
     assert found.items == items
-    for row, wanted in zip(found.scores_NC, golden.scores_NC, strict=True):
+    for row, wanted in zip(found.scores_VC, golden.scores_VC, strict=True):
         assert row == pytest.approx(wanted, abs=1e-6)
 
 
@@ -67,22 +67,22 @@ def test_a_damaged_set_is_refused(expected: str | None, tmp_path: Path) -> None:
 
 
 FEATURES_ND = torch.tensor([[1.0, -2.0, 3.0], [0.5, 0.0, 1e-30]])
-TWO = GoldenSet(items=["a", "b"], scores_NC=[[1.0], [1.0]], features_ND=FEATURES_ND)
+TWO = GoldenSet(items=["a", "b"], scores_VC=[[1.0], [1.0]], features_VD=FEATURES_ND)
 
 
 def test_features_survive_the_disk_bit_by_bit(tmp_path: Path) -> None:
     write(TWO, tmp_path)
-    assert torch.equal(GoldenSet.read(tmp_path, Modality.TEXT).features_ND, FEATURES_ND)
+    assert torch.equal(GoldenSet.read(tmp_path, Modality.TEXT).features_VD, FEATURES_ND)
 
 
 def test_every_precision_has_a_set_of_its_own(tmp_path: Path) -> None:
     write(TWO, tmp_path)
-    other = GoldenSet(items=["a"], scores_NC=[[0.5, 0.5]], features_ND=-FEATURES_ND[:1], precision=Precision.INT8)
+    other = GoldenSet(items=["a"], scores_VC=[[0.5, 0.5]], features_VD=-FEATURES_ND[:1], precision=Precision.INT8)
     write(other, tmp_path)
     assert len(GoldenSet.read(tmp_path, Modality.TEXT).items) == 2
     found = GoldenSet.read(tmp_path, Modality.TEXT, Precision.INT8)
-    assert (found.items, found.scores_NC, found.precision) == (["a"], [[0.5, 0.5]], Precision.INT8)
-    assert torch.equal(found.features_ND, -FEATURES_ND[:1])
+    assert (found.items, found.scores_VC, found.precision) == (["a"], [[0.5, 0.5]], Precision.INT8)
+    assert torch.equal(found.features_VD, -FEATURES_ND[:1])
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ HEAD = Head(weight_CD=torch.ones(2, 3), bias_C=torch.zeros(2))
 
 
 def golden_set(precision: Precision, scores: list[list[float]] | None = None) -> GoldenSet:
-    return GoldenSet(items=["a"], scores_NC=scores or [[0.25, 0.75]], features_ND=FEATURES_ND[:1], precision=precision)
+    return GoldenSet(items=["a"], scores_VC=scores or [[0.25, 0.75]], features_VD=FEATURES_ND[:1], precision=precision)
 
 
 def predictor(scores: list[list[float]], *, off: float = 0.0, kept: list[list[float]] | None = None) -> Any:

@@ -15,13 +15,14 @@ from models.preprocessor import ImagePreprocessorConfig, TextPreprocessorConfig
 from tests.models.versions import HEAD, manifest
 
 TRAINING = Training(
-    strategy="frozen",
+    strategy="probe",
     seed=0,
-    regularisation_c=0.01,
-    feature_scaling="standard",
+    settings={"regularisation_c": 0.01, "feature_scaling": "whiten-0.5", "layers": 2, "class_weights": True},
+    validated_on="cross-validation",
+    validation_metric="accuracy",
+    validation_score=0.9,
+    validation_loss=0.3,
     folds=5,
-    cross_validated_accuracy=0.9,
-    cross_validated_log_loss=0.3,
 )
 RECORD = json.loads(HEAD.model_dump_json())
 IMAGES = ImagePreprocessorConfig(input_size=(3, 224, 224), interpolation="bicubic", crop_pct=0.875, crop_mode="center")
