@@ -16,7 +16,7 @@ IMAGES = BatchCost(per_batch=2e-3, per_row=4e-3)
 def choose(
     lengths: list[int], lead: int, cost: BatchCost, *, most_rows: int = 32, most_tokens: float = math.inf
 ) -> list[int]:
-    chosen = BatchPlan(cost, 32).choose(lengths, lead, most_rows=most_rows, most_tokens=most_tokens)
+    chosen = BatchPlan(cost, 32).choose(lengths, [1] * len(lengths), lead, most_rows=most_rows, most_tokens=most_tokens)
     return lengths[chosen]
 
 
@@ -31,7 +31,7 @@ def test_a_batch_holds_the_lead_and_keeps_every_limit(
     lengths: list[int], data: st.DataObject, cost: BatchCost, most_rows: int, most_tokens: int
 ) -> None:
     lead = data.draw(st.integers(0, len(lengths) - 1))
-    chosen = BatchPlan(cost, 32).choose(lengths, lead, most_rows=most_rows, most_tokens=most_tokens)
+    chosen = BatchPlan(cost, 32).choose(lengths, [1] * len(lengths), lead, most_rows=most_rows, most_tokens=most_tokens)
     assert chosen.start <= lead < chosen.stop
     rows, padded = chosen.stop - chosen.start, lengths[chosen.stop - 1]
     assert rows <= min(most_rows, cost.rows_worth(padded, 32))

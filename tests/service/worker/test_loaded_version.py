@@ -12,6 +12,7 @@ from models.backbone import Modality
 from models.batch import ImageRow, TextRow
 from models.errors import EmptyText, ImageUndecodable, InvalidUtf8
 from models.head import Head
+from models.manifest import Calibration
 from models.repository import ModelRepository
 from service.worker.loaded_version import LoadedVersion
 from service.worker.pending import PendingRequest, PendingRow
@@ -129,7 +130,7 @@ def test_many_heads_of_any_size_share_one_pass() -> None:
             echo_version(engine).predictor,
             head=Head(weight_CD=weight_CD, bias_C=torch.zeros(classes)),
             labels=[f"{index} of {classes}" for index in range(classes)],
-            temperature=classes / 10,
+            calibration=Calibration(temperature=classes / 10),
         )
         versions.append(replace(echo_version(engine), predictor=predictor))
     rows = []
@@ -137,7 +138,7 @@ def test_many_heads_of_any_size_share_one_pass() -> None:
         rows += waiting(versions[number % 5], b"%d" % (number + 1), top_k=(None, 1, 7)[number % 3])
     for number, prediction in enumerate(versions[0].compute(rows)):
         predictor = versions[number % 5].predictor
-        logits_C = predictor.head.weight_CD[:, 0].double() * (number + 1) / SCALE / predictor.temperature
+        logits_C = predictor.head.weight_CD[:, 0].double() * (number + 1) / SCALE / predictor.calibration.temperature
         wanted = sorted(zip(logits_C.softmax(0).tolist(), predictor.labels, strict=True), reverse=True)
         scores = prediction["scores"]
         assert isinstance(scores, dict)
@@ -164,7 +165,7 @@ def test_top_k_lists_the_best_only(top_k: int, labels: list[str]) -> None:
 
 def test_the_temperature_of_the_version_is_applied() -> None:
     version = echo_version(EchoEngine())
-    cool = replace(version, predictor=replace(version.predictor, temperature=2.0))
+    cool = replace(version, predictor=replace(version.predictor, calibration=Calibration(temperature=2.0)))
     (prediction,) = version.compute(waiting(cool, b"500"))
     assert prediction["score"] == pytest.approx(1 / (1 + math.exp(-500 / SCALE / 2)))
 

@@ -31,6 +31,7 @@ class Row:
     model: str = ""
     request: Hashable = None
     length: int = 1
+    rows: int = 1
     cost: BatchCost = FLAT
 
     @property
@@ -52,6 +53,7 @@ class RowOf:
     flow: str = "model"
     request: Hashable = None
     length: int = 1
+    rows: int = 1
     cost: BatchCost = FLAT
 
     @property
