@@ -10,8 +10,11 @@ COPY service service
 RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements-image.txt \
     && pip install --no-cache-dir --no-deps .
 
+# What the first start on a machine finds out and exports; a volume keeps it for the next one.
+RUN mkdir /cache && chown graftwork /cache
 USER graftwork
-ENV GRAFTWORK_REPOSITORY=/models GRAFTWORK_CACHE_DIR=/tmp/graftwork PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1
+VOLUME /cache
+ENV GRAFTWORK_REPOSITORY=/models GRAFTWORK_CACHE_DIR=/cache PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=90s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]

@@ -11,6 +11,7 @@ from finetune.cli import app as finetune_app
 from finetune.cli import import_command
 from models.cli import app as repository_app
 from models.cli import models_app
+from models.compute_environment import COMPUTE_ENVIRONMENT, restart_with
 from models.errors import GraftworkError
 from models.options import example
 from service.cli import app as service_app
@@ -32,6 +33,7 @@ for part in (finetune_app, service_app, repository_app):
 
 def main() -> None:
     """Runs a command; an error that was raised on purpose is one line on stderr and exit code 1."""
+    restart_with(COMPUTE_ENVIRONMENT)
     try:
         app()
     except GraftworkError as error:

@@ -215,7 +215,7 @@ def import_command(
 ) -> None:
     """Publish a checkpoint's own classifier as a version, without training."""
     from finetune.importing import import_classifier
-    from models.engine_choice import EngineFactory
+    from models.engine_factory import EngineFactory
     from models.repository import ModelRepository
 
     threads, cache = len(os.sched_getaffinity(0)), cache_dir or default_cache_dir(os.environ)

@@ -74,7 +74,7 @@ class Fit:
     def refusal(self, reference: Fit) -> str | None:
         """Why this head must not serve in place of a slower one; None where it may. The test split has no say in it."""
         found, wanted = self.probe.cross_validated_accuracy, reference.probe.cross_validated_accuracy
-        if reference is self or 100 * (wanted - found) <= MOST_POINTS_LOST:
+        if reference is self or round(100 * (wanted - found), 9) <= MOST_POINTS_LOST:
             return None
         return f"cross-validated accuracy {found:.3f}, in fp32 {wanted:.3f}: over {MOST_POINTS_LOST:g} points lost"
 

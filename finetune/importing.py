@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -13,13 +14,15 @@ from models.batch import Row, collate
 from models.engine import Engine, EngineSource
 from models.errors import BackboneNotFound
 from models.features import FeatureKind
-from models.head import Head
+from models.head import Head, scores_by_head
 from models.precision import Precision
 from models.preprocessor import RawItem
 from models.repository import ModelRepository
 from models.sample_batches import sample_rows
 from models.sources import fetch_checkpoint
 from models.version import ModelVersion, check_name
+
+logger = logging.getLogger(__name__)
 
 LEAST_AGREEMENT = 0.99  # share of rows that get the label that fp32 gives
 COMPARED_ROWS = 128
@@ -63,13 +66,18 @@ def import_classifier(
 
 def _fitted_heads(stored: StoredBackbone, head: Head, engines: EngineSource) -> dict[Precision, FittedHead]:
     """The classifier in every precision; it was trained in fp32, so that others have to give the same labels."""
-    wanted = engines.precisions(stored)
-    built = {precision: engines.build(stored, precision) for precision in Precision if precision in wanted}
-    fitted = {Precision.FP32: FittedHead(engine=built.pop(Precision.FP32), head=head)}
-    if built:
+    reference = engines.build(stored, Precision.FP32)
+    fitted = {Precision.FP32: FittedHead(engine=reference, head=head)}
+    others = [precision for precision in engines.precisions(stored) if precision is not Precision.FP32]
+    if others:
         rows = sample_rows(stored, 2 * COMPARED_ROWS)[COMPARED_ROWS:]  # activations were calibrated on those before
-        labels_N = _labels(fitted[Precision.FP32].engine, head, rows)
-    for precision, engine in built.items():
+        labels_N = _labels(reference, head, rows)
+    for precision in others:
+        try:
+            engine = engines.build(stored, precision)
+        except Exception as error:  # fp32 is there
+            logger.warning("%s is left out: %s", precision, error)
+            continue
         agreement = float((_labels(engine, head, rows) == labels_N).float().mean())
         refused = None
         if agreement < LEAST_AGREEMENT:
@@ -82,7 +90,8 @@ def _labels(engine: Engine, head: Head, rows: Sequence[Row]) -> torch.Tensor:
     """The index of each row's best class, ``(N,)``."""
     batches = [collate(rows[start : start + BATCH_ROWS]) for start in range(0, len(rows), BATCH_ROWS)]
     features_ND = torch.cat([engine.features(batch, FeatureKind.POOLED).values for batch in batches])
-    return (features_ND @ head.weight_CD.T + head.bias_C).argmax(dim=1)
+    scores = scores_by_head(features_ND, [head] * len(rows), [1.0] * len(rows))
+    return torch.tensor([scores_C.argmax() for scores_C in scores])
 
 
 def _sample_photographs() -> list[RawItem]:

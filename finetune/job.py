@@ -6,6 +6,7 @@ data -> checks -> split -> features, cached -> head -> evaluated once on the tes
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -34,8 +35,10 @@ from models.version import ModelVersion, check_name
 if TYPE_CHECKING:
     from finetune.fit import Fit, Material
     from models.checkpoint import Checkpoint
-    from models.engine_choice import EngineFactory
+    from models.engine_factory import EngineFactory
     from models.precision import Precision
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_BACKBONES = {Modality.IMAGE: "timm:tf_efficientnet_lite0", Modality.TEXT: "hf:all-MiniLM-L6-v2"}
 
@@ -129,14 +132,15 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
     fits: dict[Precision, Fit] = {}
     failed: dict[Precision, str] = {}
     for precision in filter(wanted.__contains__, Precision):  # fp32, with which others are compared, comes first
-        with console.status("preparing the engine"):
-            engine = engines.build(stored, precision)
         try:
+            with console.status("preparing the engine"):
+                engine = engines.build(stored, precision)
             fits[precision] = fit_head(material, engine, precision, cache_dir=settings.cache_dir, console=console)
-        except GraftworkError as error:
+        except Exception as error:  # such as features that are all the same, or a disk without room for a graph
             if precision is Precision.FP32:
                 raise
-            failed[precision] = error.message  # such as features that are all the same
+            failed[precision] = error.message if isinstance(error, GraftworkError) else "it does not run here"
+            logger.warning("%s is left out: %s", precision, error)
 
     noticed = _own_findings(fits, failed, checkpoint)
     if noticed:
@@ -170,7 +174,7 @@ def _checkpoint(settings: JobSettings, modality: Modality) -> Checkpoint:
 def _engines(settings: JobSettings) -> EngineFactory:
     import torch
 
-    from models.engine_choice import EngineFactory
+    from models.engine_factory import EngineFactory
 
     threads = len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)

@@ -20,6 +20,8 @@ from models.features import FeatureKind
 ROWS = (1, 2, 4, 8, 16, 32)
 LENGTHS = (8, 32, 128, 512)  # tokens
 SECONDS = 2.0  # that measuring may take: a slow engine is measured on small batches only
+# Two numbers of rows, and for texts two lengths: of one alone nobody knows what of it is the batch's, the row's or the token's.
+FEWEST_SHAPES = {Modality.IMAGE: 2, Modality.TEXT: 3}
 ROUNDS = 5  # at most; the least time counts, because whatever else a machine does only adds to it
 FITS = 20  # rounds of iteratively reweighted least squares
 NEAR = 0.01  # relative distances below it count as one
@@ -46,7 +48,8 @@ def measure_cost(engine: Engine, config: BackboneConfig, kind: FeatureKind = Fea
             rate = math.inf  # tokens a second, of the batch before
             for shape in shapes:
                 known = seconds.get(shape)
-                if time.perf_counter() + 2 * (known or math.prod(shape) / rate) > until:
+                expected = 2 * (known or math.prod(shape) / rate)
+                if len(seconds) >= FEWEST_SHAPES[config.modality] and time.perf_counter() + expected > until:
                     break
                 batch = _batch(config, *shape)
                 if known is None:

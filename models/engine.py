@@ -53,7 +53,7 @@ class Engine(Protocol):
 
 
 class EngineSource(Protocol):
-    """Makes the engines of a process; `models.engine_choice.EngineFactory` is the real one.
+    """Makes the engines of a process; `models.engine_factory.EngineFactory` is the real one.
 
     An engine is made, compared with others and measured for one kind of features.
     """
@@ -64,6 +64,10 @@ class EngineSource(Protocol):
 
     def build(self, stored: StoredBackbone, precision: Precision, kind: FeatureKind = FeatureKind.POOLED) -> Engine:
         """The engine of a backbone; raises `GraftworkError` where there is none for this precision."""
+        ...
+
+    def exact(self, stored: StoredBackbone) -> Engine:
+        """The engine whose features, of any kind, are right on this device by definition, however slow it is."""
         ...
 
     def reason(self, stored: StoredBackbone, precision: Precision, kind: FeatureKind = FeatureKind.POOLED) -> str:

@@ -1,33 +1,24 @@
-"""Which engine runs a backbone here: the fastest one that gives what torch gives, found out once on each machine."""
+"""Engines beside each other: the fastest one that gives what torch gives, measured here."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import platform
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from models import storage
 from models.batch import Batch, collate
-from models.batch_cost import UNMEASURED, BatchCost
+from models.batch_cost import BatchCost
 from models.batch_timing import measure_cost
 from models.engine import Engine
-from models.errors import InvalidParameter
+from models.errors import StorageFailed
 from models.features import FeatureKind, Features
-from models.graph_cache import GraphCache
-from models.openvino_engine import OPENVINO, OpenVinoEngine
-from models.options import EngineName, PrecisionName
 from models.precision import Precision
 from models.sample_batches import sample_rows
 from models.torch_engine import TORCH, Arithmetic, TorchEngine
@@ -40,10 +31,9 @@ logger = logging.getLogger(__name__)
 BATCH_ROWS = 8  # that engines are compared with
 ROUNDS = 3  # in which they take turns
 ROUND_SECONDS = 0.3
-WORTHWHILE = 1.1  # how many times as fast int8 is at least, to be preferred to fp32
-FEATURE_TOLERANCE = 1e-3  # between fp32 engines, of the length of a feature vector
-HALF_TOLERANCE = 5e-3  # half of what the golden check allows (`models.golden`)
-HALVES: Sequence[Arithmetic] = ("float16", "bfloat16")  # on a GPU
+# Of features from those of torch in float32, by the length of a vector. A head is fitted on those of 8 bits, which may differ much:
+# beyond this they have nothing in common.
+FLOAT_TOLERANCE, HALF_TOLERANCE, INT8_TOLERANCE = 1e-3, 5e-3, 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +50,9 @@ class Candidate:
     arithmetic: Arithmetic = "float32"
 
     @property
-    def tolerance(self) -> float:
-        return FEATURE_TOLERANCE if self.arithmetic == "float32" else HALF_TOLERANCE
+    def is_reference(self) -> bool:
+        """Whether it is what others are compared with."""
+        return self.engine == TORCH and self.arithmetic == "float32"
 
     def __str__(self) -> str:
         name = self.engine if self.arithmetic == "float32" else f"{self.engine} in {self.arithmetic}"
@@ -86,174 +77,97 @@ class EngineChoice(BaseModel):
     cost: BatchCost
 
 
-class EngineFactory:
-    """Makes the engines of one device.
+class EngineRefusal(BaseModel):
+    """Why no engine computes a backbone in a precision; kept likewise, because to find it out may take minutes."""
 
-    Args:
-        device: ``cpu``, ``cuda:0``, ...
-        threads: that an engine may use on a CPU.
-        cache_dir: where graphs and choices are kept.
-        wanted: ``auto`` chooses.
-        precision: ``auto`` prefers the fastest.
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    refused: str
+
+
+Verdict: TypeAlias = EngineChoice | EngineRefusal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What came of it.
+
+    Attributes:
+        lasting: whether it would be the same tomorrow; not where an engine failed because a disk was full, say.
     """
 
-    def __init__(
-        self,
-        device: str,
-        *,
-        threads: int,
-        cache_dir: Path,
-        wanted: EngineName = "auto",
-        precision: PrecisionName = "auto",
-    ) -> None:
-        if wanted == OPENVINO and device != "cpu":
-            raise InvalidParameter(f"openvino runs on the CPU, and the device is {device}; use --engine auto")
-        if precision == "int8" and device != "cpu":
-            raise InvalidParameter(f"int8 is computed on the CPU, and the device is {device}; use --precision auto")
-        if precision == "int8" and wanted == TORCH:
-            raise InvalidParameter("torch does not compute in int8; use --engine auto")
-        self._device = device
-        self._threads = threads
-        self._wanted = wanted
-        self._precision = precision
-        self._cache_dir = cache_dir
-        self._graphs = GraphCache(cache_dir)
+    verdict: Verdict
+    lasting: bool
 
-    def build(
-        self,
-        stored: StoredBackbone,
-        precision: Precision = Precision.FP32,
-        kind: FeatureKind = FeatureKind.POOLED,
-    ) -> Engine:
-        """The engine of a backbone, for one kind of features.
 
-        Raises:
-            InvalidParameter: the engine that was asked for cannot compute in this precision.
-            StorageFailed: the cache cannot be written, and only a graph would do.
-        """
-        choice = self.choice(stored, precision, kind)
-        candidate = Candidate(engine=choice.engine, streams=choice.streams, arithmetic=choice.arithmetic)
-        return self._engine(stored, precision, kind, candidate, choice.cost)
+def compare(
+    stored: StoredBackbone,
+    precision: Precision,
+    kind: FeatureKind,
+    candidates: Sequence[Candidate],
+    build: Callable[[Candidate], Engine],
+) -> Comparison:
+    """Runs candidates on the same batches and takes the fastest of those whose features are right.
 
-    def precisions(self, stored: StoredBackbone, kind: FeatureKind = FeatureKind.POOLED) -> Sequence[Precision]:
-        """The precisions to serve a backbone in, the preferred one first; fp32, which suits every version, is the last."""
-        if self._precision == "fp32" or self._device != "cpu" or self._wanted == TORCH:
-            return (Precision.FP32,)
+    Args:
+        stored: the backbone.
+        precision: to compute it in.
+        kind: of the features that are asked for.
+        candidates: at least one.
+        build: makes an engine.
+
+    Raises:
+        Exception: none could be built, for a reason that may pass.
+    """
+    rows = sorted(sample_rows(stored, 4 * BATCH_ROWS), key=_length)
+    batches = [collate(rows[start : start + BATCH_ROWS]) for start in range(0, len(rows), BATCH_ROWS)]
+    wanted = None
+    if not all(candidate.is_reference for candidate in candidates):
+        reference = TorchEngine(stored.load(), "cpu")
+        wanted = [reference.features(batch, kind) for batch in batches]
+    engines: dict[Candidate, Engine] = {}
+    refused: dict[Candidate, str] = {}
+    passing: Exception | None = None
+    for candidate in candidates:
         try:
-            fastest = {p: max(self.choice(stored, p, kind).rates.values(), default=0.0) for p in Precision}
-        except Exception as error:  # a library that cannot quantize this architecture is no reason to have nothing
-            logger.warning("%s is not computed in int8: %s", stored.config.source, error)
-            return (Precision.FP32,)
-        is_preferred = self._precision == "int8" or fastest[Precision.INT8] > WORTHWHILE * fastest[Precision.FP32]
-        return (Precision.INT8, Precision.FP32) if is_preferred else (Precision.FP32,)
-
-    def reason(
-        self,
-        stored: StoredBackbone,
-        precision: Precision = Precision.FP32,
-        kind: FeatureKind = FeatureKind.POOLED,
-    ) -> str:
-        """Why `build` makes the engine that it makes."""
-        return self.choice(stored, precision, kind).reason
-
-    def choice(
-        self,
-        stored: StoredBackbone,
-        precision: Precision = Precision.FP32,
-        kind: FeatureKind = FeatureKind.POOLED,
-    ) -> EngineChoice:
-        """Which engine that is, and why; measured where that was not done yet on this machine. Raises as `build`."""
-        candidates = self._candidates(precision)
-        file = (
-            self._cache_dir
-            / "engines"
-            / _machine(self._device)
-            / f"{stored.digest}-{precision}-{kind}-{self._wanted}-{self._threads}.json"
-        )
-        with suppress(OSError, ValidationError):
-            return EngineChoice.model_validate_json(file.read_bytes())
-        choice = self._compare(stored, precision, kind, candidates)
-        source = stored.config.source
-        logger.info("%s (%s features, %s) runs on %s: %s", source, kind, precision, choice.engine, choice.reason)
-        _keep(file, choice)
-        return choice
-
-    def _candidates(self, precision: Precision) -> Sequence[Candidate]:
-        streams = sorted({1, self._threads})
-        found = [Candidate(engine=TORCH, streams=1)] if precision is Precision.FP32 else []
-        if self._device != "cpu":
-            found += [Candidate(engine=TORCH, streams=1, arithmetic=half) for half in HALVES if found]
+            engine = build(candidate)
+            distance = 0.0 if wanted is None else _distance(engine, batches, wanted)
+        except Exception as error:  # a library that cannot export or run this architecture is no reason to stop
+            logger.warning("%s does not run on %s: %s", stored.config.source, candidate, error)
+            refused[candidate] = "it does not run there"
+            passing = error if _may_pass(error) else passing
+            continue
+        if distance <= _tolerance(candidate, precision):  # NaN is not within any
+            engines[candidate] = engine
         else:
-            found += [Candidate(engine=OPENVINO, streams=count) for count in streams]
-        found = [each for each in found if self._wanted in ("auto", each.engine)]
-        if not found:
-            raise InvalidParameter(f"--engine {self._wanted} does not compute in {precision}; use --engine auto")
-        return found
-
-    def _engine(
-        self,
-        stored: StoredBackbone,
-        precision: Precision,
-        kind: FeatureKind,
-        candidate: Candidate,
-        cost: BatchCost = UNMEASURED,
-    ) -> Engine:
-        if candidate.engine == TORCH:
-            return TorchEngine(stored.load(), self._device, arithmetic=candidate.arithmetic, cost=cost)
-        graph = self._graphs.graph(stored, precision, kind)
-        return OpenVinoEngine(
-            graph, stored.config, precision, kind, streams=candidate.streams, threads=self._threads, cost=cost
-        )
-
-    def _compare(
-        self, stored: StoredBackbone, precision: Precision, kind: FeatureKind, candidates: Sequence[Candidate]
-    ) -> EngineChoice:
-        rows = sorted(sample_rows(stored, 4 * BATCH_ROWS), key=_length)
-        batches = [collate(rows[start : start + BATCH_ROWS]) for start in range(0, len(rows), BATCH_ROWS)]
-        engines: dict[Candidate, Engine] = {}
-        refused: dict[Candidate, str] = {}
-        reference = None
-        if precision is Precision.FP32 and len(candidates) > 1:
-            reference = [TorchEngine(stored.load(), "cpu").features(batch, kind) for batch in batches]
-        for candidate in candidates:
-            try:
-                engine = self._engine(stored, precision, kind, candidate)
-                distance = 0.0 if reference is None else _distance(engine, batches, reference)
-            except Exception as error:  # a library that cannot export or run this architecture is no reason to stop
-                if len(candidates) == 1:
-                    raise
-                logger.warning("%s does not run on %s: %s", stored.config.source, candidate, error)
-                refused[candidate] = "it does not run there"
-                continue
-            if not distance <= candidate.tolerance:  # NaN is not within any
-                refused[candidate] = f"its features are off by {distance:.1g}"
-            else:
-                engines[candidate] = engine
-        if not engines:
-            raise InvalidParameter(
-                f"no engine computes {stored.config.source} in {precision} here; use --precision fp32"
-            )
-        rates = _rates(engines, batches, kind)
-        best = max(rates, key=rates.__getitem__)
-        parts = [f"{each} {rate:.0f} rows/s" for each, rate in rates.items()]
-        parts += [f"{each}: {why}" for each, why in refused.items()]
-        return EngineChoice(
-            engine=best.engine,
-            streams=best.streams,
-            arithmetic=best.arithmetic,
-            reason="; ".join(parts),
-            rates={str(each): round(rate, 1) for each, rate in rates.items()},
-            cost=measure_cost(engines[best], stored.config, kind),
-        )
+            refused[candidate] = f"its features are off by {distance:.1g}"
+    if not engines and passing is not None:
+        raise passing
+    parts = [f"{each}: {why}" for each, why in refused.items()]
+    if not engines:
+        return Comparison(verdict=EngineRefusal(refused="; ".join(parts)), lasting=True)
+    rates = _rates(engines, batches, kind)
+    best = max(rates, key=rates.__getitem__)
+    choice = EngineChoice(
+        engine=best.engine,
+        streams=best.streams,
+        arithmetic=best.arithmetic,
+        reason="; ".join([*(f"{each} {rate:.0f} rows/s" for each, rate in rates.items()), *parts]),
+        rates={str(each): round(rate, 1) for each, rate in rates.items()},
+        cost=measure_cost(engines[best], stored.config, kind),
+    )
+    return Comparison(verdict=choice, lasting=passing is None)
 
 
-def _keep(file: Path, choice: EngineChoice) -> None:
-    try:
-        storage.make_directory(file.parent)
-        with storage.locked(file.parent):
-            storage.replace_file(file, choice.model_dump_json(indent=1).encode())
-    except OSError as error:
-        logger.warning("the choice of an engine cannot be kept: %s; it is made again next time", error.strerror)
+def _tolerance(candidate: Candidate, precision: Precision) -> float:
+    if precision is Precision.INT8:
+        return INT8_TOLERANCE
+    return FLOAT_TOLERANCE if candidate.arithmetic == "float32" else HALF_TOLERANCE
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether it is the machine's state that is to blame: its disk or its memory is full."""
+    return isinstance(error, OSError | StorageFailed | MemoryError) or "alloc" in str(error)
 
 
 def _rates(
@@ -286,25 +200,14 @@ def _rate(engine: Engine, batches: Sequence[Batch], kind: FeatureKind) -> float:
 
 
 def _distance(engine: Engine, batches: Sequence[Batch], reference: Sequence[Features]) -> float:
-    """The largest distance of a feature vector from what it should be, by the length of the latter."""
+    """The largest distance of a feature vector from what it should be, by the length of the latter; padding has none."""
     off = []
     for batch, wanted in zip(batches, reference, strict=True):
         found = engine.features(batch, wanted.kind)
         off_B = (found.values - wanted.values).norm(dim=-1) / wanted.values.norm(dim=-1)  # or (B, T)
-        off.append(off_B.flatten() if wanted.mask_BT is None else off_B[wanted.mask_BT.bool()])
+        off.append(off_B if wanted.mask_BT is None else off_B[wanted.mask_BT.bool()])
     return float(torch.cat(off).max())  # NaN if one of them is
 
 
 def _length(row: object) -> int:
     return len(getattr(row, "ids", ()))
-
-
-def _machine(device: str) -> str:
-    """What a choice depends on beside the backbone: the processor, the GPU where it is one that computes, and the libraries."""
-    processor = platform.processor() or platform.machine()
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))
-    libraries = [f"{name}-{version(name)}" for name in ("torch", "openvino")]
-    accelerator = [] if device == "cpu" else [torch.cuda.get_device_name(device)]
-    return hashlib.sha256("\n".join([processor, *libraries, *accelerator]).encode()).hexdigest()[:16]

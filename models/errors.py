@@ -16,6 +16,7 @@
     |- Conflict                         VersionInUse                                                   409
     |- DatasetInvalid                   what the user's data lacks, with file and line                 422
     |- VersionCorrupt                   a version on disk that must not be served                      422
+    |  `- EngineMismatch
     |- StorageFailed                    the repository cannot be written                               507
     |- Unavailable                      Overloaded, TooManyConnections, NotReady, WorkerLost, OutOfMemory,
     |                                   DeviceFailed (with Retry-After)                                  503
@@ -234,6 +235,10 @@ class DatasetInvalid(GraftworkError):
 class VersionCorrupt(GraftworkError):
     status = 422
     code = "version_corrupt"
+
+
+class EngineMismatch(VersionCorrupt):
+    """The golden inputs get other features here than at publishing: the engine may be to blame, and another one do."""
 
 
 class StorageFailed(GraftworkError):

@@ -7,9 +7,8 @@ proves all three in this process, on this machine. The next one shares the first
 memory; only its head is new, and the kept features prove that: they, too, must lead to the golden scores. A version whose
 features came from another engine than those that were proven here is checked from its raw inputs.
 
-Features are compared as well as scores: a score near 0 or 1 hides much. In 8 bits, a processor that multiplies them in another
-way (AVX2 beside VNNI) gives features that are off by several per cent and
-more (seen with ``ONEDNN_MAX_CPU_ISA=AVX2``), and a batch of another size 2 % at most.
+Features are compared as well as scores: a score near 0 or 1 hides much. In 8 bits they also depend on how a processor multiplies
+(sums of products saturate with AVX2, and do not with VNNI), and a little on the size of the batch.
 
 Shapes: V vectors that the head reads: one an item, or one a word where the task is about words.
 """
@@ -27,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from models.backbone import Modality
-from models.errors import VersionCorrupt
+from models.errors import EngineMismatch, VersionCorrupt
 from models.precision import Precision
 
 if TYPE_CHECKING:
@@ -37,10 +36,8 @@ if TYPE_CHECKING:
 
 EXPECTED = "golden/expected.json"
 FEATURES = "golden/features.safetensors"
-SCORE_TOLERANCE = {
-    Precision.FP32: 1e-3,
-    Precision.INT8: 0.05,
-}  # engines differ in the last bits, a wrong model by far more
+# Engines differ in the last bits, a wrong model by far more.
+SCORE_TOLERANCE = {Precision.FP32: 1e-3, Precision.INT8: 0.05}
 FEATURE_TOLERANCE = {Precision.FP32: 0.01, Precision.INT8: 0.05}  # of the length of a feature vector
 
 
@@ -106,6 +103,7 @@ class GoldenSet:
 
         Raises:
             VersionCorrupt: an answer is not what it was at publishing.
+            EngineMismatch: and it is not the head that is to blame.
         """
         self.check_head(predictor)
         found_VD = predictor.features(self.items)
@@ -114,11 +112,14 @@ class GoldenSet:
         off_V = (found_VD - self.features_VD).norm(dim=1) / self.features_VD.norm(dim=1)
         # Not NaN either: it is not within any distance.
         if not bool((off_V <= FEATURE_TOLERANCE[self.precision]).all()):
-            raise VersionCorrupt(
+            raise EngineMismatch(
                 f"the golden inputs get other features than at publishing (off by {float(off_V.max()):.1%}); "
                 "it must not be served"
             )
-        self._compare(predictor, found_VD)
+        try:
+            self._compare(predictor, found_VD)
+        except VersionCorrupt as error:
+            raise EngineMismatch(error.message) from None
 
     def check_head(self, predictor: Predictor) -> None:
         """Applies the head to the features that were kept.

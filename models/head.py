@@ -87,9 +87,10 @@ def scores_by_head(
     array, each row's at its offset, whatever the number of its classes: nothing is padded to the widest head. They are
     divided by the temperature (Guo et al. 2017), and each activation is applied once to all rows that have it, in float64.
 
-    The weights themselves are not put together: to copy those of a batch's heads takes longer than to multiply by them, and
-    a matrix of all heads that are loaded would have to change beside the batches that read it. Numpy multiplies, because
-    a product with a small head takes torch five times as long; features on a device are brought to the CPU once a batch.
+    The weights themselves are not put together: to copy those of a batch's heads takes as long as it saves where heads are
+    small, and several times longer where they are large (``python -m tests.benchmarks.kernels``); and a matrix of all heads
+    that are loaded would have to change beside the batches that read it. Numpy multiplies, because a product with a small
+    head takes torch several times as long; features on a device are brought to the CPU once a batch.
 
     Args:
         features_BD: fp32; a batch whose rows may belong to many models.

@@ -1,7 +1,7 @@
 """timm's evaluation transform in few passes: decode, resize once, crop.
 
-An image is resized by torch's kernel for antialiased uint8 pixels: 0.35 ms for 640x480, and 2 ms with Pillow's (one core,
-AVX2 or AVX-512). It computes what Pillow's does up to rounding, a level of 255 here and there, and the same bits on every
+An image is resized by torch's kernel for antialiased uint8 pixels, which takes a fraction of the time of Pillow's where there is
+AVX2. It computes what Pillow's does up to rounding, a level of 255 here and there, and the same bits on every
 CPU; it neither holds the interpreter's lock nor, with AVX2, starts threads of its own. Pillow's takes the pictures for
 which torch would have to copy or compute much in vain.
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +14,10 @@ from models.batch_cost import UNMEASURED, BatchCost
 from models.engine import blank_batch
 from models.features import FeatureKind, Features
 from models.graph import graph_inputs
+from models.graph_cache import CachedGraph
 from models.openvino_library import openvino_runtime
 from models.precision import Precision
+from models.processor import int8_instructions
 
 OPENVINO = "openvino"
 
@@ -24,8 +25,10 @@ OPENVINO = "openvino"
 class OpenVinoEngine:
     """Runs a graph of `models.graph`.
 
+    Its identity names the graph and, in 8 bits, what multiplies them: both decide what a feature is.
+
     Args:
-        graph: the file that it lies in.
+        graph: to run.
         config: of the backbone.
         precision: of the graph.
         kind: of the features that the graph gives.
@@ -36,7 +39,7 @@ class OpenVinoEngine:
 
     def __init__(
         self,
-        graph: Path,
+        graph: CachedGraph,
         config: BackboneConfig,
         precision: Precision,
         kind: FeatureKind = FeatureKind.POOLED,
@@ -49,14 +52,16 @@ class OpenVinoEngine:
         self.cost = cost
         self._config = config
         self._kind = kind
-        self.identity = f"{OPENVINO}-{version('openvino')}/cpu/{precision}"
+        self.identity = f"{OPENVINO}-{version('openvino')}/cpu/{precision}/{graph.digest[:12]}"
+        if precision is Precision.INT8:
+            self.identity += f"/{int8_instructions()}"
         options = {
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "f32",  # by default it computes in bfloat16 where the processor can
             "ENABLE_CPU_PINNING": False,  # decoding shares the cores
         }
-        self._model = openvino_runtime().compile_model(graph, "CPU", options)
+        self._model = openvino_runtime().compile_model(graph.file, "CPU", options)
         self._requests = threading.local()  # of each thread that asks
 
     def features(self, batch: Batch, kind: FeatureKind) -> Features:

@@ -8,6 +8,8 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
+from models.errors import InvalidParameter
+
 RepositoryOption: TypeAlias = Annotated[
     Path,
     typer.Option("--repository", envvar="GRAFTWORK_REPOSITORY", help="Where model versions lie.", show_default=True),
@@ -41,6 +43,25 @@ DEFAULT_REPOSITORY = Path("model-repository")
 def example(*commands: str) -> str:
     """The epilogue of a command's help: commands that can be typed as they are."""
     return "**Examples**\n\n" + "\n\n".join(f"`{command}`" for command in commands)
+
+
+def check_engine(engine: EngineName, precision: PrecisionName, device: str) -> None:
+    """Refuses what does not go together.
+
+    Args:
+        device: as the user named it, or as torch does; ``auto`` may turn out to be anything.
+
+    Raises:
+        InvalidParameter: with the cure.
+    """
+    if precision == "int8" and engine == "torch":
+        raise InvalidParameter("torch does not compute in int8; use --engine auto")
+    if not device.startswith("cuda"):
+        return
+    if engine == "openvino":
+        raise InvalidParameter(f"openvino runs on the CPU, and the device is {device}; use --engine auto")
+    if precision == "int8":
+        raise InvalidParameter(f"int8 is computed on the CPU, and the device is {device}; use --precision auto")
 
 
 def default_cache_dir(environment: Mapping[str, str]) -> Path:

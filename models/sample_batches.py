@@ -1,7 +1,8 @@
-"""Fixed inputs that every machine has: engines are compared, timed and calibrated on them.
+"""Inputs that every machine has: engines are compared, timed and calibrated on them.
 
 They take no part in training or evaluation. Images are crops of scikit-learn's two photographs; texts are sentences of the
-standard library's docstrings.
+standard library's docstrings. Another Python or Pillow may give a few others; a graph that was calibrated on them then has
+another digest, which is part of its engine's identity.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _MOST_TOKENS = 128  # of a sample
 
 
 def sample_rows(stored: StoredBackbone, count: int) -> Sequence[Row]:
-    """Rows for a backbone, the same ones each time.
+    """Rows for a backbone, the same ones each time in one installation.
 
     Args:
         stored: whose input size or tokenizer they are made with.

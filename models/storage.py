@@ -59,6 +59,13 @@ def write_file(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def sync_file(path: Path) -> None:
+    """Waits until the bytes of a file that a library wrote are on the disk."""
+    _step("fsync")
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
 def sync_directory(path: Path) -> None:
     """Waits until a directory's entries are on the disk."""
     _step("fsync-directory")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
@@ -47,6 +46,10 @@ class TorchEngine:
         is_half = arithmetic != "float32"
         if backbone.config.modality is Modality.IMAGE and (is_half or self._device.type == "cpu"):
             self._backbone = self._backbone.to(memory_format=torch.channels_last)
+        if not is_half and self._device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = (
+                False  # with its 10 bits, what a row gives would depend on its batch mates
+            )
         self._dtype = getattr(torch, arithmetic)
         self._config = backbone.config
         self.streams = 1
@@ -54,7 +57,20 @@ class TorchEngine:
         self.identity = f"torch-{torch.__version__}/{self._device.type}/{_SHORT[arithmetic]}"
 
     def features(self, batch: Batch, kind: FeatureKind) -> Features:
-        with torch.inference_mode(), _device_errors(self._device), self._autocast():
+        try:
+            return self._features(batch, kind)
+        except torch.AcceleratorError as error:  # every further call on the device fails, too: CUDA calls it sticky
+            raise DeviceFailed("the device failed") from error
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+                raise
+        # Not where it is caught: the error's traceback holds all that the batch has allocated.
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()  # blocks that are too small for one batch may make room for the next, smaller one
+        raise MemoryError("the device has too little memory")
+
+    def _features(self, batch: Batch, kind: FeatureKind) -> Features:
+        with torch.inference_mode(), self._autocast():
             features = self._backbone(batch.to(self._device), kind)
             mask_BT = None if features.mask_BT is None else features.mask_BT.cpu()
             return Features(kind=kind, values=features.values.float().cpu(), mask_BT=mask_BT)
@@ -65,20 +81,3 @@ class TorchEngine:
 
     def warm_up(self) -> None:
         self.features(blank_batch(self._config), FeatureKind.POOLED)
-
-
-@contextmanager
-def _device_errors(device: torch.device) -> Iterator[None]:
-    """Torch's errors in our terms. After an `AcceleratorError` every further call on the device fails (CUDA calls it sticky)."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        if device.type == "cuda":
-            torch.cuda.empty_cache()  # blocks that are too small for one batch may make room for the next, smaller one
-        raise MemoryError("the device has too little memory") from None
-    except torch.AcceleratorError as error:
-        raise DeviceFailed("the device failed") from error
-    except RuntimeError as error:
-        if "DefaultCPUAllocator" in str(error):  # torch has no class of its own for it
-            raise MemoryError("the machine has too little memory") from None
-        raise

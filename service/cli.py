@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from models.compute_environment import COMPUTE_ENVIRONMENT
 from models.errors import InvalidParameter
 from models.options import (
     DEFAULT_REPOSITORY,
@@ -20,6 +21,7 @@ from models.options import (
     JsonOption,
     PrecisionOption,
     RepositoryOption,
+    check_engine,
     default_cache_dir,
     example,
 )
@@ -31,12 +33,8 @@ app = typer.Typer()
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif")
 LOOPBACK = ("127.0.0.1", "localhost")
 
-# Read by the C libraries of the workers when they are spawned, before any of our code runs there.
 WORKER_ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "PASSIVE",  # idle OpenMP threads that spin starve the decoders beside them
-    "MALLOC_TRIM_THRESHOLD_": "-1",  # keep what a batch allocated for the next one: page faults cost more than memory
-    "MALLOC_MMAP_MAX_": "0",
-    "OPENBLAS_NUM_THREADS": "1",  # numpy's, for heads: too little work to share, and the engine has the cores
+    **COMPUTE_ENVIRONMENT,
     "HF_HUB_OFFLINE": "1",  # a server never downloads
     "TRANSFORMERS_OFFLINE": "1",
     "TRANSFORMERS_VERBOSITY": "error",  # it writes to stderr itself, where every line is JSON
@@ -83,6 +81,7 @@ def serve(
             f"{host} can be reached from other machines and there are no keys; add --allow-unauthenticated",
             param_hint="--host",
         )
+    check_engine(engine, precision, device)
     signal.signal(signal.SIGTERM, exit_at_once)
     from importlib.metadata import version
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from models.embedded import EMBEDDED, embedded_directory
-from models.engine_choice import EngineFactory
+from models.engine_factory import EngineFactory
 from models.errors import GraftworkError
 from models.golden import SCORE_TOLERANCE
 from models.options import EngineName, PrecisionName

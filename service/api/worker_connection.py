@@ -78,6 +78,7 @@ class WorkerConnection(asyncio.Protocol):
         settled: it has loaded (or refused) everything that it was first asked to.
         rows: rows that it owes.
         silent_ticks: how often `tick` was called since it was last heard.
+        hung_ticks: how often in a row it was found busy for too long.
         busy_seconds: see `Report`, as it was last heard.
     """
 
@@ -92,6 +93,7 @@ class WorkerConnection(asyncio.Protocol):
         self.settled = False
         self.rows = 0
         self.silent_ticks = 0
+        self.hung_ticks = 0
         self.busy_seconds = 0.0
         self._directory = directory
         self._on_message = on_message
@@ -192,9 +194,14 @@ class WorkerConnection(asyncio.Protocol):
 
     # A hung worker
 
-    def tick(self) -> None:
-        """A second went by; the worker should have been heard meanwhile."""
+    def tick(self, busy_limit: float) -> None:
+        """A second went by; the worker should have been heard meanwhile.
+
+        Args:
+            busy_limit: seconds that it may be busy with one row or batch.
+        """
         self.silent_ticks += 1
+        self.hung_ticks = self.hung_ticks + 1 if self.busy_seconds > busy_limit else 0
 
     def kill(self, why: str) -> None:
         """Ends the worker, which does not answer; the parent process replaces it."""

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 QUIET_TICKS = 2  # a worker says each second that it lives
+HUNG_TICKS = 3
 REPLACEMENT_SECONDS = 0.5  # for another worker, once one was lost with a request: 503 within a second of its death
 MOST_LOSSES = 3  # of workers that a request may see
 
@@ -117,15 +118,15 @@ class WorkerPool:
         """Kills workers that hang, for ever.
 
         Silence is counted in ticks of this loop, not in seconds: when this process itself was stopped for a while, it is
-        not the workers that were silent.
+        not the workers that were silent. And a worker that was stopped with a batch in its hands gets a few ticks to be done.
         """
         while True:
             await asyncio.sleep(TICK_SECONDS)
             for connection in tuple(self.connections):
-                connection.tick()
+                connection.tick(self._busy_seconds)
                 if connection.silent_ticks * TICK_SECONDS > self._silence_seconds:
                     connection.kill(f"it was not heard for {self._silence_seconds:g} s")
-                elif connection.busy_seconds > self._busy_seconds:
+                elif connection.hung_ticks > HUNG_TICKS:
                     connection.kill(f"it has been busy with one row or batch for over {self._busy_seconds:g} s")
 
     async def predict(

@@ -48,6 +48,7 @@ class Computation:
         """Computes rows; returns the answers that are complete with them."""
         started = time.monotonic()
         version = batch[0].request.version
+        fits = True
         self._record.computing(((waiting.request.id, waiting.index) for waiting in batch), thread)
         try:
             predictions = [orjson.dumps(prediction) for prediction in version.compute(batch)]
@@ -58,15 +59,20 @@ class Computation:
             flush_log()
             os._exit(1)
         except MemoryError:
-            return self._compute_less(thread, batch)
+            predictions, fits = [], False
         except BaseException:
-            if len(batch) > 1:  # one bad row must not fail its batch mates
-                return [answer for waiting in batch for answer in self.compute(thread, [waiting])]
-            logger.exception("computing a row failed")
-            self._fail(batch[0].request, GraftworkError.code, "the server failed on this request")
-            return []
+            predictions = []
+            if len(batch) == 1:
+                logger.exception("computing a row failed")
+                self._fail(batch[0].request, GraftworkError.code, "the server failed on this request")
+                return []
         finally:
             self._record.computed(thread)
+        # Not where they are caught: the error's traceback holds all that the batch has allocated.
+        if not fits:
+            return self._compute_less(thread, batch)
+        if not predictions:  # one bad row must not fail its batch mates
+            return self._compute_parts(thread, [[waiting] for waiting in batch])
         seconds = time.monotonic() - started
         self._batches.append(Batch(backbone=version.backbone, rows=len(batch), seconds=seconds))
         complete = self._requests.complete(batch, predictions, started=started, seconds=seconds)
@@ -80,7 +86,17 @@ class Computation:
             return []
         self._scheduler.too_large(batch)
         half = len(batch) // 2
-        return [*self.compute(thread, batch[:half]), *self.compute(thread, batch[half:])]
+        return self._compute_parts(thread, [batch[:half], batch[half:]])
+
+    def _compute_parts(self, thread: int, parts: Sequence[Sequence[PendingRow]]) -> list[tuple[Message, bytes]]:
+        """Computes parts of a batch one after the other, but for rows that nobody waits for any more by then."""
+        answers = []
+        for part in parts:
+            wanted = [waiting for waiting in part if not waiting.abandoned]
+            self._scheduler.dropped(len(part) - len(wanted))
+            if wanted:
+                answers += self.compute(thread, wanted)
+        return answers
 
     def take_batches(self) -> Sequence[Batch]:
         """Those computed since this was asked last."""

@@ -101,7 +101,7 @@ def open_registry(settings: ServerSettings, device: str, threads: int) -> Servab
     """The versions of the repository: what a worker serves."""
     import torch  # here, because this takes seconds, and the process that forks must not have it
 
-    from models.engine_choice import EngineFactory
+    from models.engine_factory import EngineFactory
     from models.repository import ModelRepository
     from service.worker.registry import Registry
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from models.backbone_store import StoredBackbone
 from models.engine import Engine, EngineSource
-from models.errors import VersionCorrupt, VersionNotFound
+from models.errors import DeviceFailed, EngineMismatch, GraftworkError, VersionNotFound
 from models.features import FeatureKind
 from models.golden import GoldenSet
 from models.precision import Precision
@@ -48,8 +48,9 @@ class Registry:
     def load(self, name: str, number: int) -> LoadedVersion:
         """Verifies, loads and warms up a version, and checks its golden outputs, before it can be looked up.
 
-        It is served in the fastest precision that it has a head for, and gives its golden answers in. Of those that share
-        all but the head, only the first runs the backbone for that: see `models.golden`.
+        It is served in the fastest precision that it has a head for, and gives its golden answers in; where no faster engine
+        does, by torch. Of versions that share all but the head, only the first runs the backbone for that: see
+        `models.golden`.
 
         Raises:
             GraftworkError: it must not be served; whatever was loaded before still is.
@@ -70,17 +71,32 @@ class Registry:
             if (refused := heads[precision].refused) is not None:
                 instead = f"; not in {precision}: {refused}"
                 continue
+            if precision is Precision.FP32:
+                break
             try:
-                return self._load_in(precision, version, backbone, instead)
-            except VersionCorrupt as error:
-                if precision is Precision.FP32:
-                    raise
-                logger.warning("%s is not served in %s: %s", version, precision, error.message)
-                instead = f"; not in {precision}: {error.message}"
-        raise AssertionError("there is always a head for fp32")
+                engine = self._engine(backbone, precision)
+                return self._load_on(engine, precision, version, backbone, instead)
+            except DeviceFailed:
+                raise
+            except Exception as error:  # a graph that cannot be read, say: fp32 needs none
+                why = error.message if isinstance(error, GraftworkError) else "it does not run here"
+                logger.warning("%s is not served in %s: %s", version, precision, error)
+                instead = f"; not in {precision}: {why}"
+        engine = self._engine(backbone, Precision.FP32)
+        try:
+            return self._load_on(engine, Precision.FP32, version, backbone, instead)
+        except EngineMismatch as error:
+            exact = self._exact_engine(backbone)
+            if exact.identity == engine.identity:
+                raise
+            logger.warning("%s is not served by %s: %s", version, engine.identity, error.message)
+            instead += f"; not by {engine.identity}: {error.message}"
+            return self._load_on(exact, Precision.FP32, version, backbone, instead)
 
-    def _load_in(self, precision: Precision, version: ModelVersion, backbone: _Backbone, instead: str) -> LoadedVersion:
-        manifest, engine = version.manifest, self._engine(backbone, precision)
+    def _load_on(
+        self, engine: Engine, precision: Precision, version: ModelVersion, backbone: _Backbone, instead: str
+    ) -> LoadedVersion:
+        manifest = version.manifest
         predictor = Predictor(
             preprocessor=backbone.preprocessor(manifest.preprocessor),
             engine=engine,
@@ -122,6 +138,13 @@ class Registry:
             self._on_engine()
         return backbone.engines[precision]
 
+    def _exact_engine(self, backbone: _Backbone) -> Engine:
+        if backbone.exact is None:
+            backbone.exact = self._source.exact(backbone.stored)
+            backbone.exact.warm_up()
+            self._on_engine()
+        return backbone.exact
+
     def unload(self, name: str, number: int) -> None:
         """Forgets a version, and its backbone with the last version on it."""
         with self._loading:
@@ -148,6 +171,7 @@ class _Backbone:
 
     Attributes:
         precisions: the preferred one first.
+        exact: torch, for versions that no faster engine answers as it should.
         proven: ways from an input to features that gave golden answers: preprocessor, engine here, engine at publishing.
     """
 
@@ -155,6 +179,7 @@ class _Backbone:
     kind: FeatureKind
     precisions: Sequence[Precision]
     engines: dict[Precision, Engine] = field(default_factory=dict)
+    exact: Engine | None = None
     preprocessors: dict[str, Preprocessor] = field(default_factory=dict)
     proven: set[tuple[str, str, str]] = field(default_factory=set)
 

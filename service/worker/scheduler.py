@@ -126,14 +126,18 @@ class Scheduler(Generic[W]):
             batch, dropped = group.take(self._fair_part(group.rows, group.share), limit.tokens if limit else inf)
             self._dropped += dropped
             if not group:
-                del self._groups[key]
-                if not self._groups:
-                    self._clock.reset()
+                self._forget(key)
             if batch:
                 if limit:
                     limit.count()
                 return batch
         return []
+
+    def _forget(self, key: Hashable) -> None:
+        """A group in which nothing waits any more."""
+        del self._groups[key]
+        if not self._groups:
+            self._clock.reset()
 
     def _plan(self, cost: BatchCost) -> BatchPlan:
         plan = self._plans.get(cost)
@@ -158,7 +162,7 @@ class Scheduler(Generic[W]):
             for key, group in tuple(self._groups.items()):
                 self._dropped += group.drop_abandoned()
                 if not group:
-                    del self._groups[key]
+                    self._forget(key)
 
     def dropped(self, rows: int) -> None:
         """Rows that were abandoned before they were put."""

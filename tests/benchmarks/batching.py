@@ -182,7 +182,7 @@ def measure() -> list[Figure]:
     import torch
 
     from models.backbone_store import BackboneStore
-    from models.engine_choice import EngineFactory
+    from models.engine_factory import EngineFactory
     from models.options import default_cache_dir
     from models.sample_batches import sample_rows
     from models.sources import fetch_checkpoint

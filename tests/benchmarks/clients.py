@@ -1,7 +1,7 @@
 """Closed-loop clients on keep-alive connections: each sends its next request when the last one is answered.
 
-One thread of a process of its own drives all of them: 20 us a request, so that what is measured is the server, and not, on
-the same cores, whoever asks.
+One thread of a process of its own drives all of them, at little cost, so that what is measured is the server, and not, on the
+same cores, whoever asks.
 """
 
 from __future__ import annotations

@@ -51,17 +51,20 @@ def publish(root: Path, backbone: str, items: Sequence[bytes], names: Sequence[s
     from finetune.publishing import FittedHead, Graft
     from finetune.publishing import publish as publish_graft
     from models.backbone import Modality
+    from models.engine_factory import EngineFactory
     from models.golden import GoldenSet
     from models.head import Head
-    from models.precision import Precision
+    from models.options import default_cache_dir
     from models.repository import ModelRepository
     from models.sources import fetch_checkpoint
-    from models.torch_engine import TorchEngine
 
     repository = ModelRepository(root)
     checkpoint = fetch_checkpoint(backbone)
     stored = repository.backbones.add(checkpoint)
     modality, dim = stored.config.modality, stored.config.feature_dim
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(cores)
+    engines = EngineFactory("cpu", threads=cores, cache_dir=default_cache_dir(os.environ))
     random = torch.Generator().manual_seed(0)
     heads = [
         Head(weight_CD=torch.randn(classes, dim, generator=random) / 10, bias_C=torch.randn(classes, generator=random))
@@ -73,27 +76,31 @@ def publish(root: Path, backbone: str, items: Sequence[bytes], names: Sequence[s
             name=names[0],
             backbone=stored,
             preprocessor=checkpoint.preprocessor,
-            heads={Precision.FP32: FittedHead(engine=TorchEngine(stored.load()), head=heads[0])},
+            heads={
+                precision: FittedHead(engine=engines.build(stored, precision), head=heads[0])
+                for precision in reversed(engines.precisions(stored))
+            },
             labels=_labels(heads[0]),
             golden_items=[item if modality is Modality.IMAGE else item.decode() for item in items[:4]],
             report={f"report/{index}.bin": os.urandom(REPORT_BYTES) for index in range(3)},
         ),
     )
-    golden = GoldenSet.read(template.directory, modality)
+    golden = [GoldenSet.read(template.directory, modality, precision) for precision in template.manifest.heads]
     for name, head in zip(names[1:], heads[1:], strict=True):
         _publish_like(repository, template, golden, name, head)
 
 
 def _publish_like(
-    repository: ModelRepository, template: ModelVersion, golden: GoldenSet, name: str, head: Head
+    repository: ModelRepository, template: ModelVersion, golden: Sequence[GoldenSet], name: str, head: Head
 ) -> None:
     from models.head import scores_by_head
 
-    count = len(golden.items)
-    scores = scores_by_head(golden.features_VD, [head] * count, [1.0] * count)
     files = {path: (template.directory / path).read_bytes() for path in template.manifest.files}
-    files |= dataclasses.replace(golden, scores_VC=[scores_C.tolist() for scores_C in scores]).files()
-    files["head.safetensors"] = head.to_bytes()
+    for each in golden:
+        count = len(each.items)
+        scores = scores_by_head(each.features_VD, [head] * count, [1.0] * count)
+        files |= dataclasses.replace(each, scores_VC=[scores_C.tolist() for scores_C in scores]).files()
+        files[each.precision.file("head.safetensors")] = head.to_bytes()
     manifest = template.manifest.model_copy(update={"name": name, "labels": _labels(head)})
     repository.publish(manifest, files, check=lambda directory: None)
 

@@ -21,7 +21,7 @@ class Model(Worker):
         super().__init__()
         import torch
 
-        from models.engine_choice import EngineFactory
+        from models.engine_factory import EngineFactory
         from models.options import default_cache_dir
         from models.repository import ModelRepository
         from service.worker.registry import Registry

@@ -27,6 +27,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from models.compute_environment import restart_with
 from models.options import PrecisionName
 from service.cli import WORKER_ENVIRONMENT
 from tests.benchmarks.clients import Clients
@@ -50,7 +51,7 @@ class InProcess:
         import torch
 
         from models.backbone import Modality
-        from models.engine_choice import EngineFactory
+        from models.engine_factory import EngineFactory
         from models.options import default_cache_dir
         from models.repository import ModelRepository
         from service.worker.registry import Registry
@@ -149,10 +150,7 @@ def measure(in_process: InProcess, clients: Clients, workload: Workload, table: 
 
 def main() -> None:
     """Runs the benchmark and adds its figures to ``build/bench.json``."""
-    if any(os.environ.get(name) != value for name, value in WORKER_ENVIRONMENT.items()):
-        # The in-process side gets the environment that the server gives to its workers.
-        command = [sys.executable, "-m", "tests.benchmarks.serving", *sys.argv[1:]]
-        os.execve(sys.executable, command, {**os.environ, **WORKER_ENVIRONMENT})
+    restart_with(WORKER_ENVIRONMENT)  # the in-process side gets the environment that the server gives to its workers
     precision: PrecisionName = "fp32" if sys.argv[1:] == ["fp32"] else "auto"
     tail = "" if precision == "auto" else f"_{precision}"
     console, figures = Console(), []

@@ -80,7 +80,7 @@ def publish(repository_dir: Path, workload: Workload) -> None:
     from finetune.publishing import FittedHead, Graft
     from finetune.publishing import publish as publish_graft
     from models.backbone import Modality
-    from models.engine_choice import EngineFactory
+    from models.engine_factory import EngineFactory
     from models.head import Head
     from models.options import default_cache_dir
     from models.precision import Precision

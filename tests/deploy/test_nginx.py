@@ -1,15 +1,13 @@
-"""deploy/nginx/graftwork.conf in a real nginx: what passes, what it refuses itself, and what it does for the server."""
+"""deploy/nginx/graftwork.conf in a real nginx: what passes, and what it refuses itself."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import threading
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,29 +16,11 @@ import pytest
 
 from models.errors import from_code
 from service.settings import ServerSettings
-from tests.deploy.conftest import SHIPPED, Proxy, Received, Stage, answer, digest_of
+from tests.deploy.proxy import JSON, PREDICT, SHIPPED, Proxy, check_refusal
+from tests.deploy.upstream import Stage, digest_of
 from tests.processes import wait_for
 from tests.server_process import Reply, ServerProcess, json_body
 from tests.tiny_models import picture
-
-PREDICT = "/v1/models/letters:predict"
-JSON = {"content-type": "application/json"}
-IMPATIENT = {  # a hundredth of its patience
-    "proxy_read_timeout 35s": "proxy_read_timeout 350ms",
-    "upstream_timeout 5s": "upstream_timeout 50ms",
-}
-
-
-def check_refusal(reply: Reply, status: int, code: str) -> None:
-    """nginx's own answers have the shape of the server's."""
-    assert (reply.status, reply.json().get("code")) == (status, code), reply.body
-    assert reply.headers["content-type"] == "application/problem+json"
-    assert set(reply.json()) == {"type", "title", "status", "code", "detail", "request_id"}
-    assert reply.json()["status"] == status
-    assert reply.json()["request_id"] == reply.headers["x-request-id"]
-    assert ("retry-after" in reply.headers) == (status in (429, 503))
-    assert reply.headers["server"] == "nginx"  # without its version
-
 
 # The file
 
@@ -266,133 +246,3 @@ def test_an_address_gets_so_many_requests_at_a_time(stage: Stage) -> None:
         finally:
             gate.set()
         assert {each.result().status for each in [*asked, elsewhere]} == {200}
-
-
-# One more try
-
-
-def overloaded(request: Received) -> bytes:
-    return answer(503, b'{"code":"overloaded"}', "Content-Type: application/problem+json", "Retry-After: 7")
-
-
-def gone(request: Received) -> bytes:
-    return b""
-
-
-def test_retry_after_passes(stage: Stage) -> None:
-    proxy, (upstream,) = stage()
-    upstream.answer = overloaded
-    reply = proxy.ask("POST", PREDICT, b"{}")
-    assert (reply.status, reply.headers["retry-after"], reply.json()) == (503, "7", {"code": "overloaded"})
-    assert len(upstream.received) == 1
-
-
-@pytest.mark.parametrize("fault", [overloaded, gone])
-def test_another_server_is_asked_where_one_cannot_answer(stage: Stage, fault: object) -> None:
-    proxy, (bad, good) = stage(2)
-    bad.answer = fault  # type: ignore[assignment]
-    bodies = [b"%d" % number for number in range(10)]
-    replies = [proxy.ask("POST", PREDICT, body) for body in bodies]
-    assert [reply.body for reply in replies] == [hashlib.sha256(body).hexdigest().encode() for body in bodies]
-    assert [request.body for request in good.received] == bodies  # each of them once
-    assert len(bad.received) == 5  # and it keeps its turn: a server that sheds load is not taken out
-
-
-def test_but_only_one_more(stage: Stage) -> None:
-    proxy, upstreams = stage(2)
-    for upstream in upstreams:
-        upstream.answer = overloaded
-    reply = proxy.ask("POST", PREDICT, b"{}")
-    assert (reply.status, reply.headers["retry-after"]) == (503, "7")
-    assert [len(upstream.received) for upstream in upstreams] == [1, 1]
-
-
-def test_and_not_for_what_is_slow(stage: Stage) -> None:
-    proxy, upstreams = stage(2, changes=IMPATIENT)
-    gate = threading.Event()
-    for upstream in upstreams:
-        upstream.answer = lambda request: digest_of(request) if gate.wait(60) else b""
-    try:
-        check_refusal(proxy.ask("POST", PREDICT, b"{}"), 504, "deadline_exceeded")
-        assert sorted(len(upstream.received) for upstream in upstreams) == [0, 1]
-    finally:
-        gate.set()
-
-
-def test_an_idle_connection_that_was_just_closed_costs_no_request(stage: Stage) -> None:
-    proxy, (upstream,) = stage()
-    asked: Counter[int] = Counter()
-
-    def every_second_one_ends(request: Received) -> bytes:
-        asked[request.connection] += 1
-        return b"" if asked[request.connection] == 2 else digest_of(request)
-
-    upstream.answer = every_second_one_ends
-    assert [proxy.ask("POST", PREDICT, b"{}").status for _ in range(6)] == [200] * 6
-    assert upstream.connections == 6
-
-
-# Slow clients, and those that leave
-
-
-def test_a_body_reaches_the_server_when_it_is_whole(stage: Stage) -> None:
-    proxy, (upstream,) = stage()
-    with proxy.connect() as slow:
-        slow.sendall(b"POST /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 300000\r\n\r\n")
-        for _ in range(3):
-            slow.sendall(bytes(99_999))
-            assert proxy.ask("GET", "/quick").status == 200  # by then nginx, which has one process, has read that much
-        assert [request.path for request in upstream.received] == ["/quick"] * 3
-        assert upstream.connections == 1
-        slow.sendall(bytes(3))
-        assert slow.recv(12) == b"HTTP/1.1 200"
-    assert upstream.received[-1].body == bytes(300_000)
-
-
-def test_a_client_that_leaves_is_not_computed_for(stage: Stage) -> None:
-    proxy, (upstream,) = stage()
-    left = threading.Event()
-    upstream.answer = lambda request: answer(200, b"") if left.wait(60) else b""
-    with proxy.connect() as client:
-        client.sendall(b"GET /left HTTP/1.1\r\nHost: x\r\n\r\n")
-        wait_for(lambda: len(upstream.received) == 1, 10)
-    try:
-        wait_for(
-            lambda: proxy.log() and proxy.log()[-1]["status"] == "499", 10
-        )  # it has closed the server's connection
-    finally:
-        left.set()
-    wait_for(lambda: upstream.closed == 1, 10)
-
-
-@pytest.mark.slow
-def test_h01_h02_slow_clients_are_cut_off_after_10_s_and_hold_up_nobody(proxy: Proxy, server: ServerProcess) -> None:
-    before = server.metric("graftwork_requests_total")
-    started = time.monotonic()
-    head = b"POST %b HTTP/1.1\r\nHost: x\r\n" % PREDICT.encode()
-    slow = [proxy.connect() for _ in range(100)]
-    try:
-        for number, connection in enumerate(slow):
-            connection.sendall(head if number % 2 else head + b"Content-Length: 100\r\n\r\nabc")
-            connection.setblocking(False)
-        left = list(slow)
-        durations = []
-        while left:
-            asked = time.monotonic()
-            assert proxy.ask("GET", "/health/live").status == 200
-            durations.append(time.monotonic() - asked)
-            left = [connection for connection in left if not has_ended(connection)]
-            assert time.monotonic() - started < 20
-    finally:
-        for connection in slow:
-            connection.close()
-    assert time.monotonic() - started > 9
-    assert sorted(durations)[len(durations) // 2] < 0.1
-    assert server.metric("graftwork_requests_total") == before
-
-
-def has_ended(connection: socket.socket) -> bool:
-    try:
-        return connection.recv(1) == b""
-    except BlockingIOError:
-        return False

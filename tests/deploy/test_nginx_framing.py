@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.deploy.conftest import Proxy, Stage, resident
-from tests.deploy.test_nginx import JSON, PREDICT, check_refusal
+from tests.deploy.proxy import JSON, PREDICT, Proxy, check_refusal, resident
+from tests.deploy.upstream import Stage
 from tests.processes import wait_for
 from tests.server_process import ServerProcess, json_body
 

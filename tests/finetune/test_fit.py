@@ -23,3 +23,8 @@ def test_half_a_point_of_cross_validated_accuracy_may_be_lost(accuracy: float, m
     if refusal is not None:
         assert f"{accuracy:.3f}" in refusal
         assert "0.900" in refusal
+
+
+def test_exactly_half_a_point_is_half_a_point() -> None:
+    assert 100 * (185 / 200 - 184 / 200) > 0.5  # in floating-point numbers
+    assert Fit.refusal(fit(184 / 200), fit(185 / 200)) is None

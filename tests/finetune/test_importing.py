@@ -8,7 +8,7 @@ from finetune.importing import import_classifier
 from models.errors import BackboneNotFound, InvalidParameter
 from models.precision import Precision
 from models.repository import ModelRepository
-from tests.tiny_models import FINE, USELESS, TorchEngines, TwoPrecisions
+from tests.tiny_models import FINE, USELESS, NoGraph, TorchEngines, TwoPrecisions
 
 
 def test_a_checkpoints_own_classifier_becomes_a_version(tmp_path: Path, tiny_vision: str) -> None:
@@ -53,3 +53,11 @@ def test_a_classifier_serves_in_int8_if_it_gives_the_same_labels(tmp_path: Path,
     assert f"{record.agreement:.1%}" in record.refused
     assert not list(version.directory.rglob("*int8*"))  # what never serves is not kept
     assert record.refused in (version.directory / "README.md").read_text()
+
+
+def test_int8_that_does_not_run_here_is_left_out(
+    tmp_path: Path, tiny_vision: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    version = import_classifier(ModelRepository(tmp_path), tiny_vision, "colours", NoGraph(FINE))
+    assert set(version.manifest.heads) == {Precision.FP32}
+    assert "Unable to read the model" in caplog.text

@@ -19,7 +19,7 @@ from models.predictor import Predictor, read_head
 from models.preprocessor import build_preprocessor
 from models.repository import ModelRepository
 from models.torch_engine import TorchEngine
-from tests.tiny_models import FINE, USELESS, TwoPrecisions
+from tests.tiny_models import FINE, USELESS, NoGraph, TwoPrecisions
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (20, 40, 230)}
 
@@ -197,3 +197,17 @@ def test_features_that_are_all_the_same_in_int8_are_no_reason_to_fail(
     version = run_job(settings, repository, Console(file=output, width=200)).version
     assert set(version.manifest.heads) == {Precision.FP32}
     assert "it will not be served in int8: nothing can be held out" in output.getvalue()
+
+
+def test_int8_that_does_not_run_here_is_no_reason_to_fail(
+    settings: JobSettings,
+    repository: ModelRepository,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("finetune.job._engines", lambda settings: NoGraph(FINE))
+    output = io.StringIO()
+    version = run_job(settings, repository, Console(file=output, width=200)).version
+    assert set(version.manifest.heads) == {Precision.FP32}
+    assert "it will not be served in int8: it does not run here" in output.getvalue()
+    assert "Unable to read the model" in caplog.text

@@ -60,7 +60,15 @@ def test_a_slow_engine_is_measured_on_small_batches_only(
     engine = Sleepy(BatchCost(per_batch=0.0, per_row=0.02, per_token=0.002))
     measure_cost(engine, stored.config)
     assert engine.shapes
-    assert max(map(math.prod, engine.shapes)) <= 16
+    assert max(map(math.prod, engine.shapes)) <= 32
+
+
+def test_a_very_slow_engine_makes_small_batches(stored: StoredBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one row alone takes could be all the batch's; then any number of rows would be worth waiting for."""
+    monkeypatch.setattr(batch_timing, "SECONDS", 0.001)
+    found = measure_cost(Sleepy(BatchCost(per_batch=0.0, per_row=0.05)), stored.config)
+    assert found.per_batch < 0.02
+    assert found.seconds(8, 1) > 0.3
 
 
 def test_a_few_bad_measurements_change_little() -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from models.features import FeatureKind
 from models.graph_cache import GraphCache
 from models.openvino_engine import OpenVinoEngine
 from models.precision import Precision
+from models.processor import int8_instructions
 from models.sources import fetch_checkpoint
 from models.torch_engine import TorchEngine
 
@@ -102,7 +102,9 @@ def test_it_says_what_it_is(graphs: GraphCache, stored: StoredBackbone) -> None:
     engine = engine_of(graphs, stored, Precision.INT8, streams=2)
     engine.warm_up()
     assert engine.identity.startswith("openvino-")
-    assert engine.identity.endswith("/cpu/int8")
+    assert f"/cpu/int8/{graphs.graph(stored, Precision.INT8).digest[:12]}/" in engine.identity
+    assert engine.identity.endswith(int8_instructions())
+    assert engine_of(graphs, stored, Precision.FP32).identity.endswith(graphs.graph(stored, Precision.FP32).digest[:12])
     assert engine.streams == 2
 
 
@@ -124,26 +126,6 @@ def test_it_gives_the_features_of_its_graph_only(graphs: GraphCache, stored: Sto
     for own, other in (FeatureKind, reversed(FeatureKind)):
         with pytest.raises(ValueError, match=f"of kind {own}, not {other}"):
             engine_of(graphs, stored, Precision.FP32, own).features(collate(rows_of(stored, 1)), other)
-
-
-def test_a_graph_is_made_once(graphs: GraphCache, stored: StoredBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = graphs.graph(stored, Precision.FP32)
-    monkeypatch.setattr("models.graph_cache._build", lambda *_: pytest.fail("it is there already"))
-    assert graphs.graph(stored, Precision.FP32) == first
-    assert stored.digest in first.parts
-
-
-def test_a_graph_that_could_not_be_finished_is_not_there(
-    tmp_path: Path, stored: StoredBackbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def break_off(stored: StoredBackbone, precision: Precision, kind: FeatureKind, file: Path) -> None:
-        file.write_bytes(b"half")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("models.graph_cache._build", break_off)
-    with pytest.raises(KeyboardInterrupt):
-        GraphCache(tmp_path).graph(stored, Precision.FP32)
-    assert not list(tmp_path.rglob("graph.xml"))
 
 
 def test_nothing_is_reported_to_anybody(graphs: GraphCache, stored: StoredBackbone) -> None:

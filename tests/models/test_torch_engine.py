@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 
 import pytest
 import torch
 
-from models import torch_engine as torch_engine_module
 from models.backbone_store import build_backbone
-from models.batch import ImageRow, TextRow, collate
+from models.batch import Batch, ImageRow, TextRow, collate
 from models.checkpoint import Checkpoint
 from models.engine import blank_batch
 from models.errors import DeviceFailed
-from models.features import FeatureKind
+from models.features import FeatureKind, Features
 from models.sources import fetch_checkpoint
 from models.torch_engine import Arithmetic, TorchEngine
 
@@ -124,12 +124,23 @@ def test_an_engine_works_on_after_it_had_too_little_memory(checkpoint: Checkpoin
     assert engine.features(blank_batch(checkpoint.config), FeatureKind.POOLED).values.isfinite().all()
 
 
-@pytest.mark.parametrize(("device", "times"), [("cuda:0", 1), ("cpu", 0)])
-def test_a_gpu_without_memory_gives_back_what_it_kept_before_the_retry(
-    monkeypatch: pytest.MonkeyPatch, device: str, times: int
+@pytest.mark.parametrize(("device", "times"), [("cuda", 1), ("cpu", 0)])
+def test_what_a_batch_had_allocated_is_free_before_the_device_gives_it_back(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, device: str, times: int
 ) -> None:
-    given_back: list[None] = []
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(None))
-    with pytest.raises(MemoryError), torch_engine_module._device_errors(torch.device(device)):
+    """A traceback would hold it; and what is held cannot be given back for the next, smaller batch."""
+    activations: list[weakref.ref[torch.Tensor]] = []
+    given_back: list[bool] = []
+
+    def fail(batch: Batch, kind: FeatureKind) -> Features:
+        activation = torch.zeros(1000)
+        activations.append(weakref.ref(activation))
         raise torch.OutOfMemoryError("CUDA out of memory")
-    assert len(given_back) == times
+
+    engine = TorchEngine(build_backbone(checkpoint.config, checkpoint.state))
+    monkeypatch.setattr(engine, "_features", fail)
+    monkeypatch.setattr(engine, "_device", torch.device(device))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(activations[0]() is None))
+    with pytest.raises(MemoryError):
+        engine.features(blank_batch(checkpoint.config), FeatureKind.POOLED)
+    assert given_back == [True] * times

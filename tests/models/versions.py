@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from models.backbone import Modality
@@ -11,7 +12,7 @@ from models.precision import Precision
 from models.preprocessor import TextPreprocessorConfig
 from models.repository import ModelRepository
 from models.task import Task
-from models.version import ModelVersion
+from models.version import ModelVersion, Reference
 
 HEAD = HeadRecord(engine=EngineReference(identity="torch/cpu/fp32"), calibration=Calibration(temperature=1.5))
 FILES = {"head.safetensors": b"weights", "report/figure.png": b"figure", "golden/expected.json": b"{}"}
@@ -40,3 +41,11 @@ def publish(repository: ModelRepository, name: str = "flowers", **files: bytes) 
         check=lambda directory: None,
         finish=lambda number: {"README.md": f"# {name}:{number}".encode()},
     )
+
+
+def parse(text: str) -> Reference:
+    return Reference.parse(text)
+
+
+def leftovers(root: Path) -> list[str]:
+    return [str(path.relative_to(root)) for path in root.rglob(".staging-*")]

@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from models.predictor import Predictor
+from models.repository import ModelRepository
 from service.api.application import Application
 from service.settings import ServerSettings
+from service.worker.registry import Registry
+from tests.server_process import ServerProcess
 from tests.service.site import Play, Site
+from tests.tiny_models import TorchEngines
 
 
 @pytest.fixture
@@ -43,3 +48,19 @@ def play(models_on_disk: Path) -> Play:
         asyncio.run(on_stage())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def predictors(models_on_disk: Path) -> Mapping[str, Predictor]:
+    """The models of the real server, in this process."""
+    registry = Registry(ModelRepository(models_on_disk), TorchEngines())
+    return {name: registry.load(name, 1).predictor for name in ("colours", "letters", "moods")}
+
+
+@pytest.fixture
+def nothing_dies(server: ServerProcess) -> Iterator[None]:
+    """After every case the same worker answers the next request."""
+    before = server.workers()
+    yield
+    assert server.workers() == before
+    assert server.predict("letters", ["still there?"]).status == 200

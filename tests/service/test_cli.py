@@ -48,6 +48,21 @@ def test_options_that_make_no_sense_end_with_2(arguments: tuple[str, ...]) -> No
     assert CliRunner().invoke(app, ["serve", *arguments]).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "cure"),
+    [
+        (("--engine", "torch", "--precision", "int8"), "use --engine auto"),
+        (("--device", "cuda", "--engine", "auto", "--precision", "int8"), "use --precision auto"),
+        (("--device", "cuda", "--engine", "openvino"), "use --engine auto"),
+    ],
+)
+def test_engine_precision_and_device_that_do_not_go_together_are_refused_before_a_server_starts(
+    arguments: tuple[str, ...], cure: str
+) -> None:
+    with pytest.raises(InvalidParameter, match=cure):
+        CliRunner().invoke(app, ["serve", *arguments], catch_exceptions=False)
+
+
 def test_a_port_in_use_is_one_line(server: ServerProcess, tmp_path: Path) -> None:
     done = run("serve", "--port", str(server.port), "--repository", str(tmp_path), TMPDIR=str(tmp_path))
     assert done.returncode == 1

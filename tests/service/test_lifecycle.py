@@ -8,12 +8,9 @@ import os
 import shutil
 import signal
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +23,7 @@ from service.flight_record import FlightRecord
 from service.worker.registry import Registry
 from tests.processes import children, process_state, wait_for
 from tests.server_process import Reply, ServerProcess
+from tests.service.asking import in_flight, load, requests_in_flight
 from tests.tiny_models import LETTERS, TorchEngines, copy_of_texts, publish_texts
 
 Start = Callable[..., ServerProcess]
@@ -91,66 +89,6 @@ def both_answer(server: ServerProcess) -> bool:
     records = {path.name: path for path in server.directory.glob("tmp/*/flight-*")}
     pids = server.workers()
     return len(pids) == 2 and all(FlightRecord.has_answered(records[f"flight-{pid}"]) for pid in pids)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A request and its reply, or nothing where the server did not take it."""
-
-    id: str
-    text: str
-    reply: Reply | None
-
-    @property
-    def status(self) -> int | None:
-        return None if self.reply is None else self.reply.status
-
-
-@contextmanager
-def load(server: ServerProcess, model: str, *, threads: int) -> Iterator[list[Asked]]:
-    """Asks all the while, from several threads; the list is complete at the end."""
-    stop = threading.Event()
-    asked: list[Asked] = []
-
-    def ask(thread: int) -> None:
-        number = 0
-        while not stop.wait(0.01):
-            number += 1
-            name, text = f"load-{thread}-{number}", f"question {thread} {number}"
-            try:
-                reply = server.predict(model, [text], **{"x-request-id": name})
-            except (OSError, http.client.HTTPException):
-                reply = None
-            asked.append(Asked(id=name, text=text, reply=reply))
-
-    with ThreadPoolExecutor(threads) as pool:
-        asking = [pool.submit(ask, thread) for thread in range(threads)]
-        try:
-            yield asked
-        finally:
-            stop.set()
-    for future in asking:
-        future.result()
-
-
-@contextmanager
-def requests_in_flight(
-    server: ServerProcess, count: int, workers: Sequence[int], *, others: int = 0
-) -> Iterator[list[Future[Reply]]]:
-    """Requests that are accepted, as are so many others, and cannot be answered because the workers are stopped."""
-    for pid in workers:
-        os.kill(pid, signal.SIGSTOP)
-    with ThreadPoolExecutor(count) as threads:
-        asked = [
-            threads.submit(server.predict, "letters", [f"in flight {number}"], **{"x-request-id": f"flight-{number}"})
-            for number in range(count)
-        ]
-        wait_for(lambda: in_flight(server) == count + others, 10, server.text)
-        yield asked
-
-
-def in_flight(server: ServerProcess) -> float:
-    return server.metric("graftwork_in_flight_rows").get((), 0)
 
 
 def is_gone(pid: int) -> bool:

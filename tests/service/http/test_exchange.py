@@ -6,7 +6,7 @@ import asyncio
 import http.client
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,12 +16,6 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from service.http.exchange import Exchange
 from tests.processes import wait_for
 from tests.service.wire import PATIENT, WireServer, post, read_all, replies, running
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[WireServer]:
-    with running(PATIENT) as server:
-        yield server
 
 
 def test_an_early_answer_reaches_a_client_that_is_still_sending(site: WireServer) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,16 @@ from models.precision import Precision
 from models.predictor import read_head
 from models.repository import ModelRepository
 from service.worker.registry import Registry
-from tests.tiny_models import FINE, LETTERS, TorchEngines, TwoPrecisions, publish_texts, torch_engine
+from tests.tiny_models import (
+    FINE,
+    LETTERS,
+    CoarseEngine,
+    NoGraph,
+    TorchEngines,
+    TwoPrecisions,
+    publish_texts,
+    torch_engine,
+)
 
 
 class Engines:
@@ -159,9 +168,48 @@ class CrookedEngine:
         self._engine.warm_up()
 
 
+class Crooked(TorchEngines):
+    """Engines that compute something else; the exact one may, too."""
+
+    def __init__(self, exact: Callable[[StoredBackbone], Engine]) -> None:
+        super().__init__(lambda stored: CrookedEngine(torch_engine(stored)))
+        self._exact = exact
+
+    def exact(self, stored: StoredBackbone) -> Engine:
+        return self._exact(stored)
+
+
+def test_versions_that_a_faster_engine_does_not_answer_as_they_should_are_served_by_torch(
+    texts_on_disk: ModelRepository, caplog: pytest.LogCaptureFixture
+) -> None:
+    exact: list[Engine] = []
+
+    def build(stored: StoredBackbone) -> Engine:
+        exact.append(torch_engine(stored))
+        return exact[-1]
+
+    registry = Registry(texts_on_disk, Crooked(build))
+    for name in ("letters", "moods"):
+        loaded = registry.load(name, 1)
+        assert loaded.predictor.engine is exact[0]
+        assert "not by crooked: the golden inputs get other features" in loaded.serving.reason
+        assert f"{name}:1 is not served by crooked" in caplog.text
+    assert len(exact) == 1
+
+
+def test_a_damaged_head_is_not_blamed_on_the_engine(texts_on_disk: ModelRepository) -> None:
+    scores = [[0.0, 0.0, 0.0, 1.0]] * GOLDEN_ROWS
+    texts = json.loads((texts_on_disk.read("letters", 1).directory / "golden/expected.json").read_text())["texts"]
+    damage = {"golden/expected.json": json.dumps({"texts": texts, "scores": scores}).encode()}
+    rewrite(texts_on_disk, "letters", damage)
+    registry = Registry(texts_on_disk, Crooked(lambda stored: pytest.fail("no engine can help")))
+    with pytest.raises(VersionCorrupt, match="golden"):
+        registry.load("letters", 1)
+
+
 def test_a_version_must_give_its_golden_answers(texts_on_disk: ModelRepository) -> None:
     """Whichever is asked first: an engine that gave no right answer has proven nothing."""
-    crooked = Registry(texts_on_disk, TorchEngines(lambda stored: CrookedEngine(torch_engine(stored))))
+    crooked = Registry(texts_on_disk, Crooked(exact=lambda stored: CrookedEngine(torch_engine(stored))))
     for name in ("letters", "moods", "letters"):
         with pytest.raises(VersionCorrupt, match="golden"):
             crooked.load(name, 1)
@@ -331,6 +379,35 @@ def test_a_refused_precision_does_not_serve_and_it_is_said(two_precisions: Model
     serving = Registry(two_precisions, TwoPrecisions(FINE)).load("letters", 2).serving
     assert serving.precision == "fp32"
     assert "not in int8: it loses too much" in serving.reason
+
+
+def test_int8_that_does_not_run_here_gives_way_to_fp32(
+    two_precisions: ModelRepository, caplog: pytest.LogCaptureFixture
+) -> None:
+    serving = Registry(two_precisions, NoGraph(FINE)).load("letters", 2).serving
+    assert serving.precision == "fp32"
+    assert "not in int8: it does not run here" in serving.reason
+    assert "Unable to read the model" in caplog.text
+
+
+def test_int8_of_another_graph_is_found_out_though_a_version_of_this_one_was_loaded_before(
+    two_precisions: ModelRepository, tiny_text: str
+) -> None:
+    """Copied from a machine whose graph was calibrated otherwise, say: its identity says so."""
+
+    class Elsewhere(TwoPrecisions):
+        def build(self, stored: StoredBackbone, precision: Precision) -> Engine:
+            engine = super().build(stored, precision)
+            if isinstance(engine, CoarseEngine):
+                engine.identity = "coarse/cpu/int8/elsewhere"
+            return engine
+
+    publish_texts(two_precisions, tiny_text, "letters", LETTERS, seed=3, engines=Elsewhere(0.3))
+    registry = Registry(two_precisions, TwoPrecisions(FINE))
+    assert registry.load("letters", 2).serving.precision == "int8"
+    serving = registry.load("letters", 3).serving
+    assert serving.precision == "fp32"
+    assert "not in int8: the golden inputs get other features" in serving.reason
 
 
 def test_int8_that_computes_otherwise_here_gives_way_to_fp32(

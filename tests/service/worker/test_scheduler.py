@@ -15,28 +15,10 @@ from hypothesis import strategies as st
 from models.batch_cost import BatchCost
 from service.worker.batch_plan import LOOKAHEAD
 from service.worker.scheduler import Scheduler
-from tests.processes import wait_for
+from tests.service.worker.scheduled_rows import FLAT, Row, rows, scheduler, take_all
 
-FLAT = BatchCost(per_batch=1.0, per_row=0.0)  # whatever is in a batch
 STEEP = BatchCost(per_batch=0.0, per_row=1.0)  # batching wins nothing
 LINEAR = BatchCost(per_batch=7.0, per_row=0.0, per_token=1.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    number: int
-    group: str
-    abandoned: bool = False
-    share: float = 0.0  # of the device: it never fills it
-    model: str = ""
-    request: Hashable = None
-    length: int = 1
-    rows: int = 1
-    cost: BatchCost = FLAT
-
-    @property
-    def flow(self) -> str:
-        return self.model or self.group
 
 
 @dataclass(kw_only=True, eq=False)
@@ -59,26 +41,6 @@ class RowOf:
     @property
     def abandoned(self) -> bool:
         return self.caller.gone
-
-
-def scheduler(*rows: Row, max_batch_rows: int = 32) -> Scheduler[Row]:
-    made: Scheduler[Row] = Scheduler(max_batch_rows=max_batch_rows)
-    for row in rows:
-        made.put(row)
-    return made
-
-
-def take_all(made: Scheduler[Row]) -> list[Sequence[Row]]:
-    """Every batch until nothing waits, without waiting for more where the last rows are abandoned."""
-    batches = []
-    while made.waiting:
-        with made._changed:
-            batches.append(made._next_batch())
-    return [batch for batch in batches if batch]
-
-
-def rows(groups: str) -> list[Row]:
-    return [Row(number=number, group=group) for number, group in enumerate(groups)]
 
 
 row_lists = st.lists(st.tuples(st.sampled_from("abc"), st.booleans())).map(
@@ -163,6 +125,20 @@ def test_a_flood_of_requests_for_one_model_does_not_hold_up_another() -> None:
             (row,) = asked("trickle", number, group=group)
             made.put(row)
             assert batches_until(made, row) <= 2  # beside at most one of those that were due as early
+
+
+def test_a_model_whose_flood_was_cancelled_owes_nothing() -> None:
+    leaves, stays = Caller(), Caller()
+    made: Scheduler[RowOf] = Scheduler(max_batch_rows=1)
+    for number in range(100):
+        made.put(RowOf(number, "g", leaves, flow="flood"))
+    made.take()
+    leaves.gone = True
+    made.drop_abandoned()
+    first, second = RowOf(100, "g", stays, flow="flood"), RowOf(101, "g", stays, flow="trickle")
+    made.put(first)
+    made.put(second)
+    assert [*made.take(), *made.take()] == [first, second]
 
 
 def test_models_get_equal_shares_of_the_device_and_not_of_the_rows() -> None:
@@ -255,6 +231,9 @@ def test_texts_are_limited_in_tokens_with_padding() -> None:
             made.take()
 
 
+# Rows that nobody waits for
+
+
 def test_abandoned_rows_are_passed_over_and_counted_once() -> None:
     abandoned = [Row(number=n, group="a", abandoned=True) for n in range(3)]
     last = Row(number=3, group="b")
@@ -286,6 +265,9 @@ def test_rows_that_are_abandoned_while_they_wait_are_forgotten_before_their_turn
     assert made.take_dropped() == 0
 
 
+# Threads
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.text("abc", max_size=40), min_size=1, max_size=4), st.integers(1, 7))
 def test_threads_lose_nothing(groups_of: list[str], most: int) -> None:
@@ -312,69 +294,6 @@ def test_threads_lose_nothing(groups_of: list[str], most: int) -> None:
         thread.join(30)
         assert not thread.is_alive()
     assert Counter(taken) == Counter(row for mine in sent for row in mine)
-
-
-# The device has room for some batches at a time
-
-
-def halves(count: int, *, group: str = "a") -> list[Row]:
-    return [Row(number=number, group=group, share=0.5) for number in range(count)]
-
-
-def taken_by(made: Scheduler[Row], threads: int) -> tuple[list[threading.Thread], SimpleQueue[Sequence[Row]]]:
-    """Threads that take a batch each, and do not say that they are done with it."""
-    taken: SimpleQueue[Sequence[Row]] = SimpleQueue()
-    started = [threading.Thread(target=lambda: taken.put(made.take()), daemon=True) for _ in range(threads)]
-    for thread in started:
-        thread.start()
-    return started, taken
-
-
-def test_as_many_batches_are_taken_as_the_device_has_room_for() -> None:
-    made = scheduler(*halves(3), max_batch_rows=1)
-    first, second = made.take(), made.take()
-    _, taken = taken_by(made, 1)
-    wait_for(lambda: made._idle == 1, 30)
-    made.done(second)
-    (third,) = taken.get(timeout=30)
-    assert [first[0].number, second[0].number, third.number] == [0, 1, 2]
-
-
-def test_what_waits_is_parted_among_those_who_are_idle() -> None:
-    made: Scheduler[Row] = Scheduler(max_batch_rows=32)
-    _, taken = taken_by(made, 2)
-    wait_for(lambda: made._idle == 2, 30)
-    with made._changed:  # all at once: a row alone would be taken at once
-        for row in halves(8):
-            made.put(row)
-    assert sorted(len(taken.get(timeout=30)) for _ in range(2)) == [4, 4]
-
-
-def test_where_only_one_batch_fits_it_is_not_parted() -> None:
-    made: Scheduler[Row] = Scheduler(max_batch_rows=32)
-    _, taken = taken_by(made, 2)
-    wait_for(lambda: made._idle == 2, 30)
-    with made._changed:
-        for number in range(8):
-            made.put(Row(number=number, group="a", share=1.0))
-    assert len(taken.get(timeout=30)) == 8
-    made.close()
-    assert taken.get(timeout=30) == []
-
-
-def test_a_batch_that_needs_the_whole_device_waits_for_it_and_is_not_passed() -> None:
-    whole = Row(number=7, group="whole", share=1.0)
-    made = scheduler(*halves(1), whole, *halves(2), max_batch_rows=1)
-    first = made.take()
-    _, taken = taken_by(made, 1)
-    wait_for(lambda: made._idle == 1, 30)  # though there is room for another half
-    made.done(first)
-    batch = taken.get(timeout=30)
-    assert batch == [whole]
-    _, taken = taken_by(made, 1)
-    wait_for(lambda: made._idle == 1, 30)
-    made.done(batch)
-    assert taken.get(timeout=30)[0].group == "a"
 
 
 def test_close_wakes_who_waits_and_ends_it_for_good() -> None:

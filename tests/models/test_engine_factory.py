@@ -4,16 +4,19 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from models import engine_choice as choice_module
+from models import engine_factory as factory_module
 from models.backbone_store import BackboneStore, StoredBackbone
 from models.batch import Batch
 from models.batch_cost import UNMEASURED
 from models.engine import blank_batch
-from models.engine_choice import EngineChoice, EngineFactory
+from models.engine_choice import Comparison, EngineChoice, EngineRefusal
+from models.engine_factory import EngineFactory
 from models.errors import InvalidParameter
 from models.features import FeatureKind, Features
 from models.openvino_engine import OpenVinoEngine
@@ -59,7 +62,7 @@ def test_a_choice_is_kept(stored: StoredBackbone, tmp_path: Path, monkeypatch: p
     first = EngineFactory("cpu", threads=2, cache_dir=tmp_path).choice(stored)
     assert set(first.rates) == {"torch, 1 at a time", "openvino, 1 at a time", "openvino, 2 at a time"}
     assert all(rate > 0 for rate in first.rates.values())
-    monkeypatch.setattr(EngineFactory, "_compare", lambda *_: pytest.fail("it was found out before"))
+    monkeypatch.setattr(factory_module, "compare", lambda *_: pytest.fail("it was found out before"))
     assert EngineFactory("cpu", threads=2, cache_dir=tmp_path).choice(stored) == first
 
 
@@ -69,7 +72,100 @@ def test_a_damaged_choice_is_made_again(stored: StoredBackbone, tmp_path: Path) 
     (file,) = (tmp_path / "engines").rglob("*.json")
     for damage in (b"", b"{}", b'{"engine":"abacus","streams":1,"reason":""}'):
         file.write_bytes(damage)
-        assert isinstance(factory.choice(stored), EngineChoice)
+        assert isinstance(EngineFactory("cpu", threads=1, cache_dir=tmp_path).choice(stored), EngineChoice)
+        assert file.read_bytes() != damage
+
+
+def test_a_choice_that_cannot_be_kept_is_made_once(
+    stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    factory = EngineFactory("cpu", threads=1, cache_dir=tmp_path / "file")
+    engine, reason = factory.build(stored), factory.reason(stored)
+    monkeypatch.setattr(factory_module, "compare", lambda *_: pytest.fail("it was found out before"))
+    assert factory.build(stored).identity == engine.identity
+    assert factory.reason(stored) == reason
+    assert factory.choice(stored).reason in reason
+
+
+def test_workers_that_start_together_agree(
+    stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one measures too, as nothing is kept yet; then it takes what the first one has kept meanwhile."""
+    first, second = (EngineFactory("cpu", threads=1, cache_dir=tmp_path) for _ in range(2))
+    compare = factory_module.compare
+
+    def compare_slowly(*args: Any) -> Comparison:
+        monkeypatch.setattr(factory_module, "compare", compare)
+        pretend(monkeypatch, torch=1.0, openvino=2.0)
+        first.choice(stored)
+        pretend(monkeypatch, torch=2.0, openvino=1.0)
+        return compare(*args)
+
+    monkeypatch.setattr(factory_module, "compare", compare_slowly)
+    assert second.choice(stored) == first.choice(stored)
+    assert second.choice(stored).engine == "openvino"
+
+
+class OutOfSpace(OpenVinoEngine):
+    def features(self, batch: Batch, kind: FeatureKind) -> Features:
+        raise OSError(28, "No space left on device")
+
+
+def test_what_a_full_disk_decides_is_not_kept(
+    stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, torch=1.0, openvino=1000.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(factory_module, "OpenVinoEngine", OutOfSpace)
+        assert EngineFactory("cpu", threads=1, cache_dir=tmp_path).choice(stored).engine == "torch"
+    assert EngineFactory("cpu", threads=1, cache_dir=tmp_path).choice(stored).engine == "openvino"
+
+
+def test_a_refusal_is_kept_and_names_the_cure(
+    stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(factory_module, "OpenVinoEngine", Broken)
+    for _ in range(2):
+        factory = EngineFactory("cpu", threads=1, cache_dir=tmp_path, wanted="openvino")
+        with pytest.raises(InvalidParameter, match=r"it does not run there.*--engine torch"):
+            factory.build(stored)
+        with pytest.raises(InvalidParameter, match="--precision fp32"):
+            factory.build(stored, Precision.INT8)
+        monkeypatch.setattr(factory_module, "compare", lambda *_: pytest.fail("it was found out before"))
+    kept = [EngineRefusal.model_validate_json(file.read_bytes()) for file in (tmp_path / "engines").rglob("*.json")]
+    assert len(kept) == 2
+
+
+def test_a_single_engine_is_compared_with_torch_too(
+    stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(factory_module, "OpenVinoEngine", Crooked)
+    with pytest.raises(InvalidParameter, match=r"off by 0\.01"):
+        EngineFactory("cpu", threads=1, cache_dir=tmp_path, wanted="openvino").build(stored)
+
+
+@pytest.mark.parametrize("engine", ["NotNumbers", "Constant"])
+def test_eight_bits_that_have_nothing_to_do_with_the_backbone_are_refused(
+    stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    monkeypatch.setattr(factory_module, "OpenVinoEngine", {"NotNumbers": NotNumbers, "Constant": Constant}[engine])
+    with pytest.raises(InvalidParameter, match="its features are off"):
+        EngineFactory("cpu", threads=1, cache_dir=tmp_path).build(stored, Precision.INT8)
+
+
+def test_the_reason_tells_of_the_other_precision(
+    stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, torch=100.0, openvino=200.0)
+    factory = EngineFactory("cpu", threads=1, cache_dir=tmp_path, precision="int8")
+    factory.precisions(stored)
+    assert factory.reason(stored, Precision.INT8).endswith("; in fp32 200 rows/s")
+
+
+def test_the_exact_engine_is_torch(stored: StoredBackbone, tmp_path: Path) -> None:
+    factory = EngineFactory("cpu", threads=1, cache_dir=tmp_path, wanted="openvino")
+    assert factory.exact(stored).identity == TorchEngine(stored.load()).identity
 
 
 def test_without_a_cache_torch_serves(
@@ -79,7 +175,9 @@ def test_without_a_cache_torch_serves(
     pretend(monkeypatch, torch=1.0, openvino=1000.0)
     factory = EngineFactory("cpu", threads=1, cache_dir=tmp_path / "file")
     assert isinstance(factory.build(stored), TorchEngine)
-    assert "cannot be kept" in caplog.text
+    assert "the cache of graphs cannot be written" in caplog.text
+    EngineFactory("cpu", threads=1, cache_dir=tmp_path / "file", wanted="torch").build(stored)
+    assert "the choice of an engine cannot be kept" in caplog.text
 
 
 class Crooked(OpenVinoEngine):
@@ -90,8 +188,7 @@ class Crooked(OpenVinoEngine):
 
 class NotNumbers(OpenVinoEngine):
     def features(self, batch: Batch, kind: FeatureKind) -> Features:
-        features = super().features(batch, kind)
-        return replace(features, values=features.values * float("nan"))
+        return Features(kind=kind, values=super().features(batch, kind).values * float("nan"))
 
 
 class Careless(OpenVinoEngine):
@@ -99,9 +196,13 @@ class Careless(OpenVinoEngine):
 
     def features(self, batch: Batch, kind: FeatureKind) -> Features:
         features = super().features(batch, kind)
-        if features.mask_BT is None:
-            return features
+        assert features.mask_BT is not None
         return replace(features, values=features.values.masked_fill(features.mask_BT[:, :, None] == 0, torch.nan))
+
+
+class Constant(OpenVinoEngine):
+    def features(self, batch: Batch, kind: FeatureKind) -> Features:
+        return Features(kind=kind, values=torch.zeros_like(super().features(batch, kind).values))
 
 
 class Broken(OpenVinoEngine):
@@ -120,7 +221,7 @@ class Broken(OpenVinoEngine):
 def test_an_engine_that_is_not_right_is_not_taken(
     stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: type[OpenVinoEngine], why: str
 ) -> None:
-    monkeypatch.setattr(choice_module, "OpenVinoEngine", engine)
+    monkeypatch.setattr(factory_module, "OpenVinoEngine", engine)
     pretend(monkeypatch, torch=1.0, openvino=1000.0)
     factory = EngineFactory("cpu", threads=1, cache_dir=tmp_path)
     assert isinstance(factory.build(stored), TorchEngine)
@@ -135,14 +236,14 @@ def test_engines_are_compared_by_the_features_that_are_asked_for(
     engine: type[OpenVinoEngine],
     is_right: bool,
 ) -> None:
-    monkeypatch.setattr(choice_module, "OpenVinoEngine", engine)
+    monkeypatch.setattr(factory_module, "OpenVinoEngine", engine)
     pretend(monkeypatch, torch=1.0, openvino=1000.0)
     factory = EngineFactory("cpu", threads=1, cache_dir=tmp_path)
     built = factory.build(stored, kind=FeatureKind.TOKENS)
     assert isinstance(built, engine if is_right else TorchEngine)
     features = built.features(blank_batch(stored.config), FeatureKind.TOKENS)
     assert features.values.shape == (1, 8, stored.config.feature_dim)
-    assert len(list((tmp_path / "engines").rglob("*tokens*.json"))) == 1
+    assert len(list((tmp_path / "engines").rglob("*-tokens-*.json"))) == 1
     assert ("off by 0.01" in factory.reason(stored, kind=FeatureKind.TOKENS)) is not is_right
 
 
@@ -159,8 +260,8 @@ def test_an_engine_that_was_asked_for_is_taken_or_refused(stored: StoredBackbone
 
 def test_eight_bits_have_engines_of_their_own(stored: StoredBackbone, tmp_path: Path) -> None:
     factory = EngineFactory("cpu", threads=1, cache_dir=tmp_path)
-    assert factory.build(stored, Precision.INT8).identity.endswith("int8")
-    assert factory.build(stored).identity.endswith("fp32")
+    assert "/cpu/int8/" in factory.build(stored, Precision.INT8).identity
+    assert "/cpu/fp32" in factory.build(stored).identity
     assert torch.get_num_threads() >= 1
 
 

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from models.deployment import Deployment
+from models.errors import VersionCorrupt
+from models.version import ModelVersion
+from tests.tiny_models import text_manifest
+
+Key = tuple[str, int]
+
+
+class Shelf:
+    """A model repository without a disk."""
+
+    def __init__(self) -> None:
+        self.on_disk: dict[str, list[int]] = {}
+        self.aliases: dict[str, dict[str, int]] = {}
+        self.unreadable: dict[Key, str] = {}
+        self.changes = 0
+
+    def publish(self, name: str, number: int) -> None:
+        self.on_disk.setdefault(name, []).append(number)
+        self.changes += 1
+
+    def promote(self, name: str, alias: str, number: int) -> None:
+        self.aliases[name] = {**self.aliases.get(name, {}), alias: number}
+        self.changes += 1
+
+    def delete(self, name: str, number: int) -> None:
+        self.on_disk[name].remove(number)
+        self.changes += 1
+
+    def generation(self) -> bytes:
+        return str(self.changes).encode()
+
+    def names(self) -> list[str]:
+        return sorted(name for name, numbers in self.on_disk.items() if numbers)
+
+    def numbers(self, name: str) -> list[int]:
+        return sorted(self.on_disk[name])
+
+    def read(self, name: str, number: int) -> ModelVersion:
+        if (name, number) in self.unreadable:
+            raise VersionCorrupt(self.unreadable[name, number])
+        return ModelVersion(name=name, number=number, directory=Path("."), manifest=text_manifest(name, number))
+
+    def deployment(self, name: str) -> Deployment:
+        if name in self.unreadable_aliases:
+            raise VersionCorrupt("the aliases are damaged")
+        return Deployment(aliases=self.aliases.get(name, {}))
+
+    unreadable_aliases: tuple[str, ...] = ()
