@@ -160,6 +160,7 @@ def _check(directory: Path, manifest: Manifest, graft: Graft) -> None:
 
 
 def _card(graft: Graft, manifest: Manifest, number: int) -> str:
+    calibration = manifest.reference.calibration
     facts = CardFacts(
         name=graft.name,
         version=number,
@@ -168,7 +169,11 @@ def _card(graft: Graft, manifest: Manifest, number: int) -> str:
         classes=graft.labels,
         created=manifest.created_at.date().isoformat(),
         libraries=manifest.libraries,
-        temperature=graft.heads[Precision.FP32].calibration.temperature,
+        task=manifest.task,
+        pair=manifest.pair is not None,
+        temperature=None if manifest.task is Task.REGRESSION else calibration.temperature,
+        threshold=calibration.threshold,
+        interval=calibration.interval,
         heads={precision: record.model_dump() for precision, record in manifest.heads.items()},
         **graft.card,
     )
