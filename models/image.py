@@ -80,7 +80,8 @@ class EncodedImage:
         Args:
             at_least: width and height that suffice. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size, the smallest
                 that is not below: libjpeg leaves out the high frequencies of each block. It still reads every byte, so
-                it refuses the same files.
+                it refuses the same files. A size that the fraction does not divide is rounded up, so that the last row or
+                column is a part of one; a picture for which turning would make that the first one is decoded in full.
 
         Raises:
             ImageTruncated: the file ends too early.
@@ -88,7 +89,7 @@ class EncodedImage:
         """
         image = self._image
         with _decoding_errors(self._max_pixels):
-            if at_least is not None:
+            if at_least is not None and (self._orientation not in _UPRIGHT or not any(side % 8 for side in image.size)):
                 image.draft(None, at_least if self._orientation not in _SIDEWAYS else at_least[::-1])
             image.load()
             rgb = _to_rgb(image)

@@ -30,13 +30,10 @@ class CropTransform:
 
     timm's modes ``center`` (the shorter side becomes ``input_size / crop_pct``) and ``squash`` (both sides do).
 
-    A JPEG is decoded at a fraction of its size where that leaves `SPARE` times the size wanted: 4000x3000 for 256 at 1/2, in
-    20 ms instead of 77; at 1/4 it would be 14. Measured with EfficientNet-Lite0's own classifier, on photographs enlarged to
-    1,400 to 3,000 pixels with a sensor's grain: decoded at 1/2 with `SPARE` = 4 the best class's probability moves by 0.006 to
-    0.008, with 2 by 0.009 to 0.012, and 0.001 when decoded in full. Its answer stays the same for 270 of 270 pictures that
-    show one of its classes, and for 98 % of those that mostly do not, whose best classes nearly tie; any other way of
-    reducing in two steps does the same to them. A side that the fraction does not divide is rounded up, which shifts its end
-    by less than a quarter of a pixel of the result.
+    A JPEG is decoded at a fraction of its size where that leaves `SPARE` times the size wanted: 4000x3000 for 256 at 1/2, in a
+    quarter of the time. One pixel in six is then off by a level of 255, as the picture is rounded twice. A classifier's
+    answers change by that no more than by noise of one level in as many pixels, which is what ``python -m
+    tests.benchmarks.preprocessing DATA`` compares it with: where its best classes nearly tie, either may win.
 
     Args:
         config: one that it `knows`.
@@ -58,13 +55,15 @@ class CropTransform:
         """The input of the backbone: uint8 ``(3, H, W)``."""
         width, height = self.resized(*image.size)
         picture = image.decode(at_least=(SPARE * width, SPARE * height))
+        fraction = round(image.size[0] / picture.width)
+        whole = (image.size[0] / fraction, image.size[1] / fraction)  # of which the last pixel may be a part of one
         left, top = round((width - self._width) / 2), round((height - self._height) / 2)  # as torchvision rounds
         waste = width * height / (self._width * self._height)
-        if waste <= MAX_WASTE and picture.width * picture.height <= MAX_COPIED_PIXELS:
+        if whole == picture.size and waste <= MAX_WASTE and picture.width * picture.height <= MAX_COPIED_PIXELS:
             resized_CHW = _resize_by_torch(picture, width, height, self._config.interpolation)
             pixels_CHW = resized_CHW[:, top : top + self._height, left : left + self._width]
         else:
-            across, down = picture.width / width, picture.height / height
+            across, down = whole[0] / width, whole[1] / height
             box = (left * across, top * down, (left + self._width) * across, (top + self._height) * down)
             cropped = picture.resize((self._width, self._height), self._filter, box)
             pixels_CHW = np.asarray(cropped).transpose(2, 0, 1)

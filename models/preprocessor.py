@@ -87,7 +87,7 @@ def build_preprocessor(
 
 
 # To be raised with every change of ours in how an item becomes a row: cached features of the old way are then not used.
-PREPROCESSING = 2
+PREPROCESSING = 3
 
 
 def preprocessing_identity(config: ImagePreprocessorConfig | TextPreprocessorConfig) -> str:
