@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.backbone import Modality
+from models.task import Task
 
 MOST_CLASSES_LISTED = 30
 MOST_CLASSES_IN_TABLE = 20
@@ -21,14 +22,18 @@ FEW_ROWS = 10
 
 _PIPELINE = {Modality.IMAGE: "image-classification", Modality.TEXT: "text-classification"}
 _CALL = {
-    Modality.IMAGE: """\
+    "image": """\
 curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' \\
   http://localhost:8000/v1/models/{name}/versions/{version}:predict
 graftwork predict {name}:{version} photo.jpg""",
-    Modality.TEXT: """\
+    "text": """\
 curl -d '{{"instances": ["a text"]}}' -H 'Content-Type: application/json' \\
   http://localhost:8000/v1/models/{name}/versions/{version}:predict
 graftwork predict {name}:{version} 'a text'""",
+    "pair of texts": """\
+curl -d '{{"instances": [{{"text": "a text", "text_pair": "another"}}]}}' -H 'Content-Type: application/json' \\
+  http://localhost:8000/v1/models/{name}/versions/{version}:predict
+graftwork predict {name}:{version} --pairs 'a text' 'another'""",
 }
 _MEANING = {
     "accuracy": ("Accuracy", "share of rows that are right"),
@@ -48,7 +53,9 @@ class CardFacts:
         name: the model's name, as `models.version.check_name` allows it.
         version: the version's number.
         backbone: as the user named it, such as ``timm:resnet50``.
-        classes: labels in the order of the head's rows.
+        classes: labels in the order of the head's rows; of a regression, the name of the value.
+        task: what is answered.
+        pair: whether pairs of texts are read.
         created: date, such as ``2026-03-01``.
         libraries: library to version.
         base_model: the backbone's id on the Hugging Face Hub, if it has one.
@@ -58,7 +65,9 @@ class CardFacts:
         fingerprint: sha256 of the data.
         strategy: how the weights were found, such as ``frozen features``.
         regularisation_c: inverse strength of the L2 penalty of the head.
-        temperature: what logits are divided by before the softmax.
+        temperature: what logits are divided by before they become scores; None where they are the answer.
+        threshold: of the scores of labels that hold.
+        interval: half the width of the interval around a value.
         folds: number of cross-validation folds that chose the two.
         seed: of the run.
         evaluation: of the test split, as `Evaluation.to_dict` gives it; None for an imported classifier.
@@ -74,6 +83,8 @@ class CardFacts:
     classes: Sequence[str]
     created: str
     libraries: Mapping[str, str]
+    task: Task = Task.SINGLE_LABEL
+    pair: bool = False
     base_model: str | None = None
     license: str | None = None
     dataset: str | None = None
@@ -82,6 +93,8 @@ class CardFacts:
     strategy: str | None = None
     regularisation_c: float | None = None
     temperature: float | None = None
+    threshold: float | None = None
+    interval: float | None = None
     folds: int | None = None
     seed: int | None = None
     evaluation: Mapping[str, Any] | None = None
@@ -123,7 +136,7 @@ def escape(text: str) -> str:
 def _front_matter(facts: CardFacts) -> str:
     import yaml
 
-    pipeline = _PIPELINE[facts.modality]
+    pipeline = _pipeline(facts)
     metadata: dict[str, Any] = {
         "license": facts.license,
         "library_name": "graftwork",
@@ -149,15 +162,37 @@ def _front_matter(facts: CardFacts) -> str:
     return text
 
 
+def _pipeline(facts: CardFacts) -> str:
+    """The Hub's name for the task."""
+    if facts.task is Task.TOKEN_CLASSIFICATION:
+        return "token-classification"
+    if facts.task is Task.REGRESSION and facts.pair:
+        return "sentence-similarity"
+    return _PIPELINE[facts.modality]
+
+
+def _reads(facts: CardFacts) -> str:
+    return "pair of texts" if facts.pair else str(facts.modality)
+
+
 def _purpose(facts: CardFacts) -> str:
-    what = "an image" if facts.modality is Modality.IMAGE else "a text"
-    listed = ", ".join(escape(label) for label in facts.classes[:MOST_CLASSES_LISTED])
-    rest = len(facts.classes) - MOST_CLASSES_LISTED
-    return (
-        f"Puts {what} into one of {len(facts.classes):,} classes and says how sure it is: "
-        f"a linear head on the pretrained backbone {escape(facts.backbone)}.\n\n"
-        f"Classes: {listed}" + (f" and {rest:,} more." if rest > 0 else ".")
-    )
+    reads = _reads(facts)
+    what = f"an {reads}" if facts.modality is Modality.IMAGE else f"a {reads}"
+    how = f"a linear head on the pretrained backbone {escape(facts.backbone)}."
+    classes = list(facts.classes)
+    match facts.task:
+        case Task.REGRESSION:
+            return f"For {what} it predicts {escape(classes[0])}, with a 90 % interval: {how}"
+        case Task.MULTI_LABEL:
+            purpose = f"Says of {what} which of {len(classes):,} labels hold, and how sure it is of each: {how}"
+        case Task.TOKEN_CLASSIFICATION:
+            classes = sorted({tag[2:] for tag in classes} - {""})
+            purpose = f"Finds the words of {what} that name one of {len(classes):,} kinds of things: {how}"
+        case _:
+            purpose = f"Puts {what} into one of {len(classes):,} classes and says how sure it is: {how}"
+    listed = ", ".join(escape(label) for label in classes[:MOST_CLASSES_LISTED])
+    rest = len(classes) - MOST_CLASSES_LISTED
+    return f"{purpose}\n\nClasses: {listed}" + (f" and {rest:,} more." if rest > 0 else ".")
 
 
 def _data(facts: CardFacts) -> list[str]:
@@ -182,7 +217,14 @@ def _training(facts: CardFacts) -> list[str]:
     if facts.regularisation_c is not None:
         lines.append(f"Regularisation: L2 with C = {facts.regularisation_c:g} (inverse strength: smaller is stronger).")
     if facts.temperature is not None:
-        lines.append(f"Calibration: logits are divided by the temperature {facts.temperature:.4g} before the softmax.")
+        activation = facts.task.traits.activation
+        lines.append(
+            f"Calibration: logits are divided by the temperature {facts.temperature:.4g} before the {activation}."
+        )
+    if facts.threshold is not None:
+        lines.append(f"Labels hold from a score of {facts.threshold:.3g} on.")
+    if facts.interval is not None:
+        lines.append(f"The true value is within {facts.interval:.4g} of the predicted one in 90 of 100 cases.")
     if facts.folds is not None:
         lines.append(
             f"Chosen by {facts.folds}-fold cross-validation on all but the test split, on which the head was then fitted again."
@@ -274,7 +316,7 @@ def _precisions(facts: CardFacts) -> list[str]:
         rows.append(
             (
                 escape(precision),
-                "" if training is None else f"{training['cross_validated_accuracy']:.3f}",
+                "" if training is None else f"{training['validation_score']:.3f}",
                 f"{metrics['accuracy']:.3f}" if "accuracy" in metrics else "",
                 "" if head["agreement"] is None else f"{head['agreement']:.3f}",
                 "yes" if head["refused"] is None else f"no: {escape(head['refused'])}",
@@ -284,20 +326,31 @@ def _precisions(facts: CardFacts) -> list[str]:
         "## Precisions",
         "Each has a head of its own. Which one serves is decided where it is served: the fastest of those that may. "
         "Scores above are those of fp32.",
-        _table(("precision", "cross-validated accuracy", "test accuracy", "agreement with fp32", "may serve"), rows),
+        _table(
+            ("precision", _validation(facts.heads.values()), "test accuracy", "agreement with fp32", "may serve"), rows
+        ),
     ]
 
 
+def _validation(heads: Iterable[Mapping[str, Any]]) -> str:
+    """What the validation scores of some heads are."""
+    trainings = [head["training"] for head in heads if head["training"] is not None]
+    if not trainings:
+        return "validation"
+    return f"{escape(trainings[0]['validation_metric'])}, {escape(trainings[0]['validated_on'])}"
+
+
 def _calls(facts: CardFacts) -> list[str]:
-    call = _CALL[facts.modality].format(name=facts.name, version=facts.version)
+    call = _CALL[_reads(facts)].format(name=facts.name, version=facts.version)
     return ["## How to call it", f"```sh\n{call}\n```"]
 
 
 def _limitations(facts: CardFacts) -> list[str]:
-    lines = [
-        "It always answers with one of its classes, also for an input that belongs to none of them.",
-        "It inherits the biases of the backbone's pretraining data.",
-    ]
+    lines = ["It inherits the biases of the backbone's pretraining data."]
+    if facts.task is Task.SINGLE_LABEL:
+        lines.insert(0, "It always answers with one of its classes, also for an input that belongs to none of them.")
+    if facts.task is Task.TOKEN_CLASSIFICATION:
+        lines.insert(0, "Words are what stands between white space: a mark that touches a word belongs to it.")
     if facts.evaluation is None:
         lines.append("Nothing is known about its accuracy on your data: evaluate it before you rely on it.")
     else:

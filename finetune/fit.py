@@ -23,7 +23,7 @@ from finetune.publishing import FittedHead
 from models.backbone_store import StoredBackbone
 from models.engine import Engine
 from models.head import scores_by_head
-from models.manifest import Training
+from models.manifest import Calibration, Training
 from models.precision import Precision
 from models.preprocessor import (
     ImagePreprocessorConfig,
@@ -88,15 +88,19 @@ class Fit:
         return FittedHead(
             engine=self.engine,
             head=probe.head,
-            temperature=probe.temperature,
+            calibration=Calibration(temperature=probe.temperature),
             training=Training(
                 strategy="probe",
                 seed=self.seed,
-                regularisation_c=probe.regularisation_c,
-                feature_scaling=probe.feature_scaling,
+                settings={
+                    "regularisation_c": probe.regularisation_c,
+                    "feature_scaling": probe.feature_scaling,
+                },
+                validated_on="cross-validation",
+                validation_metric="accuracy",
+                validation_score=probe.cross_validated_accuracy,
+                validation_loss=probe.cross_validated_log_loss,
                 folds=probe.folds,
-                cross_validated_accuracy=probe.cross_validated_accuracy,
-                cross_validated_log_loss=probe.cross_validated_log_loss,
             ),
             metrics={
                 **self.evaluation.summary(),

@@ -67,7 +67,7 @@ def import_classifier(
 def _fitted_heads(stored: StoredBackbone, head: Head, engines: EngineSource) -> dict[Precision, FittedHead]:
     """The classifier in every precision; it was trained in fp32, so that others have to give the same labels."""
     reference = engines.build(stored, Precision.FP32)
-    fitted = {Precision.FP32: FittedHead(engine=reference, head=head, temperature=1.0)}
+    fitted = {Precision.FP32: FittedHead(engine=reference, head=head)}
     others = [precision for precision in engines.precisions(stored) if precision is not Precision.FP32]
     if others:
         rows = sample_rows(stored, 2 * COMPARED_ROWS)[COMPARED_ROWS:]  # activations were calibrated on those before
@@ -82,7 +82,7 @@ def _fitted_heads(stored: StoredBackbone, head: Head, engines: EngineSource) -> 
         refused = None
         if agreement < LEAST_AGREEMENT:
             refused = f"it gives the label of fp32 for {agreement:.1%} of fixed inputs, and {LEAST_AGREEMENT:.0%} are asked for"
-        fitted[precision] = FittedHead(engine=engine, head=head, temperature=1.0, agreement=agreement, refused=refused)
+        fitted[precision] = FittedHead(engine=engine, head=head, agreement=agreement, refused=refused)
     return fitted
 
 

@@ -17,7 +17,7 @@ from models.golden import GoldenSet
 from models.head import Head
 from models.manifest import BackboneReference, Calibration, Data, EngineReference, HeadRecord, Manifest, Training
 from models.precision import Precision
-from models.predictor import Predictor
+from models.predictor import Predictor, read_head
 from models.preprocessor import ImagePreprocessorConfig, RawItem, TextPreprocessorConfig, build_preprocessor
 from models.repository import ModelRepository
 from models.task import Task
@@ -45,13 +45,14 @@ class FittedHead:
 
     Attributes:
         engine: computed the features that it was fitted on, and will compute those that it serves with.
+        head: with the activation of the task.
         metrics: of the evaluation, as plain JSON; empty where there was none.
         agreement, refused: see `models.manifest.HeadRecord`.
     """
 
     engine: Engine
     head: Head
-    temperature: float
+    calibration: Calibration = field(default_factory=Calibration)
     training: Training | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     agreement: float | None = None
@@ -63,7 +64,9 @@ class Graft:
     """Heads on a backbone, ready to be published.
 
     Attributes:
+        preprocessor: says whether texts or pairs of them are read, and how.
         heads: by precision; there is one for fp32.
+        labels: in the order of a head's rows; see `models.manifest.Manifest`.
         golden_items: a few raw inputs; what each head answers for them is kept with the version.
         report: further files by relative path, such as figures.
         card: further facts for the model card, by the fields of `CardFacts`.
@@ -75,9 +78,14 @@ class Graft:
     heads: Mapping[Precision, FittedHead]
     labels: Sequence[str]
     golden_items: Sequence[RawItem]
+    task: Task = Task.SINGLE_LABEL
     data: Data | None = None
     report: Mapping[str, bytes] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if any(fitted.head.activation != self.task.traits.activation for fitted in self.heads.values()):
+            raise ValueError(f"the heads for {self.task} have the activation {self.task.traits.activation}")
 
     @property
     def serving(self) -> Mapping[Precision, FittedHead]:
@@ -88,11 +96,12 @@ class Graft:
         """The graft in memory, with its own head or one read back from disk."""
         fitted = self.heads[precision]
         return Predictor(
-            preprocessor=build_preprocessor(self.preprocessor, self.backbone.directory),
+            preprocessor=build_preprocessor(self.preprocessor, self.backbone.directory, self.task.traits.features),
             engine=fitted.engine,
             head=head,
             labels=self.labels,
-            temperature=fitted.temperature,
+            task=self.task,
+            calibration=fitted.calibration,
         )
 
 
@@ -110,7 +119,7 @@ def publish(repository: ModelRepository, graft: Graft) -> ModelVersion:
     manifest = Manifest(
         name=graft.name,
         number=1,
-        task=Task.SINGLE_LABEL,
+        task=graft.task,
         modality=config.modality,
         labels=tuple(graft.labels),
         backbone=BackboneReference(source=config.source, digest=graft.backbone.digest, feature_dim=config.feature_dim),
@@ -127,7 +136,7 @@ def publish(repository: ModelRepository, graft: Graft) -> ModelVersion:
     return repository.publish(
         manifest,
         files,
-        check=lambda directory: _check(directory, graft),
+        check=lambda directory: _check(directory, manifest, graft),
         finish=lambda number: {"README.md": _card(graft, manifest, number).encode()},
     )
 
@@ -135,7 +144,7 @@ def publish(repository: ModelRepository, graft: Graft) -> ModelVersion:
 def _record(fitted: FittedHead) -> HeadRecord:
     return HeadRecord(
         engine=EngineReference(identity=fitted.engine.identity),
-        calibration=Calibration(temperature=fitted.temperature),
+        calibration=fitted.calibration,
         training=fitted.training,
         metrics=dict(fitted.metrics),
         agreement=fitted.agreement,
@@ -143,14 +152,15 @@ def _record(fitted: FittedHead) -> HeadRecord:
     )
 
 
-def _check(directory: Path, graft: Graft) -> None:
+def _check(directory: Path, manifest: Manifest, graft: Graft) -> None:
     for precision in graft.serving:
-        head = Head.from_bytes((directory / precision.file(HEAD)).read_bytes())
-        golden = GoldenSet.read(directory, graft.backbone.config.modality, precision)
+        head = read_head(directory, manifest, precision)
+        golden = GoldenSet.read(directory, manifest.modality, precision)
         golden.check(graft.predictor(precision, head))
 
 
 def _card(graft: Graft, manifest: Manifest, number: int) -> str:
+    calibration = manifest.reference.calibration
     facts = CardFacts(
         name=graft.name,
         version=number,
@@ -159,7 +169,11 @@ def _card(graft: Graft, manifest: Manifest, number: int) -> str:
         classes=graft.labels,
         created=manifest.created_at.date().isoformat(),
         libraries=manifest.libraries,
-        temperature=graft.heads[Precision.FP32].temperature,
+        task=manifest.task,
+        pair=manifest.pair is not None,
+        temperature=None if manifest.task is Task.REGRESSION else calibration.temperature,
+        threshold=calibration.threshold,
+        interval=calibration.interval,
         heads={precision: record.model_dump() for precision, record in manifest.heads.items()},
         **graft.card,
     )

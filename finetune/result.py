@@ -45,7 +45,8 @@ class JobResult:
             "ece_ci": list(evaluation.ece_ci),
             "precisions": {
                 precision: {
-                    "cross_validated_accuracy": head.training and head.training.cross_validated_accuracy,
+                    "validation_metric": head.training and head.training.validation_metric,
+                    "validation_score": head.training and head.training.validation_score,
                     "accuracy": head.metrics.get("accuracy"),
                     "refused": head.refused,
                 }

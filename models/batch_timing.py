@@ -27,11 +27,12 @@ FITS = 20  # rounds of iteratively reweighted least squares
 NEAR = 0.01  # relative distances below it count as one
 
 
-def measure_cost(engine: Engine, config: BackboneConfig) -> BatchCost:
+def measure_cost(engine: Engine, config: BackboneConfig, kind: FeatureKind = FeatureKind.POOLED) -> BatchCost:
     """Times batches on a warm engine, as many beside each other as it computes at a time, small ones first.
 
     Args:
         config: of its backbone.
+        kind: of the features that it is asked for.
     """
     shapes = sorted(itertools.product(ROWS, _lengths(config)), key=math.prod)
     seconds: dict[tuple[int, int], float] = {}
@@ -40,7 +41,7 @@ def measure_cost(engine: Engine, config: BackboneConfig) -> BatchCost:
 
         def run(batch: Batch) -> float:
             begun = time.perf_counter()
-            list(pool.map(lambda _: engine.features(batch, FeatureKind.POOLED), range(engine.streams)))
+            list(pool.map(lambda _: engine.features(batch, kind), range(engine.streams)))
             return time.perf_counter() - begun
 
         for until in (started + SECONDS / 2, *[started + SECONDS] * (ROUNDS - 1)):

@@ -8,6 +8,7 @@ import torch
 
 from models.backbone import BackboneConfig, Modality
 from models.batch import ImageRow, TextRow, collate
+from models.features import FeatureKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from models.backbone_store import StoredBackbone
     from models.batch import Batch
     from models.batch_cost import BatchCost
-    from models.features import FeatureKind, Features
+    from models.features import Features
     from models.precision import Precision
 
 
@@ -37,6 +38,9 @@ class Engine(Protocol):
     def features(self, batch: Batch, kind: FeatureKind) -> Features:
         """Features of a batch on the CPU, fp32, in the batch's order.
 
+        Args:
+            kind: the one that the engine was made for.
+
         Raises:
             MemoryError: the batch is too large for the device.
             DeviceFailed: the device answers nothing any more in this process.
@@ -49,21 +53,24 @@ class Engine(Protocol):
 
 
 class EngineSource(Protocol):
-    """Makes the engines of a process; `models.engine_factory.EngineFactory` is the real one."""
+    """Makes the engines of a process; `models.engine_factory.EngineFactory` is the real one.
 
-    def precisions(self, stored: StoredBackbone) -> Sequence[Precision]:
+    An engine is made, compared with others and measured for one kind of features.
+    """
+
+    def precisions(self, stored: StoredBackbone, kind: FeatureKind = FeatureKind.POOLED) -> Sequence[Precision]:
         """In which precisions a backbone can be computed, the preferred one first, and fp32 last."""
         ...
 
-    def build(self, stored: StoredBackbone, precision: Precision) -> Engine:
+    def build(self, stored: StoredBackbone, precision: Precision, kind: FeatureKind = FeatureKind.POOLED) -> Engine:
         """The engine of a backbone; raises `GraftworkError` where there is none for this precision."""
         ...
 
     def exact(self, stored: StoredBackbone) -> Engine:
-        """The engine whose features are right on this device by definition, however slow it is."""
+        """The engine whose features, of any kind, are right on this device by definition, however slow it is."""
         ...
 
-    def reason(self, stored: StoredBackbone, precision: Precision) -> str:
+    def reason(self, stored: StoredBackbone, precision: Precision, kind: FeatureKind = FeatureKind.POOLED) -> str:
         """Why it is that engine."""
         ...
 

@@ -18,7 +18,7 @@ from models.batch_cost import BatchCost
 from models.batch_timing import measure_cost
 from models.engine import Engine
 from models.errors import StorageFailed
-from models.features import FeatureKind
+from models.features import FeatureKind, Features
 from models.precision import Precision
 from models.sample_batches import sample_rows
 from models.torch_engine import TORCH, Arithmetic, TorchEngine
@@ -103,6 +103,7 @@ class Comparison:
 def compare(
     stored: StoredBackbone,
     precision: Precision,
+    kind: FeatureKind,
     candidates: Sequence[Candidate],
     build: Callable[[Candidate], Engine],
 ) -> Comparison:
@@ -111,6 +112,7 @@ def compare(
     Args:
         stored: the backbone.
         precision: to compute it in.
+        kind: of the features that are asked for.
         candidates: at least one.
         build: makes an engine.
 
@@ -122,7 +124,7 @@ def compare(
     wanted = None
     if not all(candidate.is_reference for candidate in candidates):
         reference = TorchEngine(stored.load(), "cpu")
-        wanted = [reference.features(batch, FeatureKind.POOLED).values for batch in batches]
+        wanted = [reference.features(batch, kind) for batch in batches]
     engines: dict[Candidate, Engine] = {}
     refused: dict[Candidate, str] = {}
     passing: Exception | None = None
@@ -144,7 +146,7 @@ def compare(
     parts = [f"{each}: {why}" for each, why in refused.items()]
     if not engines:
         return Comparison(verdict=EngineRefusal(refused="; ".join(parts)), lasting=True)
-    rates = _rates(engines, batches)
+    rates = _rates(engines, batches, kind)
     best = max(rates, key=rates.__getitem__)
     choice = EngineChoice(
         engine=best.engine,
@@ -152,7 +154,7 @@ def compare(
         arithmetic=best.arithmetic,
         reason="; ".join([*(f"{each} {rate:.0f} rows/s" for each, rate in rates.items()), *parts]),
         rates={str(each): round(rate, 1) for each, rate in rates.items()},
-        cost=measure_cost(engines[best], stored.config),
+        cost=measure_cost(engines[best], stored.config, kind),
     )
     return Comparison(verdict=choice, lasting=passing is None)
 
@@ -168,24 +170,26 @@ def _may_pass(error: Exception) -> bool:
     return isinstance(error, OSError | StorageFailed | MemoryError) or "alloc" in str(error)
 
 
-def _rates(engines: Mapping[Candidate, Engine], batches: Sequence[Batch]) -> Mapping[Candidate, float]:
+def _rates(
+    engines: Mapping[Candidate, Engine], batches: Sequence[Batch], kind: FeatureKind
+) -> Mapping[Candidate, float]:
     """Rows a second; they take turns, so that what else happens here meets all of them."""
     rates: dict[Candidate, list[float]] = {candidate: [] for candidate in engines}
     for engine in engines.values():
         engine.warm_up()
     for _ in range(ROUNDS):
         for candidate, engine in engines.items():
-            rates[candidate].append(_rate(engine, batches))
+            rates[candidate].append(_rate(engine, batches, kind))
     return {candidate: statistics.median(each) for candidate, each in rates.items()}
 
 
-def _rate(engine: Engine, batches: Sequence[Batch]) -> float:
+def _rate(engine: Engine, batches: Sequence[Batch], kind: FeatureKind) -> float:
     started = time.perf_counter()
 
     def run(start: int) -> int:
         rows = 0
         while time.perf_counter() - started < ROUND_SECONDS:
-            engine.features(batches[start % len(batches)], FeatureKind.POOLED)
+            engine.features(batches[start % len(batches)], kind)
             rows += BATCH_ROWS
             start += 1
         return rows
@@ -195,12 +199,13 @@ def _rate(engine: Engine, batches: Sequence[Batch]) -> float:
     return rows / (time.perf_counter() - started)
 
 
-def _distance(engine: Engine, batches: Sequence[Batch], reference: Sequence[torch.Tensor]) -> float:
-    """The largest distance of a feature vector from what it should be, by the length of the latter."""
-    off = [
-        (engine.features(batch, FeatureKind.POOLED).values - wanted_BD).norm(dim=1) / wanted_BD.norm(dim=1)
-        for batch, wanted_BD in zip(batches, reference, strict=True)
-    ]
+def _distance(engine: Engine, batches: Sequence[Batch], reference: Sequence[Features]) -> float:
+    """The largest distance of a feature vector from what it should be, by the length of the latter; padding has none."""
+    off = []
+    for batch, wanted in zip(batches, reference, strict=True):
+        found = engine.features(batch, wanted.kind)
+        off_B = (found.values - wanted.values).norm(dim=-1) / wanted.values.norm(dim=-1)  # or (B, T)
+        off.append(off_B if wanted.mask_BT is None else off_B[wanted.mask_BT.bool()])
     return float(torch.cat(off).max())  # NaN if one of them is
 
 

@@ -19,6 +19,7 @@ from models.batch_cost import UNMEASURED, BatchCost
 from models.engine import Engine
 from models.engine_choice import Candidate, EngineChoice, EngineRefusal, Verdict, compare
 from models.errors import InvalidParameter
+from models.features import FeatureKind
 from models.graph_cache import GraphCache
 from models.openvino_engine import OPENVINO, OpenVinoEngine
 from models.options import EngineName, PrecisionName, check_engine
@@ -67,55 +68,70 @@ class EngineFactory:
         self._precision = precision
         self._cache_dir = cache_dir
         self._graphs = GraphCache(cache_dir)
-        self._found: dict[tuple[str, Precision], Verdict] = {}
+        self._found: dict[tuple[str, Precision, FeatureKind], Verdict] = {}
         self._finding = threading.RLock()
 
-    def build(self, stored: StoredBackbone, precision: Precision = Precision.FP32) -> Engine:
-        """The engine of a backbone.
+    def build(
+        self,
+        stored: StoredBackbone,
+        precision: Precision = Precision.FP32,
+        kind: FeatureKind = FeatureKind.POOLED,
+    ) -> Engine:
+        """The engine of a backbone, for one kind of features.
 
         Raises:
             InvalidParameter: no engine that may be taken computes it in this precision.
             StorageFailed: the cache cannot be written, and only a graph would do.
         """
-        choice = self.choice(stored, precision)
+        choice = self.choice(stored, precision, kind)
         candidate = Candidate(engine=choice.engine, streams=choice.streams, arithmetic=choice.arithmetic)
-        return self._engine(stored, precision, candidate, choice.cost)
+        return self._engine(stored, precision, kind, candidate, choice.cost)
 
     def exact(self, stored: StoredBackbone) -> Engine:
         """Torch in float32: for versions that a faster engine does not answer as it should."""
         return TorchEngine(stored.load(), self._device)
 
-    def precisions(self, stored: StoredBackbone) -> Sequence[Precision]:
+    def precisions(self, stored: StoredBackbone, kind: FeatureKind = FeatureKind.POOLED) -> Sequence[Precision]:
         """The precisions to serve a backbone in, the preferred one first; fp32, which suits every version, is the last.
 
         Raises as `build` does for fp32.
         """
         if self._precision == "fp32" or self._device != "cpu" or self._wanted == TORCH:
             return (Precision.FP32,)
-        fp32 = self.choice(stored, Precision.FP32)
+        fp32 = self.choice(stored, Precision.FP32, kind)
         try:
-            int8 = self.choice(stored, Precision.INT8)
+            int8 = self.choice(stored, Precision.INT8, kind)
         except Exception as error:  # a library that cannot quantize this architecture is no reason to have nothing
             logger.warning("%s is not computed in int8: %s", stored.config.source, error)
             return (Precision.FP32,)
         is_faster = max(int8.rates.values(), default=0.0) > WORTHWHILE * max(fp32.rates.values(), default=0.0)
         return (Precision.INT8, Precision.FP32) if is_faster or self._precision == "int8" else (Precision.FP32,)
 
-    def reason(self, stored: StoredBackbone, precision: Precision = Precision.FP32) -> str:
+    def reason(
+        self,
+        stored: StoredBackbone,
+        precision: Precision = Precision.FP32,
+        kind: FeatureKind = FeatureKind.POOLED,
+    ) -> str:
         """Why `build` makes the engine that it makes; and why not one in another precision, where that was measured."""
-        reason = self.choice(stored, precision).reason
+        reason = self.choice(stored, precision, kind).reason
         for other in Precision:
-            found = self._found.get((stored.digest, other))
+            found = self._found.get((stored.digest, other, kind))
             if other is not precision and isinstance(found, EngineChoice):
                 reason += f"; in {other} {max(found.rates.values(), default=0.0):.0f} rows/s"
         return reason
 
-    def choice(self, stored: StoredBackbone, precision: Precision = Precision.FP32) -> EngineChoice:
+    def choice(
+        self,
+        stored: StoredBackbone,
+        precision: Precision = Precision.FP32,
+        kind: FeatureKind = FeatureKind.POOLED,
+    ) -> EngineChoice:
         """Which engine that is, and why; measured where that was not done yet on this machine. Raises as `build`."""
-        key = (stored.digest, precision)
+        key = (stored.digest, precision, kind)
         with self._finding:
             if key not in self._found:
-                self._found[key] = self._find(stored, precision)
+                self._found[key] = self._find(stored, precision, kind)
             verdict = self._found[key]
         if isinstance(verdict, EngineRefusal):
             cure = "--engine torch" if precision is Precision.FP32 else "--precision fp32"
@@ -124,17 +140,18 @@ class EngineFactory:
             )
         return verdict
 
-    def _find(self, stored: StoredBackbone, precision: Precision) -> Verdict:
+    def _find(self, stored: StoredBackbone, precision: Precision, kind: FeatureKind) -> Verdict:
         candidates = self._candidates(precision)
         directory = self._cache_dir / "engines" / _machine(self._device)
-        file = directory / f"{stored.digest}-{precision}-{self._wanted}-{self._threads}.json"
+        file = directory / f"{stored.digest}-{precision}-{kind}-{self._wanted}-{self._threads}.json"
         kept = _read(file)
         if kept is not None:
             return kept
-        found = compare(stored, precision, candidates, lambda each: self._engine(stored, precision, each))
+        found = compare(stored, precision, kind, candidates, lambda each: self._engine(stored, precision, kind, each))
         verdict = _keep(file, found.verdict) if found.lasting else found.verdict
         if isinstance(verdict, EngineChoice):
-            logger.info("%s in %s runs on %s: %s", stored.config.source, precision, verdict.engine, verdict.reason)
+            source = stored.config.source
+            logger.info("%s (%s features, %s) runs on %s: %s", source, kind, precision, verdict.engine, verdict.reason)
         return verdict
 
     def _candidates(self, precision: Precision) -> Sequence[Candidate]:
@@ -149,13 +166,18 @@ class EngineFactory:
         return found
 
     def _engine(
-        self, stored: StoredBackbone, precision: Precision, candidate: Candidate, cost: BatchCost = UNMEASURED
+        self,
+        stored: StoredBackbone,
+        precision: Precision,
+        kind: FeatureKind,
+        candidate: Candidate,
+        cost: BatchCost = UNMEASURED,
     ) -> Engine:
         if candidate.engine == TORCH:
             return TorchEngine(stored.load(), self._device, arithmetic=candidate.arithmetic, cost=cost)
-        graph = self._graphs.graph(stored, precision)
+        graph = self._graphs.graph(stored, precision, kind)
         return OpenVinoEngine(
-            graph, stored.config, precision, streams=candidate.streams, threads=self._threads, cost=cost
+            graph, stored.config, precision, kind, streams=candidate.streams, threads=self._threads, cost=cost
         )
 
 

@@ -9,6 +9,8 @@ features came from another engine than those that were proven here is checked fr
 
 Features are compared as well as scores: a score near 0 or 1 hides much. In 8 bits they also depend on how a processor multiplies
 (sums of products saturate with AVX2, and do not with VNNI), and a little on the size of the batch.
+
+Shapes: V vectors that the head reads: one an item, or one a word where the task is about words.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from models.errors import EngineMismatch, VersionCorrupt
 from models.precision import Precision
 
 if TYPE_CHECKING:
+    from models.head import Head
     from models.predictor import Predictor
     from models.preprocessor import RawItem
 
@@ -43,31 +46,31 @@ class GoldenSet:
     """Raw inputs, their features and their scores in one precision.
 
     Attributes:
-        items: texts, or the bytes of image files.
-        scores_NC: for each item the score of every label.
-        features_ND: fp32; what the engine made of each item at publishing.
+        items: texts, pairs of them, or the bytes of image files.
+        scores_VC: the score of every label.
+        features_VD: fp32; what the engine made of the items at publishing.
     """
 
     items: Sequence[RawItem]
-    scores_NC: Sequence[Sequence[float]]
-    features_ND: torch.Tensor
+    scores_VC: Sequence[Sequence[float]]
+    features_VD: torch.Tensor
     precision: Precision = Precision.FP32
 
     @classmethod
     def of(cls, predictor: Predictor, items: Sequence[RawItem], precision: Precision = Precision.FP32) -> GoldenSet:
         """What a predictor makes of some items. Raises `InputError` where one cannot be answered."""
-        features_ND = predictor.features(items)
-        scores_NC = predictor.scores(features_ND).tolist()
-        return cls(items=items, scores_NC=scores_NC, features_ND=features_ND, precision=precision)
+        features_VD = predictor.features(items)
+        scores_VC = predictor.scores(features_VD).tolist()
+        return cls(items=items, scores_VC=scores_VC, features_VD=features_VD, precision=precision)
 
     def files(self) -> dict[str, bytes]:
         """The files of a version that hold this set, by relative path; images are shared by all precisions."""
         texts = [item for item in self.items if not isinstance(item, bytes)]
-        expected = {"texts": texts, "scores": [[round(s, 6) for s in row] for row in self.scores_NC]}
+        expected = {"texts": texts, "scores": [[float(f"{s:.9g}") for s in row] for row in self.scores_VC]}
         images = {f"golden/{i}.image": item for i, item in enumerate(self.items) if isinstance(item, bytes)}
         return {
             self.precision.file(EXPECTED): json.dumps(expected).encode(),
-            self.precision.file(FEATURES): save({"features": self.features_ND.contiguous()}),
+            self.precision.file(FEATURES): save({"features": self.features_VD.contiguous()}),
             **images,
         }
 
@@ -83,16 +86,15 @@ class GoldenSet:
             count = len(expected["scores"])
             if count == 0:
                 raise ValueError("no golden inputs")
-            items: list[RawItem] = [
-                (directory / "golden" / f"{i}.image").read_bytes()
+            items: list[RawItem] = (
+                [(directory / "golden" / f"{i}.image").read_bytes() for i in range(count)]
                 if modality is Modality.IMAGE
-                else _as_item(expected["texts"][i])
-                for i in range(count)
-            ]
-            features_ND = load((directory / precision.file(FEATURES)).read_bytes())["features"]
-            if features_ND.ndim != 2 or len(features_ND) != count or features_ND.dtype != torch.float32:
+                else [_as_item(text) for text in expected["texts"]]
+            )
+            features_VD = load((directory / precision.file(FEATURES)).read_bytes())["features"]
+            if features_VD.ndim != 2 or len(features_VD) != count or features_VD.dtype != torch.float32:
                 raise ValueError("not the features of these items")
-            return cls(items=items, scores_NC=expected["scores"], features_ND=features_ND, precision=precision)
+            return cls(items=items, scores_VC=expected["scores"], features_VD=features_VD, precision=precision)
         except (OSError, ValueError, KeyError, IndexError, TypeError, SafetensorError):
             raise VersionCorrupt("the golden inputs are missing or damaged; publish the model again") from None
 
@@ -104,16 +106,18 @@ class GoldenSet:
             EngineMismatch: and it is not the head that is to blame.
         """
         self.check_head(predictor)
-        found_ND = predictor.features(self.items)
-        off_N = (found_ND - self.features_ND).norm(dim=1) / self.features_ND.norm(dim=1)
+        found_VD = predictor.features(self.items)
+        if found_VD.shape != self.features_VD.shape:
+            raise VersionCorrupt("the golden inputs are read in another way than at publishing; it must not be served")
+        off_V = (found_VD - self.features_VD).norm(dim=1) / self.features_VD.norm(dim=1)
         # Not NaN either: it is not within any distance.
-        if not bool((off_N <= FEATURE_TOLERANCE[self.precision]).all()):
+        if not bool((off_V <= FEATURE_TOLERANCE[self.precision]).all()):
             raise EngineMismatch(
-                f"the golden inputs get other features than at publishing (off by {float(off_N.max()):.1%}); "
+                f"the golden inputs get other features than at publishing (off by {float(off_V.max()):.1%}); "
                 "it must not be served"
             )
         try:
-            self._compare(predictor.scores(found_ND))
+            self._compare(predictor, found_VD)
         except VersionCorrupt as error:
             raise EngineMismatch(error.message) from None
 
@@ -123,17 +127,26 @@ class GoldenSet:
         Raises:
             VersionCorrupt: an answer is not what it was at publishing.
         """
-        if self.features_ND.shape[1] != predictor.head.weight_CD.shape[1]:
+        if self.features_VD.shape[1] != predictor.head.weight_CD.shape[1]:
             raise VersionCorrupt("the golden features do not fit the head; publish the model again")
-        self._compare(predictor.scores(self.features_ND))
+        self._compare(predictor, self.features_VD)
 
-    def _compare(self, scores_NC: torch.Tensor) -> None:
-        tolerance = SCORE_TOLERANCE[self.precision]
-        for found, wanted in zip(scores_NC.tolist(), self.scores_NC, strict=True):
+    def _compare(self, predictor: Predictor, features_VD: torch.Tensor) -> None:
+        tolerances = [SCORE_TOLERANCE[self.precision] * reach for reach in _reaches(predictor.head, features_VD)]
+        scores_VC = predictor.scores(features_VD).tolist()
+        for found, wanted, tolerance in zip(scores_VC, self.scores_VC, tolerances, strict=True):
             if len(found) != len(wanted) or not all(
                 abs(f - w) <= tolerance for f, w in zip(found, wanted, strict=True)
             ):
                 raise VersionCorrupt("the golden inputs get other answers than at publishing; it must not be served")
+
+
+def _reaches(head: Head, features_VD: torch.Tensor) -> Sequence[float]:
+    """How far scores can be apart: probabilities by 1; values by the weights' length times the features' (Cauchy-Schwarz)."""
+    if head.activation != "identity":
+        return [1.0] * len(features_VD)
+    reaches: list[float] = (features_VD.norm(dim=1) * head.weight_CD.norm()).tolist()
+    return reaches
 
 
 def _as_item(text: object) -> RawItem:

@@ -26,29 +26,31 @@ if TYPE_CHECKING:
 
 
 class _ImageGraph(nn.Module):
-    def __init__(self, backbone: TorchBackbone) -> None:
+    def __init__(self, backbone: TorchBackbone, kind: FeatureKind) -> None:
         super().__init__()
         self.backbone = backbone
+        self.kind = kind
 
     def forward(self, pixels_BCHW: torch.Tensor) -> torch.Tensor:
-        features_BD: torch.Tensor = self.backbone(ImageBatch(pixels_BCHW=pixels_BCHW), FeatureKind.POOLED).values
-        return features_BD
+        values: torch.Tensor = self.backbone(ImageBatch(pixels_BCHW=pixels_BCHW), self.kind).values
+        return values
 
 
 class _TextGraph(nn.Module):
-    def __init__(self, backbone: TorchBackbone) -> None:
+    def __init__(self, backbone: TorchBackbone, kind: FeatureKind) -> None:
         super().__init__()
         self.backbone = backbone
+        self.kind = kind
 
     def forward(self, ids_BT: torch.Tensor, segments_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
         batch = TextBatch(ids_BT=ids_BT, segments_BT=segments_BT, mask_BT=mask_BT)
-        features_BD: torch.Tensor = self.backbone(batch, FeatureKind.POOLED).values
-        return features_BD
+        values: torch.Tensor = self.backbone(batch, self.kind).values
+        return values
 
 
-def torch_graph(backbone: TorchBackbone, example: Batch) -> nn.Module:
-    """What is exported: a module whose inputs are `graph_inputs` and whose output is ``features_BD``."""
-    return (_ImageGraph(backbone) if isinstance(example, ImageBatch) else _TextGraph(backbone)).eval()
+def torch_graph(backbone: TorchBackbone, example: Batch, kind: FeatureKind = FeatureKind.POOLED) -> nn.Module:
+    """What is exported: a module whose inputs are `graph_inputs` and whose output is the values of `Features`."""
+    return (_ImageGraph if isinstance(example, ImageBatch) else _TextGraph)(backbone, kind).eval()
 
 
 def graph_inputs(batch: Batch) -> tuple[torch.Tensor, ...]:
@@ -58,13 +60,16 @@ def graph_inputs(batch: Batch) -> tuple[torch.Tensor, ...]:
     return batch.ids_BT, batch.segments_BT, batch.mask_BT
 
 
-def export_graph(backbone: TorchBackbone, example: Batch, others: Sequence[Batch]) -> Any:
+def export_graph(
+    backbone: TorchBackbone, example: Batch, others: Sequence[Batch], kind: FeatureKind = FeatureKind.POOLED
+) -> Any:
     """The graph of a backbone, for batches of any number of rows, and texts of any length.
 
     Args:
         backbone: in eval mode, fp32.
         example: a batch of at least two rows, none of whose sizes is 1: a size of 1 is taken for a constant.
         others: of other sizes, for which the graph must hold too.
+        kind: of the features that it gives. One graph gives one kind: a second output would cost those who do not read it.
 
     Returns:
         An ``openvino.Model``.
@@ -74,8 +79,8 @@ def export_graph(backbone: TorchBackbone, example: Batch, others: Sequence[Batch
     """
     with _quietly(), torch.inference_mode(), _unreshaped(backbone):
         trace: Any = torch.jit.trace
-        traced = trace(torch_graph(backbone, example), graph_inputs(example), strict=False, check_trace=False)
-        _check_trace(traced, backbone, others)
+        traced = trace(torch_graph(backbone, example, kind), graph_inputs(example), strict=False, check_trace=False)
+        _check_trace(traced, backbone, others, kind)
         graph = openvino_library().convert_model(traced, example_input=graph_inputs(example))
         if isinstance(example, ImageBatch):
             graph.reshape({0: [-1, *example.pixels_BCHW.shape[1:]]})
@@ -84,16 +89,16 @@ def export_graph(backbone: TorchBackbone, example: Batch, others: Sequence[Batch
     return graph
 
 
-def _check_trace(traced: Any, backbone: TorchBackbone, batches: Sequence[Batch]) -> None:
+def _check_trace(traced: Any, backbone: TorchBackbone, batches: Sequence[Batch], kind: FeatureKind) -> None:
     """Raises where the trace holds for its example's sizes only.
 
     It is torch that runs it here, since OpenVINO reads and writes beyond its tensors where sizes do not fit: the process would
     end, or go on with other weights.
     """
     for batch in batches:
-        wanted_BD = backbone(batch, FeatureKind.POOLED).values
-        found_BD = traced(*graph_inputs(batch))
-        if found_BD.shape != wanted_BD.shape or not torch.allclose(found_BD, wanted_BD, rtol=1e-3, atol=1e-4):
+        wanted = backbone(batch, kind).values
+        found = traced(*graph_inputs(batch))
+        if found.shape != wanted.shape or not torch.allclose(found, wanted, rtol=1e-3, atol=1e-4):
             raise RuntimeError("what torch traces of it holds for batches of one size only")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from models import storage
 from models.batch import collate
+from models.features import FeatureKind
 from models.openvino_library import openvino_library
 from models.precision import Precision
 from models.sample_batches import sample_rows
@@ -36,9 +37,9 @@ class CachedGraph:
 
 
 class GraphCache:
-    """Exported graphs by backbone, libraries and precision.
+    """Exported graphs by backbone, libraries, precision and kind of features.
 
-        <cache_dir>/graphs/<digest of the backbone>/<libraries>-<build>-<precision>/graph.xml, graph.bin, graph.sha256
+        <cache_dir>/graphs/<digest of the backbone>/<libraries>-<build>-<precision>-<kind>/graph.xml, .bin, .sha256
 
     A graph that is not what was written, after a power cut say, is made again.
 
@@ -50,7 +51,9 @@ class GraphCache:
         self._directory = cache_dir / "graphs"
         self._known: dict[Path, CachedGraph] = {}
 
-    def graph(self, stored: StoredBackbone, precision: Precision) -> CachedGraph:
+    def graph(
+        self, stored: StoredBackbone, precision: Precision, kind: FeatureKind = FeatureKind.POOLED
+    ) -> CachedGraph:
         """A backbone's graph, which is made where it is not there yet.
 
         Raises:
@@ -58,22 +61,22 @@ class GraphCache:
         """
         directory = self._directory / stored.digest
         built_with = f"openvino-{version('openvino')}-nncf-{version('nncf')}-torch-{version('torch')}-{BUILD}"
-        target = directory / f"{built_with}-{precision}"
+        target = directory / f"{built_with}-{precision}-{kind}"
         known = self._known.get(target)
         if known is not None and known.file.exists():
             return known
         digest = _intact(target)
         if digest is None:
             with storage.reporting("the cache of graphs cannot be written"):
-                digest = _make(stored, precision, directory, target)
+                digest = _make(stored, precision, kind, directory, target)
         self._known[target] = CachedGraph(file=target / GRAPH, digest=digest)
         return self._known[target]
 
 
-def _make(stored: StoredBackbone, precision: Precision, directory: Path, target: Path) -> str:
+def _make(stored: StoredBackbone, precision: Precision, kind: FeatureKind, directory: Path, target: Path) -> str:
     storage.make_directory(directory)
     with storage.staging(directory) as staging:
-        _build(stored, precision, staging / GRAPH)
+        _build(stored, precision, kind, staging / GRAPH)
         digest = _digest(staging)
         storage.write_file(staging / CHECKSUM, digest.encode())
         for name in (GRAPH, WEIGHTS):
@@ -104,11 +107,11 @@ def _digest(directory: Path) -> str:
     return hashlib.sha256(sums.encode()).hexdigest()
 
 
-def _build(stored: StoredBackbone, precision: Precision, file: Path) -> None:
+def _build(stored: StoredBackbone, precision: Precision, kind: FeatureKind, file: Path) -> None:
     from models.graph import export_graph, quantize_graph
 
     rows = sample_rows(stored, CALIBRATION_ROWS)
-    graph = export_graph(stored.load(), collate(rows[:2]), [collate(rows[2:5]), collate(rows[5:6])])
+    graph = export_graph(stored.load(), collate(rows[:2]), [collate(rows[2:5]), collate(rows[5:6])], kind)
     if precision is Precision.INT8:
         graph = quantize_graph(graph, stored.config, [collate([row]) for row in rows])
     openvino_library().save_model(graph, file, compress_to_fp16=False)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from models.task import Activation
+
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
@@ -20,18 +22,23 @@ class Head:
     Attributes:
         weight_CD: fp32, on the CPU.
         bias_C: fp32, on the CPU.
+        activation: turns its logits into scores. The task says which it is, so the file does not.
     """
 
     weight_CD: torch.Tensor
     bias_C: torch.Tensor
+    activation: Activation = "softmax"
 
     def to_bytes(self) -> bytes:
         """The contents of ``head.safetensors``; equal heads give equal bytes."""
         return save({"weight": self.weight_CD.contiguous(), "bias": self.bias_C.contiguous()})
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Head:
+    def from_bytes(cls, data: bytes, activation: Activation = "softmax") -> Head:
         """Reads ``head.safetensors``.
+
+        Args:
+            activation: of its task.
 
         Raises:
             ValueError: no safetensors, wrong names, types or shapes, or values that are not finite.
@@ -49,7 +56,7 @@ class Head:
             raise ValueError("a head is stored as float32")
         if not (weight_CD.isfinite().all() and bias_C.isfinite().all()):
             raise ValueError("a head's values must be finite")
-        return cls(weight_CD=weight_CD, bias_C=bias_C)
+        return cls(weight_CD=weight_CD, bias_C=bias_C, activation=activation)
 
     def logits(self, features_BD: NDArray[np.float32], rows: Sequence[int]) -> NDArray[np.float32]:
         """The logits of some rows of a batch, one row's after the other's: ``(len(rows) * C,)``."""
@@ -59,6 +66,11 @@ class Head:
         else:
             logits_L = (features_BD[rows].dot(weight_CD.T) + bias_C).ravel()
         return logits_L
+
+    @cached_property
+    def classes(self) -> int:
+        """C."""
+        return len(self.bias_C)
 
     @cached_property
     def _arrays(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -72,8 +84,8 @@ def scores_by_head(
     """Gives each row the calibrated scores of its own head: what evaluation, the golden check and the server ask.
 
     Rows are grouped by head, and each group is one product with the weights of its head. The logits of all rows lie in one
-    array, each row's at its offset, whatever the number of its classes: nothing is padded to the widest head. The softmax
-    of logits over temperature (Guo et al. 2017) is taken over all of them together, in float64.
+    array, each row's at its offset, whatever the number of its classes: nothing is padded to the widest head. They are
+    divided by the temperature (Guo et al. 2017), and each activation is applied once to all rows that have it, in float64.
 
     The weights themselves are not put together: to copy those of a batch's heads takes as long as it saves where heads are
     small, and several times longer where they are large (``python -m tests.benchmarks.kernels``); and a matrix of all heads
@@ -86,7 +98,8 @@ def scores_by_head(
         temperatures: one a row.
 
     Returns:
-        For each row its scores ``(C,)``, which sum to 1; C differs from head to head.
+        For each row its scores ``(C,)``; C differs from head to head. They sum to 1 (softmax), lie between 0 and 1
+        (sigmoid), or are any numbers (identity).
     """
     if not heads:
         return []
@@ -94,19 +107,42 @@ def scores_by_head(
     rows_of: dict[int, list[int]] = {}
     for row, head in enumerate(heads):
         rows_of.setdefault(id(head), []).append(row)
-    order = [row for rows in rows_of.values() for row in rows]
-    sizes_B = np.array([len(heads[row].bias_C) for row in order])
+    groups = list(rows_of.values())
+    rows_with: dict[Activation, int] = {}
+    for head in heads:
+        rows_with[head.activation] = rows_with.get(head.activation, 0) + 1
+    if len(rows_with) > 1:
+        groups.sort(key=lambda rows: heads[rows[0]].activation)
+    order = [row for rows in groups for row in rows]
+    sizes_B = np.array([heads[row].classes for row in order])
     ends_B = np.cumsum(sizes_B)
     starts_B = ends_B - sizes_B
-    logits_L = np.concatenate([heads[rows[0]].logits(features, rows) for rows in rows_of.values()])
+    logits_L = np.concatenate([heads[rows[0]].logits(features, rows) for rows in groups])
     scores_L = logits_L / np.array([temperatures[row] for row in order]).repeat(sizes_B)
-    scores_L -= np.maximum.reduceat(scores_L, starts_B).repeat(sizes_B)
-    np.exp(scores_L, out=scores_L)
-    scores_L /= np.add.reduceat(scores_L, starts_B).repeat(sizes_B)
+    first = 0
+    for activation in sorted(rows_with):
+        last = first + rows_with[activation]
+        start = starts_B[first]
+        _activate(activation, scores_L[start : ends_B[last - 1]], starts_B[first:last] - start, sizes_B[first:last])
+        first = last
     scores: list[NDArray[np.float64]] = [scores_L] * len(heads)
     for row, start, end in zip(order, starts_B.tolist(), ends_B.tolist(), strict=True):
         scores[row] = scores_L[start:end]
     return scores
+
+
+def _activate(
+    activation: Activation, logits_L: NDArray[np.float64], starts_B: NDArray[np.intp], sizes_B: NDArray[np.intp]
+) -> None:
+    """Turns the logits of some rows into scores, where they lie."""
+    if activation == "softmax":
+        logits_L -= np.maximum.reduceat(logits_L, starts_B).repeat(sizes_B)
+        np.exp(logits_L, out=logits_L)
+        logits_L /= np.add.reduceat(logits_L, starts_B).repeat(sizes_B)
+    elif activation == "sigmoid":  # by the hyperbolic tangent, which does not overflow
+        np.tanh(logits_L / 2, out=logits_L)
+        logits_L += 1
+        logits_L /= 2
 
 
 def best(scores_C: NDArray[np.float64], count: int) -> Sequence[int]:

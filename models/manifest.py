@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from models.backbone import Modality
+from models.entities import is_tag
+from models.features import FeatureKind
 from models.precision import Precision
-from models.preprocessor import PreprocessorConfig
+from models.preprocessor import PAIR_WIDTH, ImagePreprocessorConfig, PairReading, PreprocessorConfig
 from models.task import Task
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+
+Setting: TypeAlias = str | int | float | bool
 
 
 class _Part(BaseModel):
@@ -33,21 +37,39 @@ class EngineReference(_Part):
 
 
 class Calibration(_Part):
-    """Logits are divided by ``temperature`` before the softmax."""
+    """What makes scores of logits that mean something.
+
+    Attributes:
+        temperature: that logits are divided by before the activation.
+        threshold: multi-label: labels whose scores are at or above it are answered.
+        interval: regression: half the width of the interval that holds 90 % of the true values (conformal prediction;
+            Vovk et al. 2005), in the unit of the values.
+    """
 
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    interval: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
 
 class Training(_Part):
-    """How the head was found."""
+    """How the head was found, and how good it was on rows that it was not fitted on, none of them of the test split.
+
+    Attributes:
+        strategy: such as ``probe``.
+        settings: of the strategy, those that were chosen among them.
+        validation_metric: what ``validation_score`` is, such as ``accuracy``.
+        validation_loss: what the settings were chosen by, of the same rows; in nats for classes.
+        folds: of a cross-validation.
+    """
 
     strategy: str
     seed: int
-    regularisation_c: float
-    feature_scaling: str
-    folds: int
-    cross_validated_accuracy: float
-    cross_validated_log_loss: float
+    settings: dict[str, Setting] = {}
+    validated_on: Literal["cross-validation", "validation split"]
+    validation_metric: str
+    validation_score: float
+    validation_loss: float
+    folds: int | None = None
 
 
 class HeadRecord(_Part):
@@ -89,7 +111,7 @@ class Manifest(_Part):
     """A version's own description.
 
     Attributes:
-        labels: class names in the order of a head's rows.
+        labels: class names in the order of a head's rows; for tokens BIO tags, for a regression the one name of the value.
         heads: by precision; the one for fp32 is always there, and always may serve.
         files: every file of the version but this one, by relative path.
     """
@@ -113,6 +135,39 @@ class Manifest(_Part):
         if Precision.FP32 not in self.heads or self.heads[Precision.FP32].refused is not None:
             raise ValueError("a version has a head for fp32 that may serve")
         return self
+
+    @model_validator(mode="after")
+    def _fits_its_task(self) -> Manifest:
+        task = self.task
+        if task is Task.EMBEDDING or not self.labels:
+            raise ValueError("a version has a head, and that has labels")
+        if task is Task.REGRESSION and len(self.labels) != 1:
+            raise ValueError("a regression has one value")
+        if task is Task.TOKEN_CLASSIFICATION and not (
+            self.modality is Modality.TEXT and self.pair is None and all(map(is_tag, self.labels))
+        ):
+            raise ValueError("tokens are those of single texts, and their labels are BIO tags")
+        for head in self.heads.values():
+            if (head.calibration.threshold is not None) is not (task is Task.MULTI_LABEL):
+                raise ValueError("a threshold belongs to multi-label")
+            if (head.calibration.interval is not None) is not (task is Task.REGRESSION):
+                raise ValueError("an interval belongs to regression")
+        return self
+
+    @property
+    def pair(self) -> PairReading | None:
+        """How a pair of texts is read; None for a model that reads single texts or images."""
+        return None if isinstance(self.preprocessor, ImagePreprocessorConfig) else self.preprocessor.pair
+
+    @property
+    def head_dim(self) -> int:
+        """The length of the vectors that a head reads."""
+        return self.backbone.feature_dim * (PAIR_WIDTH if self.pair == "separate" else 1)
+
+    @property
+    def kind(self) -> FeatureKind:
+        """The features that a head reads."""
+        return self.task.traits.features
 
     @property
     def reference(self) -> HeadRecord:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from models.backbone import BackboneConfig
-from models.batch import Batch
+from models.batch import Batch, TextBatch
 from models.batch_cost import UNMEASURED, BatchCost
 from models.engine import blank_batch
 from models.features import FeatureKind, Features
@@ -31,6 +31,7 @@ class OpenVinoEngine:
         graph: to run.
         config: of the backbone.
         precision: of the graph.
+        kind: of the features that the graph gives.
         streams: batches that are computed at a time; each has its share of the threads.
         threads: in all.
         cost: of its batches, where that was measured.
@@ -41,6 +42,7 @@ class OpenVinoEngine:
         graph: CachedGraph,
         config: BackboneConfig,
         precision: Precision,
+        kind: FeatureKind = FeatureKind.POOLED,
         *,
         streams: int,
         threads: int,
@@ -49,6 +51,7 @@ class OpenVinoEngine:
         self.streams = streams
         self.cost = cost
         self._config = config
+        self._kind = kind
         self.identity = f"{OPENVINO}-{version('openvino')}/cpu/{precision}/{graph.digest[:12]}"
         if precision is Precision.INT8:
             self.identity += f"/{int8_instructions()}"
@@ -62,8 +65,8 @@ class OpenVinoEngine:
         self._requests = threading.local()  # of each thread that asks
 
     def features(self, batch: Batch, kind: FeatureKind) -> Features:
-        if kind is not FeatureKind.POOLED:
-            raise ValueError(f"a graph gives pooled features, and no {kind}")
+        if kind is not self._kind:
+            raise ValueError(f"this graph gives features of kind {self._kind}, not {kind}")
         if not hasattr(self._requests, "own"):
             self._requests.own = self._model.create_infer_request()
         request: Any = self._requests.own
@@ -73,7 +76,11 @@ class OpenVinoEngine:
             if "bad_alloc" in str(error) or "allocate" in str(error):
                 raise MemoryError("the machine has too little memory") from None
             raise
-        return Features(kind=kind, values=torch.from_numpy(request.get_output_tensor(0).data.copy()))
+        values = torch.from_numpy(request.get_output_tensor(0).data.copy())
+        if kind is FeatureKind.POOLED:
+            return Features(kind=kind, values=values)
+        mask_BT = batch.mask_BT if isinstance(batch, TextBatch) else torch.ones(values.shape[:2])
+        return Features(kind=kind, values=values, mask_BT=mask_BT)
 
     def warm_up(self) -> None:
-        self.features(blank_batch(self._config), FeatureKind.POOLED)
+        self.features(blank_batch(self._config), self._kind)

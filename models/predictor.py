@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,12 @@ import torch
 
 from models.engine import Engine
 from models.errors import VersionCorrupt
-from models.features import FeatureKind
 from models.head import Head, scores_by_head
-from models.manifest import Manifest
+from models.head_inputs import head_inputs
+from models.manifest import Calibration, Manifest
 from models.precision import Precision
 from models.preprocessor import Preprocessor, RawItem
+from models.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,16 +31,17 @@ class Predictor:
     engine: Engine
     head: Head
     labels: Sequence[str]
-    temperature: float
+    task: Task = Task.SINGLE_LABEL
+    calibration: Calibration = field(default_factory=Calibration)
 
     def predict(self, items: Sequence[RawItem]) -> torch.Tensor:
         """Scores of raw items, as one batch.
 
         Args:
-            items: texts, or the bytes of image files; texts that are too long are cut.
+            items: texts, pairs of them, or the bytes of image files; texts that are too long are cut.
 
         Returns:
-            Probabilities ``(N, C)``, float64.
+            Scores ``(V, C)``, float64: one row an item, or one a word where the task is about words.
 
         Raises:
             InputError: an item cannot be answered.
@@ -47,14 +49,17 @@ class Predictor:
         return self.scores(self.features(items))
 
     def features(self, items: Sequence[RawItem]) -> torch.Tensor:
-        """What the backbone makes of raw items, as one batch: ``(N, D)``, fp32. Raises as `predict`."""
+        """The vectors that the head reads of raw items, as one batch: ``(V, D)``, fp32. Raises as `predict`."""
         rows = [self.preprocessor.prepare(item, truncate=True) for item in items]
-        return self.engine.features(self.preprocessor.collate(rows), FeatureKind.POOLED).values
+        features = self.engine.features(self.preprocessor.collate(rows), self.task.traits.features)
+        (inputs,) = head_inputs(features, rows)
+        return inputs.vectors_VD
 
-    def scores(self, features_ND: torch.Tensor) -> torch.Tensor:
-        """What the head makes of features: probabilities ``(N, C)``, float64."""
-        count = len(features_ND)
-        return torch.from_numpy(np.stack(scores_by_head(features_ND, [self.head] * count, [self.temperature] * count)))
+    def scores(self, vectors_VD: torch.Tensor) -> torch.Tensor:
+        """What the head makes of vectors: ``(V, C)``, float64."""
+        count = len(vectors_VD)
+        scores = scores_by_head(vectors_VD, [self.head] * count, [self.calibration.temperature] * count)
+        return torch.from_numpy(np.reshape(scores, (count, self.head.classes)))
 
 
 def read_head(directory: Path, manifest: Manifest, precision: Precision = Precision.FP32) -> Head:
@@ -65,12 +70,13 @@ def read_head(directory: Path, manifest: Manifest, precision: Precision = Precis
     """
     version = f"{manifest.name}:{manifest.number}"
     try:
-        head = Head.from_bytes((directory / precision.file("head.safetensors")).read_bytes())
+        data = (directory / precision.file("head.safetensors")).read_bytes()
+        head = Head.from_bytes(data, manifest.task.traits.activation)
     except OSError:
         raise VersionCorrupt(f"the head of {version} cannot be read; publish the model again") from None
     except ValueError as error:
         raise VersionCorrupt(f"the head of {version} is damaged: {error}") from None
-    wanted = (len(manifest.labels), manifest.backbone.feature_dim)
+    wanted = (len(manifest.labels), manifest.head_dim)
     if tuple(head.weight_CD.shape) != wanted:
         raise VersionCorrupt(
             f"the head of {version} has shape {tuple(head.weight_CD.shape)}, its manifest says {wanted}"

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.features import FeatureKind
+
 if TYPE_CHECKING:
     from models.batch import Batch, Row
 
 TextItem: TypeAlias = "str | tuple[str, str]"
+PairReading: TypeAlias = Literal["joint", "separate"]
+PAIR_WIDTH = 4  # feature vectors that stand beside each other for a pair whose texts are read separately
 RawItem: TypeAlias = "bytes | TextItem"
 
 
@@ -29,13 +33,21 @@ class ImagePreprocessorConfig(BaseModel):
 
 
 class TextPreprocessorConfig(BaseModel):
-    """Tokens at most, and where the tokenizer lies: ``tokenizer.json`` beside the backbone's weights."""
+    """How texts are read; the tokenizer is ``tokenizer.json`` beside the backbone's weights.
+
+    Attributes:
+        max_tokens: of a row.
+        pad_id: of the token that fills up shorter rows.
+        pair: how a pair of texts is read: as one joint row with segments, for a backbone that compares them itself, or as
+            two rows, whose features are combined (`models.head_inputs`). None reads single texts.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     modality: Literal["text"] = "text"
     max_tokens: int
     pad_id: int = 0
+    pair: PairReading | None = None
 
 
 PreprocessorConfig: TypeAlias = Annotated[
@@ -53,12 +65,17 @@ class Preprocessor(Protocol):
     def collate(self, rows: Sequence[Row]) -> Batch: ...
 
 
-def build_preprocessor(config: ImagePreprocessorConfig | TextPreprocessorConfig, backbone_dir: Path) -> Preprocessor:
+def build_preprocessor(
+    config: ImagePreprocessorConfig | TextPreprocessorConfig,
+    backbone_dir: Path,
+    kind: FeatureKind = FeatureKind.POOLED,
+) -> Preprocessor:
     """The preprocessor that a version's manifest describes.
 
     Args:
         config: from the manifest.
         backbone_dir: where the backbone's ``tokenizer.json`` lies.
+        kind: of the features that its rows are for: those of tokens need to know which token stands for which word.
     """
     if isinstance(config, ImagePreprocessorConfig):
         from models.image_preprocessor import ImagePreprocessor
@@ -66,7 +83,7 @@ def build_preprocessor(config: ImagePreprocessorConfig | TextPreprocessorConfig,
         return ImagePreprocessor(config)
     from models.text_preprocessor import TextPreprocessor
 
-    return TextPreprocessor(config, backbone_dir / "tokenizer.json")
+    return TextPreprocessor(config, backbone_dir / "tokenizer.json", kind)
 
 
 # To be raised with every change of ours in how an item becomes a row: cached features of the old way are then not used.

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal, TypeAlias
 
 from models.features import FeatureKind
+
+Activation: TypeAlias = Literal["softmax", "sigmoid", "identity"]
 
 
 class Task(StrEnum):
@@ -42,13 +45,13 @@ class TaskTraits:
 
     Attributes:
         features: which features the head reads.
-        activation: turns logits into scores: ``softmax``, ``sigmoid`` or ``identity``.
+        activation: turns logits into scores.
         loss: ``cross_entropy``, ``binary_cross_entropy``, ``mean_squared_error`` or ``none``.
         primary_metric: the one number that choices are made by.
     """
 
     features: FeatureKind
-    activation: str
+    activation: Activation
     loss: str
     primary_metric: str
 

@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
-from models.batch import Batch, Row, TextRow, collate
+from models.batch import Batch, PairRow, Row, TextRow, Words, collate
 from models.errors import ContextLengthExceeded, EmptyText, InvalidUnicode, TextTooLong
-from models.preprocessor import RawItem, TextPreprocessorConfig
+from models.features import FeatureKind
+from models.preprocessor import RawItem, TextItem, TextPreprocessorConfig
 
 MAX_TEXT_BYTES = 1 << 20
+_WORD = re.compile(r"\S+")  # what `str.split` gives
 
 
 class TextPreprocessor:
-    """Tokenises one text, or a pair joined as the tokenizer does it.
+    """Tokenises texts, or pairs of them.
 
     Special tokens that are spelled out in a text (``[CLS]``) are text like any other.
+
+    Args:
+        config: says how pairs are read.
+        tokenizer_file: a ``tokenizer.json``.
+        kind: of the features that rows are for; where it is tokens, rows hold their words.
     """
 
-    def __init__(self, config: TextPreprocessorConfig, tokenizer_file: Path) -> None:
+    def __init__(
+        self, config: TextPreprocessorConfig, tokenizer_file: Path, kind: FeatureKind = FeatureKind.POOLED
+    ) -> None:
         self._config = config
+        self._needs_words = kind is FeatureKind.TOKENS
         self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._tokenizer.encode_special_tokens = True
 
     def prepare(self, item: RawItem, *, truncate: bool = False) -> Row:
-        """Tokenises one text.
+        """Tokenises one text or pair.
 
         Args:
-            item: a text, or a pair of texts.
+            item: a text; where the configuration says how pairs are read, a pair of texts.
             truncate: cut a text that is too long at the end, instead of refusing it.
 
         Raises:
@@ -40,26 +51,66 @@ class TextPreprocessor:
             InvalidUnicode: a lone surrogate.
             ContextLengthExceeded: more tokens than the backbone reads, and ``truncate`` is off.
         """
-        assert not isinstance(item, bytes)
-        parts = (item,) if isinstance(item, str) else item
-        for part in parts:
+        assert isinstance(item, str if self._config.pair is None else tuple)
+        if isinstance(item, str):
+            _check_text(item)
+            return self._row(item, truncate)
+        for part in item:
             _check_text(part)
-        # A batch of one: `encode` holds the interpreter's lock while it tokenises, and keeps offsets that nobody asks for.
-        (encoding,) = self._tokenizer.encode_batch_fast([item])
+        if self._config.pair == "joint":
+            return self._row(item, truncate)
+        return PairRow(first=self._row(item[0], truncate), second=self._row(item[1], truncate))
+
+    def _row(self, item: TextItem, truncate: bool) -> TextRow:
+        # A batch of one: `encode` holds the interpreter's lock while it tokenises. The fast one keeps no offsets.
+        encode = self._tokenizer.encode_batch if self._needs_words else self._tokenizer.encode_batch_fast
+        (encoding,) = encode([item])
         ids, segments, limit = encoding.ids, encoding.type_ids, self._config.max_tokens
         if not ids:
             raise EmptyText("the text holds no character that the model reads")
         if len(ids) <= limit:
-            return TextRow(ids=ids, segments=segments)
+            return TextRow(ids=ids, segments=segments, words=self._words(item, encoding, range(len(ids))))
         if not truncate:
             raise ContextLengthExceeded(
                 f"the text has {len(ids)} tokens, the model reads {limit}; shorten it or add ?truncate=true"
             )
         kept = _kept(encoding.sequence_ids, limit)
-        return TextRow(ids=[ids[i] for i in kept], segments=[segments[i] for i in kept], truncated=True)
+        return TextRow(
+            ids=[ids[i] for i in kept],
+            segments=[segments[i] for i in kept],
+            truncated=True,
+            words=self._words(item, encoding, kept),
+        )
 
     def collate(self, rows: Sequence[Row]) -> Batch:
         return collate(rows, pad_id=self._config.pad_id)
+
+    def _words(self, item: TextItem, encoding: Encoding, kept: Sequence[int]) -> Words | None:
+        """Which token stands for which word, of a row of those tokens of an encoding that are kept."""
+        if not self._needs_words:
+            return None
+        assert isinstance(item, str)
+        offsets = encoding.offsets
+        return find_words(item, [offsets[i] for i in kept])
+
+
+def find_words(text: str, offsets: Sequence[tuple[int, int]]) -> Words:
+    """The words of a text, each with the first token that lies in it (Devlin et al. 2019, 5.3).
+
+    Args:
+        offsets: for each token where it starts and ends in the text, in code points; of a special token, nothing (0, 0).
+    """
+    spans, tokens = [], []
+    token = 0
+    for match in _WORD.finditer(text):
+        start, end = match.span()
+        while token < len(offsets) and offsets[token][1] <= start:  # special tokens too
+            token += 1
+        if token == len(offsets):
+            break
+        spans.append((start, end))
+        tokens.append(token if offsets[token][0] < end else -1)
+    return Words(text=text, spans=spans, tokens=tokens)
 
 
 def _kept(parts: Sequence[int | None], limit: int) -> Sequence[int]:

@@ -24,7 +24,7 @@ _SHORT: Mapping[Arithmetic, str] = {"float32": "fp32", "float16": "fp16", "bfloa
 
 
 class TorchEngine:
-    """Runs a torch backbone, whose weights stay in fp32.
+    """Runs a torch backbone, whose weights stay in fp32; gives every kind of features.
 
     Args:
         backbone: in eval mode.

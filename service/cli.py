@@ -7,8 +7,9 @@ import math
 import os
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +26,9 @@ from models.options import (
     default_cache_dir,
     example,
 )
+
+if TYPE_CHECKING:
+    from service.client import Item
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +126,7 @@ def serve(
         "graftwork predict flowers photo.jpg",
         "graftwork predict intents@champion 'where is my card?' --top-k 3",
         "graftwork predict flowers:2 *.jpg --json",
+        "graftwork predict duplicates --pairs 'where is my card?' 'my card has not come'",
     )
 )
 def predict(
@@ -132,6 +137,9 @@ def predict(
     url: Annotated[str, typer.Option(envvar="GRAFTWORK_URL", help="The server.")] = "http://127.0.0.1:8000",
     top_k: Annotated[int, typer.Option(min=1, help="How many scores to show.")] = 3,
     truncate: Annotated[bool, typer.Option("--truncate", help="Cut texts that are too long.")] = False,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Take texts two by two, for a model that reads pairs.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a running server."""
@@ -139,7 +147,7 @@ def predict(
     from service.client import Client
 
     parsed = Reference.parse(reference)
-    items: list[str | bytes | Path] = []
+    items: list[Item] = []
     for text in inputs:
         items.extend(line.rstrip("\n") for line in sys.stdin) if text == "-" else items.append(_item(text))
     if not items:
@@ -148,6 +156,8 @@ def predict(
     if len(kinds) > 1:
         names = [str(item) for item in items if not isinstance(item, Path)]
         raise InvalidParameter(f"a model reads images or texts, and '{names[0]}' is no file while others are")
+    if pairs:
+        items = _two_by_two(items)
     answers = Client(url).predict(parsed, items, top_k=top_k, truncate=truncate)
     if as_json:
         import json
@@ -157,9 +167,28 @@ def predict(
     predictions = answers["predictions"]
     width = max(len(str(item)) for item in items)
     for item, prediction in zip(items, predictions, strict=True):
-        scores = "   ".join(f"{label} {score:.3f}" for label, score in prediction["scores"].items())
-        print(f"{item!s:<{min(width, 60)}.60}  {scores}")
+        print(f"{item!s:<{min(width, 60)}.60}  {_summary(prediction)}")
     print(f"answered by {answers['model']}:{answers['version']}")
+
+
+def _two_by_two(items: Sequence[Item]) -> list[Item]:
+    texts = [item for item in items if isinstance(item, str)]
+    if len(texts) % 2 or len(texts) < len(items):
+        raise InvalidParameter("--pairs takes an even number of texts")
+    return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _summary(prediction: Mapping[str, Any]) -> str:
+    """A prediction of any task in one line; of several labels, those that hold have a star."""
+    if "value" in prediction:
+        low, high = prediction["interval"]
+        return f"{prediction['value']:.6g}   {low:.6g} to {high:.6g}"
+    if "entities" in prediction:
+        return "   ".join(f"{each['label']} {each['text']!r} {each['score']:.3f}" for each in prediction["entities"])
+    holding = prediction.get("labels", ())
+    return "   ".join(
+        f"{label}{'*' if label in holding else ''} {score:.3f}" for label, score in prediction["scores"].items()
+    )
 
 
 def _item(text: str) -> str | Path:

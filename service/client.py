@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
@@ -19,6 +19,8 @@ from models.version import Reference
 CHUNK_INSTANCES = 16
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 60
+
+Item: TypeAlias = str | tuple[str, str] | bytes | Path
 
 
 class Client:
@@ -36,15 +38,15 @@ class Client:
     def predict(
         self,
         reference: Reference,
-        items: Sequence[str | bytes | Path],
+        items: Sequence[Item],
         *,
         top_k: int | None = None,
         truncate: bool = False,
     ) -> dict[str, Any]:
-        """Predictions for texts or image files, in their order.
+        """Predictions for texts, pairs of them or image files, in their order.
 
         Args:
-            items: texts as ``str``, image files as ``Path`` or as their bytes.
+            items: texts as ``str``, pairs as two of them, image files as ``Path`` or as their bytes.
 
         Returns:
             ``predictions``, ``model`` and ``version``.
@@ -102,7 +104,7 @@ class Client:
             return GraftworkError(f"{self.url} answered {error.code}, but not as a Graftwork server does")
 
 
-def _chunks(items: Sequence[str | bytes | Path]) -> Iterator[list[object]]:
+def _chunks(items: Sequence[Item]) -> Iterator[list[object]]:
     chunk: list[object] = []
     size = 0
     for item in items:
@@ -117,8 +119,10 @@ def _chunks(items: Sequence[str | bytes | Path]) -> Iterator[list[object]]:
         yield chunk
 
 
-def _instance(item: str | bytes | Path) -> object:
+def _instance(item: Item) -> object:
     if isinstance(item, str):
         return item
+    if isinstance(item, tuple):
+        return {"text": item[0], "text_pair": item[1]}
     data = item if isinstance(item, bytes) else item.read_bytes()
     return {"b64": base64.b64encode(data).decode()}

@@ -18,6 +18,7 @@ from typing import TypeAlias
 import msgspec
 
 PREFIX = struct.Struct("<II")
+_FIRST_SIZE = struct.Struct("<I")
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="hello"):
@@ -71,7 +72,7 @@ class Predict(msgspec.Struct, kw_only=True, tag_field="kind", tag="predict"):
     """One request.
 
     Attributes:
-        sizes: the payload is the request's instances, one after the other, of these many bytes.
+        sizes: the payload is the request's instances, one after the other, of these many bytes; see `pack_pair`.
         deadline: by the monotonic clock, which all processes of a machine share, in seconds; a row is not computed later.
         top_k: how many scores an answer lists; all of them without.
         truncate: cut texts that are too long instead of refusing them.
@@ -186,6 +187,17 @@ def unpack(header: bytes | memoryview) -> Message:
         msgspec.ValidationError: it is none.
     """
     return _decode.decode(header)
+
+
+def pack_pair(first: bytes, second: bytes) -> bytes:
+    """An instance that is a pair of texts: ``<u32 length of the first> <first> <second>``."""
+    return _FIRST_SIZE.pack(len(first)) + first + second
+
+
+def unpack_pair(instance: bytes) -> tuple[bytes, bytes]:
+    """The two texts of an instance that `pack_pair` made."""
+    end = _FIRST_SIZE.size + _FIRST_SIZE.unpack_from(instance)[0]
+    return instance[_FIRST_SIZE.size : end], instance[end:]
 
 
 class FrameReader:

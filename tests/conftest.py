@@ -15,6 +15,7 @@ from tests.tiny_models import (
     MOODS,
     TorchEngines,
     copy_of_texts,
+    publish_tasks,
     publish_texts,
     write_tiny_text,
     write_tiny_vision,
@@ -49,6 +50,15 @@ def models_on_disk(tmp_path_factory: pytest.TempPathFactory, tiny_vision: str, t
     import_classifier(repository, tiny_vision, "colours", TorchEngines())
     publish_texts(repository, tiny_text, "letters", LETTERS, seed=1)
     publish_texts(repository, tiny_text, "moods", MOODS, seed=2)
+    return repository.root
+
+
+@pytest.fixture(scope="session")
+def tasks_on_disk(tmp_path_factory: pytest.TempPathFactory, tiny_text: str) -> Path:
+    """A repository with a model for each task (`tests.tiny_models.publish_tasks`), and ``letters:1``; read only."""
+    repository = ModelRepository(tmp_path_factory.mktemp("tasks") / "repository")
+    publish_texts(repository, tiny_text, "letters", LETTERS, seed=1)
+    publish_tasks(repository, tiny_text)
     return repository.root
 
 

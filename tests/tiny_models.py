@@ -6,8 +6,10 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -22,7 +24,7 @@ from models.features import FeatureKind, Features
 from models.head import Head
 from models.manifest import BackboneReference, Calibration, EngineReference, HeadRecord, Manifest
 from models.precision import Precision
-from models.preprocessor import TextPreprocessorConfig
+from models.preprocessor import PAIR_WIDTH, PairReading, TextPreprocessorConfig
 from models.repository import ModelRepository
 from models.sources import fetch_checkpoint
 from models.task import Task
@@ -41,16 +43,16 @@ class TorchEngines:
     def __init__(self, make: Callable[[StoredBackbone], Engine] = torch_engine) -> None:
         self._make = make
 
-    def precisions(self, stored: StoredBackbone) -> Sequence[Precision]:
+    def precisions(self, stored: StoredBackbone, kind: FeatureKind = FeatureKind.POOLED) -> Sequence[Precision]:
         return (Precision.FP32,)
 
-    def build(self, stored: StoredBackbone, precision: Precision) -> Engine:
+    def build(self, stored: StoredBackbone, precision: Precision, kind: FeatureKind = FeatureKind.POOLED) -> Engine:
         return self._make(stored)
 
     def exact(self, stored: StoredBackbone) -> Engine:
         return torch_engine(stored)
 
-    def reason(self, stored: StoredBackbone, precision: Precision) -> str:
+    def reason(self, stored: StoredBackbone, precision: Precision, kind: FeatureKind = FeatureKind.POOLED) -> str:
         return "the tests know no other"
 
 
@@ -70,9 +72,9 @@ class CoarseEngine:
         self._step = step
 
     def features(self, batch: Batch, kind: FeatureKind) -> Features:
-        values = self._engine.features(batch, kind).values
-        step_B1 = self._step * values.abs().amax(dim=1, keepdim=True)
-        return Features(kind=kind, values=(values / step_B1).round() * step_B1)
+        features = self._engine.features(batch, kind)
+        step = self._step * features.values.abs().amax(dim=-1, keepdim=True)
+        return replace(features, values=(features.values / step).round() * step)
 
     def warm_up(self) -> None:
         self._engine.warm_up()
@@ -89,20 +91,20 @@ class TwoPrecisions(TorchEngines):
         super().__init__()
         self._step = step
 
-    def precisions(self, stored: StoredBackbone) -> Sequence[Precision]:
+    def precisions(self, stored: StoredBackbone, kind: FeatureKind = FeatureKind.POOLED) -> Sequence[Precision]:
         return Precision.INT8, Precision.FP32
 
-    def build(self, stored: StoredBackbone, precision: Precision) -> Engine:
+    def build(self, stored: StoredBackbone, precision: Precision, kind: FeatureKind = FeatureKind.POOLED) -> Engine:
         return CoarseEngine(stored, self._step) if precision is Precision.INT8 else torch_engine(stored)
 
 
 class NoGraph(TwoPrecisions):
     """Its graph for int8 cannot be read, and the error is none of ours."""
 
-    def build(self, stored: StoredBackbone, precision: Precision) -> Engine:
+    def build(self, stored: StoredBackbone, precision: Precision, kind: FeatureKind = FeatureKind.POOLED) -> Engine:
         if precision is Precision.INT8:
             raise RuntimeError("Unable to read the model")
-        return super().build(stored, precision)
+        return super().build(stored, precision, kind)
 
 
 FINE, USELESS = 1e-4, 10.0  # steps
@@ -114,6 +116,15 @@ LETTERS = ("vowel", "consonant", "digit", "mark")
 MOODS = ("glad", "sad")
 
 
+TOPICS = ("art", "food", "sport", "war")
+
+
+TAGS = ("B-place", "I-place", "B-name", "I-name", "O")
+
+
+NO_CALIBRATION = Calibration()
+
+
 def publish_texts(
     repository: ModelRepository,
     checkpoint_name: str,
@@ -122,29 +133,56 @@ def publish_texts(
     *,
     seed: int,
     engines: EngineSource | None = None,
+    task: Task = Task.SINGLE_LABEL,
+    pair: PairReading | None = None,
+    calibration: Calibration = NO_CALIBRATION,
 ) -> ModelVersion:
     """Publishes a random head on the tiny text encoder, one for each precision of the engines: fp32 alone without."""
     engines = engines or TorchEngines()
     checkpoint = fetch_checkpoint(checkpoint_name)
     stored = repository.backbones.add(checkpoint)
     random = torch.Generator().manual_seed(seed)
+    kind = task.traits.features
+    width = stored.config.feature_dim * (PAIR_WIDTH if pair == "separate" else 1)
 
     def fitted(precision: Precision) -> FittedHead:
         head = Head(
-            weight_CD=torch.randn(len(labels), stored.config.feature_dim, generator=random),
+            weight_CD=torch.randn(len(labels), width, generator=random),
             bias_C=torch.randn(len(labels), generator=random),
+            activation=task.traits.activation,
         )
-        return FittedHead(engine=engines.build(stored, precision), head=head, temperature=1.0)
+        return FittedHead(engine=engines.build(stored, precision, kind), head=head, calibration=calibration)
 
     graft = Graft(
         name=name,
         backbone=stored,
-        preprocessor=checkpoint.preprocessor,
-        heads={precision: fitted(precision) for precision in reversed(engines.precisions(stored))},
+        preprocessor=checkpoint.preprocessor.model_copy(update={"pair": pair}),
+        heads={precision: fitted(precision) for precision in reversed(engines.precisions(stored, kind))},
         labels=labels,
-        golden_items=["one golden text", "and another one"],
+        golden_items=["one golden text", "and another one"]
+        if pair is None
+        else [("one golden", "pair"), ("and", "one")],
+        task=task,
     )
     return publish(repository, graft)
+
+
+def publish_tasks(
+    repository: ModelRepository, checkpoint_name: str, engines: EngineSource | None = None
+) -> dict[str, ModelVersion]:
+    """One model for each task but single-label, and one for each way to read pairs, all on the tiny text encoder."""
+
+    def published(name: str, labels: Sequence[str], seed: int, **settings: Any) -> ModelVersion:
+        return publish_texts(repository, checkpoint_name, name, labels, seed=seed, engines=engines, **settings)
+
+    value = {"task": Task.REGRESSION, "calibration": Calibration(interval=0.5)}
+    return {
+        "topics": published("topics", TOPICS, 3, task=Task.MULTI_LABEL, calibration=Calibration(threshold=0.5)),
+        "prices": published("prices", ("price",), 4, **value),
+        "names": published("names", TAGS, 5, task=Task.TOKEN_CLASSIFICATION),
+        "follows": published("follows", ("yes", "no", "maybe"), 6, pair="joint"),
+        "likeness": published("likeness", ("likeness",), 7, pair="separate", **value),
+    }
 
 
 def copy_of_texts(models_on_disk: Path, root: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.message import Message
 from itertools import takewhile
 from typing import Any, NoReturn
@@ -30,12 +30,14 @@ from models.errors import (
     UnsupportedMediaType,
 )
 from service.api.admission import Ticket
+from service.messages import pack_pair
 
 MAX_JSON_DEPTH = 100
 MAX_JSON_CONTAINERS = 500_000
 _EXPLAINED_BYTES = 2 << 20  # a larger body that is no JSON is refused without a second, slower look
 _TOO_DEEP = f"the JSON is nested more than {MAX_JSON_DEPTH} levels deep"
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SEND_PAIRS = 'this model reads pairs of texts; send {"text": "...", "text_pair": "..."} or ["...", "..."]'
 HEADERS = ("content-encoding", "content-length", "content-type")  # that say what the body is
 
 _BOM = b"\xef\xbb\xbf"
@@ -75,9 +77,9 @@ async def read_body(receive: Receive, headers: Mapping[str, str], limit: int, ti
 
 
 def read_instances(
-    body: bytes, headers: Mapping[str, str], modality: Modality, *, max_instances: int
+    body: bytes, headers: Mapping[str, str], modality: Modality, *, max_instances: int, pairs: bool = False
 ) -> Sequence[bytes]:
-    """The instances of a prediction request: image files, or texts in UTF-8.
+    """The instances of a prediction request: image files, texts in UTF-8, or what `pack_pair` makes of two of them.
 
     Args:
         body: JSON ``{"instances": [...]}``, multipart, one raw image, or one text as ``text/plain``.
@@ -85,11 +87,14 @@ def read_instances(
             ``curl --data-binary`` says ``application/x-www-form-urlencoded``.
         modality: of the model that is asked.
         max_instances: at most.
+        pairs: whether a text model reads pairs of texts.
 
     Raises:
         InputError: the body or one of its instances cannot be read.
     """
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if pairs and media_type in ("multipart/form-data", "text/plain"):
+        raise InvalidInstances(f"{_SEND_PAIRS}, as an instance in application/json")
     if media_type == "multipart/form-data":
         instances = _from_multipart(body, headers["content-type"], max_instances)
     elif modality is Modality.IMAGE and _is_raw_image(body, media_type):
@@ -99,7 +104,7 @@ def read_instances(
     elif modality is Modality.TEXT and media_type == "text/plain":
         instances = [body]
     elif media_type in ("", "application/json", "application/x-www-form-urlencoded") or media_type.endswith("+json"):
-        instances = _from_json(body, modality, max_instances)
+        instances = _from_json(body, _reader(modality, pairs=pairs), max_instances)
     else:
         raise UnsupportedMediaType(
             f"a body of this type is not accepted; send application/json{_or_an_image(modality)}"
@@ -159,19 +164,32 @@ def _part_data(part: bytes) -> bytes:
     return part[empty_line + 4 :]
 
 
-def _from_json(body: bytes, modality: Modality, max_instances: int) -> list[bytes]:
+def _from_json(body: bytes, read: Callable[[int, Any], bytes], max_instances: int) -> list[bytes]:
     document = parse_json(body)
     if not isinstance(document, dict) or not isinstance(document.get("instances"), list):
         raise InvalidInstances('the body must be {"instances": [...]}')
     _check_count(len(document["instances"]), max_instances)
-    read = _image_instance if modality is Modality.IMAGE else _text_instance
     return [read(index, instance) for index, instance in enumerate(document["instances"])]
+
+
+def _reader(modality: Modality, *, pairs: bool) -> Callable[[int, Any], bytes]:
+    if modality is Modality.IMAGE:
+        return _image_instance
+    return _pair_instance if pairs else _text_instance
 
 
 def _text_instance(index: int, instance: Any) -> bytes:
     if not isinstance(instance, str):
-        raise InvalidInstances(f"instance {index} (/instances/{index}): send a string")
+        raise InvalidInstances(f"instance {index} (/instances/{index}): this model reads single texts; send a string")
     return instance.encode()
+
+
+def _pair_instance(index: int, instance: Any) -> bytes:
+    parts = [instance.get("text"), instance.get("text_pair")] if isinstance(instance, dict) else instance
+    match parts:
+        case [str(first), str(second)]:
+            return pack_pair(first.encode(), second.encode())
+    raise InvalidInstances(f"instance {index} (/instances/{index}): {_SEND_PAIRS}")
 
 
 def _image_instance(index: int, instance: Any) -> bytes:

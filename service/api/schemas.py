@@ -1,6 +1,6 @@
 """The parts that the routes of the OpenAPI document share: what goes in and what comes out.
 
-Examples called ``texts`` and ``images`` are for the two kinds of model; those of one name belong together.
+Examples called ``texts``, ``pairs`` and ``images`` are for models that read those; those of one name belong together.
 """
 
 from __future__ import annotations
@@ -34,12 +34,29 @@ NAME: Json = {**TEXT, "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}
 ALIAS: Json = {**TEXT, "pattern": "^[A-Za-z_][A-Za-z0-9_-]{0,63}$"}
 NUMBER: Json = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
 SCORE: Json = {"type": "number", "minimum": 0, "maximum": 1}
+_SOME_TEXT: Json = {**TEXT, "minLength": 1}
+_TWO_TEXTS: Json = {"type": "array", "prefixItems": [_SOME_TEXT, _SOME_TEXT], "items": False, "minItems": 2}
+_PLACE: Json = {"type": "integer", "minimum": 0}
+_PROBABILITIES: Json = {"type": "object", "additionalProperties": SCORE, "minProperties": 1}
+_TRUNCATED: Json = {"const": True, "description": "The text was too long, and only its start was read."}
 REQUEST_ID: Json = {**TEXT, "pattern": "^[A-Za-z0-9._-]{1,64}$"}
+
+
+def _prediction(description: str, example: Json, **members: Json) -> Json:
+    """A prediction of one task; that of a text may be of its start only."""
+    made = record(**members)
+    made["properties"]["truncated"] = _TRUNCATED
+    return {**made, "description": description, "examples": [example]}
+
 
 SCHEMAS: Json = {
     "Texts": {
-        **record(instances=_list({**TEXT, "minLength": 1}, **_INSTANCES)),
+        **record(instances=_list(_SOME_TEXT, **_INSTANCES)),
         "description": "For a model that reads texts.",
+    },
+    "Pairs": {
+        **record(instances=_list({"anyOf": [record(text=_SOME_TEXT, text_pair=_SOME_TEXT), _TWO_TEXTS]}, **_INSTANCES)),
+        "description": "For a model that reads pairs of texts.",
     },
     "Images": {
         **record(instances=_list(record(b64={**TEXT, "contentEncoding": "base64"}), **_INSTANCES)),
@@ -62,20 +79,50 @@ SCHEMAS: Json = {
         ],
     },
     "Prediction": {
-        "type": "object",
-        "required": ["label", "score", "scores"],
-        "properties": {
-            "label": {**TEXT, "description": "The most probable one."},
-            "score": {**SCORE, "description": "Its probability."},
-            "scores": {
-                "type": "object",
-                "additionalProperties": SCORE,
-                "minProperties": 1,
-                "description": "Probabilities by label, highest first; of all labels, or of the `top_k` best.",
-            },
-            "truncated": {"const": True, "description": "The text was too long, and only its start was read."},
-        },
+        "anyOf": [ref(name) for name in ("SingleLabel", "MultiLabel", "Value", "Entities")],
+        "description": "By the task of the version (`task` in its metadata).",
     },
+    "SingleLabel": _prediction(
+        "Of `single-label`.",
+        {"label": "lost_card", "score": 0.75, "scores": {"lost_card": 0.75, "arrival": 0.25}},
+        label={**TEXT, "description": "The most probable one."},
+        score={**SCORE, "description": "Its probability."},
+        scores={
+            **_PROBABILITIES,
+            "description": "Probabilities by label, highest first; of all labels, or of the `top_k` best.",
+        },
+    ),
+    "MultiLabel": _prediction(
+        "Of `multi-label`.",
+        {"labels": ["food"], "scores": {"food": 0.9, "sport": 0.4}},
+        labels={**_list(TEXT), "description": "Those with a probability from the version's threshold on, best first."},
+        scores={
+            **_PROBABILITIES,
+            "description": "Probabilities by label, each for itself, highest first; of all, or of the `top_k` best.",
+        },
+    ),
+    "Value": _prediction(
+        "Of `regression`.",
+        {"value": 3.5, "interval": [2.75, 4.25]},
+        value={"type": "number"},
+        interval={
+            **_list({"type": "number"}, minItems=2, maxItems=2),
+            "description": "From and to: it holds the true value in 90 of 100 cases.",
+        },
+    ),
+    "Entities": _prediction(
+        "Of `token-classification`. Words are what stands between white space.",
+        {"entities": [{"label": "city", "text": "New York", "start": 9, "end": 17, "score": 0.97}]},
+        entities=_list(
+            record(
+                label=TEXT,
+                text=TEXT,
+                start={**_PLACE, "description": "In code points of the text that was sent."},
+                end={**_PLACE, "description": "Of the code point behind it."},
+                score={**SCORE, "description": "The probability of its least certain word."},
+            )
+        ),
+    ),
     "Models": {**record(models=_list(NAME)), "examples": [{"models": ["flowers", "intents"]}]},
     "Model": {
         **record(
@@ -132,13 +179,22 @@ SCHEMAS: Json = {
 # A media type without a schema: bytes as they are.
 BODY: Json = {
     "required": True,
-    "description": "What the model reads: texts, or image files (JPEG, PNG, WebP); not compressed. An image model also takes "
+    "description": "What the model reads: texts, pairs of them (in JSON only), or image files (JPEG, PNG, WebP); not "
+    "compressed. An image model also takes "
     "one file without a type, or as `application/x-www-form-urlencoded`, which is what `curl --data-binary` says.",
     "content": {
         "application/json": {
-            "schema": {"anyOf": [ref("Texts"), ref("Images")]},
+            "schema": {"anyOf": [ref("Texts"), ref("Pairs"), ref("Images")]},
             "examples": {
                 "texts": {"value": {"instances": ["where is my card?", "my card is lost"]}},
+                "pairs": {
+                    "value": {
+                        "instances": [
+                            {"text": "where is my card?", "text_pair": "my card has not come"},
+                            ["where is my card?", "how do I top up?"],
+                        ]
+                    }
+                },
                 "images": {"value": {"instances": [{"b64": _WHITE_PIXEL}]}},
             },
         },
@@ -171,10 +227,12 @@ def _parameter(where: str, name: str, schema: Json, description: str, **examples
 
 
 PARAMETERS: Json = {
-    "name": _parameter("path", "name", NAME, "A model.", texts="intents", images="flowers"),
-    "number": _parameter("path", "number", NUMBER, "A version.", texts=1, images=1),
-    "alias": _parameter("path", "alias", ALIAS, "A name for a version.", texts="champion", images="champion"),
-    "top_k": _parameter("query", "top_k", NUMBER, "How many scores to list.", texts=1, images=3),
+    "name": _parameter("path", "name", NAME, "A model.", texts="intents", pairs="duplicates", images="flowers"),
+    "number": _parameter("path", "number", NUMBER, "A version.", texts=1, pairs=1, images=1),
+    "alias": _parameter(
+        "path", "alias", ALIAS, "A name for a version.", texts="champion", pairs="champion", images="champion"
+    ),
+    "top_k": _parameter("query", "top_k", NUMBER, "How many scores to list, where there are any.", texts=1, images=3),
     "truncate": _parameter(
         "query",
         "truncate",

@@ -83,14 +83,20 @@ class V1Routes:
         self._metrics.observe_begin()
         version = self._catalog.resolve(_reference(*path))
         record.model, record.version = version.name, str(version.number)
-        settings, modality = self._settings, version.manifest.modality
+        settings, manifest = self._settings, version.manifest
         headers = {_READ[name]: value.decode("latin-1") for name, value in scope["headers"] if name in _READ}
         top_k, truncate = _options(QueryParams(scope["query_string"])) if scope["query_string"] else (None, False)
-        limit = settings.max_image_bytes if modality is Modality.IMAGE else settings.max_json_bytes
+        limit = settings.max_image_bytes if manifest.modality is Modality.IMAGE else settings.max_json_bytes
         seconds = timeout_seconds(headers.get(TIMEOUT_HEADER), settings.request_timeout_seconds)
         with Patience(seconds, scope.get(CONNECTION), self._deadlines) as patience, self._admission.ticket() as ticket:
             body = await read_body(receive, headers, limit, ticket)
-            items = read_instances(body, headers, modality, max_instances=settings.max_instances)
+            items = read_instances(
+                body,
+                headers,
+                manifest.modality,
+                max_instances=settings.max_instances,
+                pairs=manifest.pair is not None,
+            )
             ticket.take_rows(len(items))
             reply = await self._pool.predict(
                 version.name, version.number, items, deadline=patience.deadline, top_k=top_k, truncate=truncate

@@ -27,8 +27,10 @@ class BatchPlan:
         """What a row of this length costs in the best batch of its like."""
         return self._curve(length).row_seconds(self._max_batch_rows)
 
-    def choose(self, lengths: Sequence[int], lead: int, *, most_rows: int, most_tokens: float) -> slice:
-        """A batch around one row, out of rows in order of length.
+    def choose(
+        self, lengths: Sequence[int], rows: Sequence[int], lead: int, *, most_rows: int, most_tokens: float
+    ) -> slice:
+        """A batch around one entry, out of entries in order of length.
 
         It grows by its neighbours in length, one at a time, by whichever makes more of the device's time; where it has made
         most of it is the batch. A row is worth what it would cost among its like, if half of the rows were: so shorter ones
@@ -36,33 +38,38 @@ class BatchPlan:
 
         Args:
             lengths: ascending.
-            lead: index of the row that is in it in any case.
+            rows: that each of them is, 1 or 2.
+            lead: index of the entry that is in it in any case.
             most_rows: of the batch.
             most_tokens: rows times the length that they are padded to.
         """
-        alike = max(1, len(lengths) // 2)
-        first, last, padded = lead, lead, lengths[lead]
+        alike = max(1, sum(rows) // 2)
+        first, last, padded, count = lead, lead, lengths[lead], rows[lead]
         curve = self._curve(padded)
-        worth = curve.row_seconds(alike)
-        best, chosen = worth / curve.seconds[1], (first, last)
-        for rows in range(2, most_rows + 1):
+        worth = count * curve.row_seconds(alike)
+        best, chosen = worth / curve.seconds[count], (first, last)
+        while True:
             with_shorter = with_longer = 0.0
             shorter_worth = longer_worth = worth
             above = curve
-            if first > 0 and rows <= curve.worth and rows * padded <= most_tokens:
-                shorter_worth += self._curve(lengths[first - 1]).row_seconds(alike)
-                with_shorter = shorter_worth / curve.seconds[rows]
+            if first > 0:
+                more = count + rows[first - 1]
+                if more <= min(most_rows, curve.worth) and more * padded <= most_tokens:
+                    shorter_worth += rows[first - 1] * self._curve(lengths[first - 1]).row_seconds(alike)
+                    with_shorter = shorter_worth / curve.seconds[more]
             if last + 1 < len(lengths):
+                more = count + rows[last + 1]
                 above = self._curve(lengths[last + 1])
-                if rows <= above.worth and rows * lengths[last + 1] <= most_tokens:
-                    longer_worth += above.row_seconds(alike)
-                    with_longer = longer_worth / above.seconds[rows]
+                if more <= min(most_rows, above.worth) and more * lengths[last + 1] <= most_tokens:
+                    longer_worth += rows[last + 1] * above.row_seconds(alike)
+                    with_longer = longer_worth / above.seconds[more]
             if not with_shorter and not with_longer:
                 break
             if with_shorter > with_longer:
-                first, worth = first - 1, shorter_worth
+                first, worth, count = first - 1, shorter_worth, count + rows[first - 1]
             else:
                 last, padded, curve, worth = last + 1, lengths[last + 1], above, longer_worth
+                count += rows[last]
             if max(with_shorter, with_longer) > best:
                 best, chosen = max(with_shorter, with_longer), (first, last)
         return slice(chosen[0], chosen[1] + 1)
@@ -78,13 +85,13 @@ class _Curve:
     """Batches of one length.
 
     Attributes:
-        seconds: of a batch, by its rows.
+        seconds: of a batch, by its rows: those worth putting into one, and at least a pair.
         worth: rows of the batch worth making.
     """
 
     def __init__(self, cost: BatchCost, length: int, max_batch_rows: int) -> None:
         self.worth = cost.rows_worth(length, max_batch_rows)
-        self.seconds = [cost.seconds(rows, length) for rows in range(self.worth + 1)]
+        self.seconds = [cost.seconds(rows, length) for rows in range(max(self.worth, 2) + 1)]
 
     def row_seconds(self, rows: int) -> float:
         """Of one row in a batch of so many, or in the one worth making."""

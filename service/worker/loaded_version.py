@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.backbone import Modality
-from models.batch import TextRow
+from models.batch import ImageRow, PairRow, text_length
 from models.batch_cost import BatchCost
 from models.errors import InvalidUtf8
-from models.features import FeatureKind
-from models.head import best, scores_by_head
+from models.head import scores_by_head
+from models.head_inputs import head_inputs
 from models.manifest import Manifest
 from models.predictor import Predictor
 from models.preprocessor import RawItem
-from service.messages import Serving
+from service.messages import Serving, unpack_pair
+from service.worker.answers import Answers, answers_for
 from service.worker.pending import PendingRow
 from service.worker.servable import Prepared
 
@@ -44,17 +46,22 @@ class LoadedVersion:
     def cost(self) -> BatchCost:
         return self.predictor.engine.cost
 
+    @cached_property
+    def answers(self) -> Answers:
+        """Makes predictions of its scores."""
+        return answers_for(self.predictor.task, self.predictor.labels, self.predictor.calibration)
+
     def prepare(self, item: bytes, *, truncate: bool) -> Prepared:
-        """One image file or text as a row. Images share a batch with those of their shape, texts with texts of any length.
+        """One instance as a row. Images share a batch with those of their shape, texts with texts of any length.
 
         Raises:
             InputError: what is wrong with it.
         """
-        row = self.predictor.preprocessor.prepare(_raw_item(item, self.manifest.modality), truncate=truncate)
-        group = (self.backbone, self.predictor.engine.identity, FeatureKind.POOLED)
-        if isinstance(row, TextRow):
-            return Prepared(row, group, max(1, len(row.ids)))
-        return Prepared(row, (*group, tuple(row.pixels_CHW.shape)))
+        row = self.predictor.preprocessor.prepare(_raw_item(item, self.manifest), truncate=truncate)
+        group = (self.backbone, self.predictor.engine.identity, self.predictor.task.traits.features)
+        if isinstance(row, ImageRow):
+            return Prepared(row, (*group, tuple(row.pixels_CHW.shape)))
+        return Prepared(row, group, max(1, text_length(row)), 2 if isinstance(row, PairRow) else 1)
 
     def compute(self, batch: Sequence[PendingRow]) -> Sequence[Mapping[str, object]]:
         """One forward pass for all rows, then each through the head of its own version.
@@ -63,31 +70,40 @@ class LoadedVersion:
             MemoryError, DeviceFailed: see `service.worker.servable.Servable`.
             FloatingPointError: a feature is not finite.
         """
-        rows = self.predictor.preprocessor.collate([waiting.row for waiting in batch])
-        features_BD = self.predictor.engine.features(rows, FeatureKind.POOLED).values
-        if not np.isfinite(features_BD.numpy()).all():
-            raise FloatingPointError("the backbone gave features that are not finite")  # JSON would say null
-        predictors = [v.predictor for v in (w.request.version for w in batch) if isinstance(v, LoadedVersion)]
-        scores = scores_by_head(features_BD, [p.head for p in predictors], [p.temperature for p in predictors])
-        return [_prediction(*each) for each in zip(batch, predictors, scores, strict=True)]
+        rows = [waiting.row for waiting in batch]
+        versions = [v for v in (w.request.version for w in batch) if isinstance(v, LoadedVersion)]
+        features = self.predictor.engine.features(
+            self.predictor.preprocessor.collate(rows), self.predictor.task.traits.features
+        )
+        scores: list[list[NDArray[np.float64]]] = [[] for _ in rows]
+        for inputs in head_inputs(features, rows):
+            if not np.isfinite(inputs.vectors_VD.numpy()).all():
+                raise FloatingPointError("the backbone gave features that are not finite")  # JSON would say null
+            predictors = [versions[owner].predictor for owner in inputs.owners]
+            found = scores_by_head(
+                inputs.vectors_VD, [p.head for p in predictors], [p.calibration.temperature for p in predictors]
+            )
+            for owner, scores_C in zip(inputs.owners, found, strict=True):
+                scores[owner].append(scores_C)
+        return [_prediction(*each) for each in zip(batch, versions, scores, strict=True)]
 
 
-def _prediction(waiting: PendingRow, predictor: Predictor, scores_C: NDArray[np.float64]) -> Mapping[str, object]:
-    """The answer for a row: the best label, and the scores of the ``top_k`` best, best first."""
-    labels = predictor.labels
-    ranking = best(scores_C, min(waiting.request.top_k or len(labels), len(labels)))
-    scores = dict(zip([labels[i] for i in ranking], scores_C[ranking].tolist(), strict=True))
-    label = labels[ranking[0]]
-    prediction: dict[str, object] = {"label": label, "score": scores[label], "scores": scores}
-    if isinstance(waiting.row, TextRow) and waiting.row.truncated:
+def _prediction(
+    waiting: PendingRow, version: LoadedVersion, scores: Sequence[NDArray[np.float64]]
+) -> Mapping[str, object]:
+    prediction = version.answers(scores, waiting.row, waiting.request.top_k)
+    if waiting.row.truncated:
         prediction["truncated"] = True
     return prediction
 
 
-def _raw_item(data: bytes, modality: Modality) -> RawItem:
-    if modality is Modality.IMAGE:
+def _raw_item(data: bytes, manifest: Manifest) -> RawItem:
+    if manifest.modality is Modality.IMAGE:
         return data
     try:
-        return data.decode()
+        if manifest.pair is None:
+            return data.decode()
+        first, second = unpack_pair(data)
+        return first.decode(), second.decode()
     except UnicodeDecodeError:
         raise InvalidUtf8("the text is not UTF-8") from None

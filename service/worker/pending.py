@@ -58,7 +58,7 @@ class PendingRow:
 
     Attributes:
         row: what `Servable.prepare` made of it; of an isolated request, its bytes.
-        group, length: see `service.worker.scheduler.Waiting`.
+        group, length, rows: see `service.worker.scheduler.Waiting`.
         ready_at: by the monotonic clock, seconds.
     """
 
@@ -67,6 +67,7 @@ class PendingRow:
     row: Any
     group: Hashable
     length: int = 1
+    rows: int = 1
     ready_at: float = field(default_factory=time.monotonic)
 
     @property

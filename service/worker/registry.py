@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 from models.backbone_store import StoredBackbone
 from models.engine import Engine, EngineSource
-from models.errors import DeviceFailed, EngineMismatch, GraftworkError, VersionCorrupt, VersionNotFound
+from models.errors import DeviceFailed, EngineMismatch, GraftworkError, VersionNotFound
+from models.features import FeatureKind
 from models.golden import GoldenSet
 from models.precision import Precision
 from models.predictor import Predictor, read_head
 from models.preprocessor import ImagePreprocessorConfig, Preprocessor, TextPreprocessorConfig, build_preprocessor
 from models.repository import ModelRepository
-from models.task import Task
 from models.version import ModelVersion
 from service.messages import Serving
 from service.worker.loaded_version import LoadedVersion
@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 
 class Registry:
-    """Loads versions beside the others; versions on one backbone share one engine in each precision.
+    """Loads versions beside the others; versions that read one kind of features of a backbone share one engine in each
+    precision.
 
     Safe to use from several threads: one loads, others look up.
 
@@ -41,7 +42,7 @@ class Registry:
         self._source = engines
         self._on_engine = on_engine
         self._versions: dict[tuple[str, int], LoadedVersion] = {}
-        self._backbones: dict[str, _Backbone] = {}
+        self._backbones: dict[tuple[str, FeatureKind], _Backbone] = {}
         self._loading = threading.Lock()
 
     def load(self, name: str, number: int) -> LoadedVersion:
@@ -57,17 +58,12 @@ class Registry:
         with self._loading:
             version = self._repository.read(name, number)
             self._repository.verify(version)
-            manifest = version.manifest
-            if manifest.task is not Task.SINGLE_LABEL:
-                raise VersionCorrupt(
-                    f"{version} is for {manifest.task}, which this graftwork does not serve; upgrade it"
-                )
             loaded = self._load(version)
             self._versions[name, number] = loaded
             return loaded
 
     def _load(self, version: ModelVersion) -> LoadedVersion:
-        backbone = self._backbone(version.manifest.backbone.digest)
+        backbone = self._backbone(version.manifest.backbone.digest, version.manifest.kind)
         heads, instead = version.manifest.heads, ""
         for precision in backbone.precisions:
             if precision not in heads:
@@ -106,7 +102,8 @@ class Registry:
             engine=engine,
             head=read_head(version.directory, manifest, precision),
             labels=manifest.labels,
-            temperature=manifest.heads[precision].calibration.temperature,
+            task=manifest.task,
+            calibration=manifest.heads[precision].calibration,
         )
         golden = GoldenSet.read(version.directory, manifest.modality, precision)
         way = (manifest.preprocessor.model_dump_json(), engine.identity, manifest.heads[precision].engine.identity)
@@ -122,19 +119,20 @@ class Registry:
             serving=Serving(
                 engine=engine.identity,
                 precision=precision,
-                reason=self._source.reason(backbone.stored, precision) + instead,
+                reason=self._source.reason(backbone.stored, precision, backbone.kind) + instead,
             ),
         )
 
-    def _backbone(self, digest: str) -> _Backbone:
-        if digest not in self._backbones:
+    def _backbone(self, digest: str, kind: FeatureKind) -> _Backbone:
+        if (digest, kind) not in self._backbones:
             stored = self._repository.backbones.verify(digest)
-            self._backbones[digest] = _Backbone(stored=stored, precisions=self._source.precisions(stored))
-        return self._backbones[digest]
+            precisions = self._source.precisions(stored, kind)
+            self._backbones[digest, kind] = _Backbone(stored=stored, kind=kind, precisions=precisions)
+        return self._backbones[digest, kind]
 
     def _engine(self, backbone: _Backbone, precision: Precision) -> Engine:
         if precision not in backbone.engines:
-            engine = self._source.build(backbone.stored, precision)
+            engine = self._source.build(backbone.stored, precision, backbone.kind)
             engine.warm_up()
             backbone.engines[precision] = engine
             self._on_engine()
@@ -151,9 +149,9 @@ class Registry:
         """Forgets a version, and its backbone with the last version on it."""
         with self._loading:
             self._versions.pop((name, number), None)
-            used = {loaded.backbone for loaded in self._versions.values()}
-            for digest in set(self._backbones) - used:
-                del self._backbones[digest]
+            used = {(loaded.backbone, loaded.manifest.kind) for loaded in self._versions.values()}
+            for unused in set(self._backbones) - used:
+                del self._backbones[unused]
 
     def get(self, name: str, number: int) -> LoadedVersion:
         """A loaded version.
@@ -169,7 +167,7 @@ class Registry:
 
 @dataclass(kw_only=True, eq=False)
 class _Backbone:
-    """What versions on one backbone share.
+    """What versions share that read the same kind of features of one backbone.
 
     Attributes:
         precisions: the preferred one first.
@@ -178,6 +176,7 @@ class _Backbone:
     """
 
     stored: StoredBackbone
+    kind: FeatureKind
     precisions: Sequence[Precision]
     engines: dict[Precision, Engine] = field(default_factory=dict)
     exact: Engine | None = None
@@ -187,5 +186,5 @@ class _Backbone:
     def preprocessor(self, config: ImagePreprocessorConfig | TextPreprocessorConfig) -> Preprocessor:
         key = config.model_dump_json()
         if key not in self.preprocessors:
-            self.preprocessors[key] = build_preprocessor(config, self.stored.directory)
+            self.preprocessors[key] = build_preprocessor(config, self.stored.directory, self.kind)
         return self.preprocessors[key]

@@ -20,6 +20,7 @@ class Waiting(Flowing, Protocol):
     Attributes:
         group: rows of one group may share a batch: backbone, engine, kind of features and shape, never the model's name.
         length: that it has before padding, in tokens; the rows of a batch are padded to the longest. Images have the length 1.
+        rows: that it is in the device's batch, 1 or 2; of a pair that is two of them, the length is that of the longer one.
         cost: of the batches of its group.
         abandoned: nobody waits for its answer any more; it is not computed.
         share: of the device that its batch takes, up to 1: all of it.
@@ -30,6 +31,9 @@ class Waiting(Flowing, Protocol):
 
     @property
     def length(self) -> int: ...
+
+    @property
+    def rows(self) -> int: ...
 
     @property
     def cost(self) -> BatchCost: ...
@@ -77,7 +81,7 @@ class Scheduler(Generic[W]):
             group = self._groups.get(row.group)
             if group is None:
                 group = self._groups[row.group] = _Group(self._clock, self._plan(row.cost), row.share)
-            group.queue.put(row, self._arrivals)
+            group.put(row, self._arrivals)
             self._arrivals += 1
             if self._idle:
                 self._changed.notify()
@@ -110,7 +114,7 @@ class Scheduler(Generic[W]):
         with self._changed:
             group = batch[0].group
             limit = self._limits.setdefault(group, BatchLimit(group))
-            limit.too_large(len(batch) * max(row.length for row in batch))
+            limit.too_large(sum(row.rows for row in batch) * max(row.length for row in batch))
 
     def _next_batch(self) -> list[W]:
         """Nothing where nothing waits, or where there is no room yet for the group that is next."""
@@ -119,7 +123,7 @@ class Scheduler(Generic[W]):
             if self._load + group.share > 1 + _ROUNDING:
                 return []
             limit = self._limits.get(key)
-            batch, dropped = group.take(self._fair_part(len(group), group.share), limit.tokens if limit else inf)
+            batch, dropped = group.take(self._fair_part(group.rows, group.share), limit.tokens if limit else inf)
             self._dropped += dropped
             if not group:
                 self._forget(key)
@@ -183,42 +187,58 @@ class _Group(Generic[W]):
 
     def __init__(self, clock: VirtualClock, plan: BatchPlan, share: float) -> None:
         self.share = share
-        self.queue: FairQueue[W] = FairQueue(clock)
+        self.rows = 0  # of the device's batches, that wait
+        self._queue: FairQueue[W] = FairQueue(clock)
         self._clock = clock
         self._plan = plan
         self._window: list[tuple[int, tuple[float, int], W]] = []  # length, start and number, row
 
     def __len__(self) -> int:
-        return len(self._window) + len(self.queue)
+        return len(self._window) + len(self._queue)
+
+    def put(self, row: W, number: int) -> None:
+        """Adds a row; numbers grow with each."""
+        self._queue.put(row, number)
+        self.rows += row.rows
 
     def next_due(self) -> tuple[float, int]:
         """Of the row that is due first: its start, and a number among those that start then."""
         due = [entry[1] for entry in self._window]
-        if self.queue:
-            due.append(self.queue.next_due())
+        if self._queue:
+            due.append(self._queue.next_due())
         return min(due)
 
     def take(self, most_rows: int, most_tokens: float) -> tuple[list[W], int]:
         """A batch with the row that is due first, in order of arrival, and how many rows were found abandoned."""
-        while self.queue and len(self._window) < self._plan.window:
-            due, row = self.queue.pop(self._seconds)
+        while self._queue and len(self._window) < self._plan.window:
+            due, row = self._queue.pop(self._seconds)
             insort(self._window, (row.length, due, row))
         every = [entry[1] for entry in self._window]
         first = min(every)
         lead = every.index(first)
         self._clock.now = first[0]
         lengths = [entry[0] for entry in self._window]
-        chosen = self._plan.choose(lengths, lead, most_rows=most_rows, most_tokens=most_tokens)
+        rows = [entry[2].rows for entry in self._window]
+        chosen = self._plan.choose(lengths, rows, lead, most_rows=most_rows, most_tokens=most_tokens)
         entries = sorted(self._window[chosen], key=lambda entry: entry[1][1])
         del self._window[chosen]
+        self.rows -= sum(rows[chosen])
         batch = [row for _, _, row in entries if not row.abandoned]
         return batch, len(entries) - len(batch)
 
     def _seconds(self, row: W) -> float:
-        return 0.0 if row.abandoned else self._plan.row_seconds(row.length)
+        return 0.0 if row.abandoned else row.rows * self._plan.row_seconds(row.length)
 
     def drop_abandoned(self) -> int:
         """Forgets them; returns how many."""
-        before = len(self._window)
-        self._window = [entry for entry in self._window if not entry[2].abandoned]
-        return before - len(self._window) + self.queue.discard(lambda row: row.abandoned)
+
+        def is_abandoned(row: W) -> bool:
+            if not row.abandoned:
+                return False
+            self.rows -= row.rows
+            return True
+
+        before = len(self)
+        self._window = [entry for entry in self._window if not is_abandoned(entry[2])]
+        self._queue.discard(is_abandoned)
+        return before - len(self)

@@ -21,11 +21,13 @@ class Prepared(NamedTuple):
     Attributes:
         group: within which rows can share a batch.
         length: in tokens; the rows of a batch are padded to the longest. An image has the length 1.
+        rows: that it is in the device's batch: 2 for a pair whose texts are read separately.
     """
 
     row: Any
     group: Hashable
     length: int = 1
+    rows: int = 1
 
 
 class Servable(Protocol):

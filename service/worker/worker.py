@@ -178,7 +178,7 @@ class Worker:
         started = time.monotonic()
         self._record.decoding(thread, request.id, index)
         try:
-            row, group, length = request.version.prepare(data, truncate=request.truncate)
+            row, group, length, rows = request.version.prepare(data, truncate=request.truncate)
         except InputError as error:
             where = f"instance {index}: " if len(request.predictions) > 1 else ""
             self._fail(request, error.code, where + error.message)
@@ -194,7 +194,7 @@ class Worker:
             self._record.decoded(thread)
         ready = time.monotonic()
         request.decode_seconds = max(request.decode_seconds, ready - started)
-        return PendingRow(request=request, index=index, row=row, group=group, length=length, ready_at=ready)
+        return PendingRow(request=request, index=index, row=row, group=group, length=length, rows=rows, ready_at=ready)
 
     # Compute
 

@@ -48,7 +48,7 @@ def precisions(result: JobResult) -> tuple[str, str, str]:
     """Cross-validated accuracy in fp32 and int8, and test accuracy in int8, with a mark where it must not serve."""
     heads = result.version.manifest.heads
     trainings = [heads[precision].training if precision in heads else None for precision in Precision]
-    cv_fp32, cv_int8 = (f"{each.cross_validated_accuracy:.4f}" if each else "" for each in trainings)
+    cv_fp32, cv_int8 = (f"{each.validation_score:.4f}" if each else "" for each in trainings)
     if Precision.INT8 not in heads:
         return cv_fp32, "", ""
     int8 = heads[Precision.INT8]

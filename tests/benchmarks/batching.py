@@ -48,6 +48,7 @@ class Text:
     row: TextRow
     cost: BatchCost
     share: float
+    rows: int = 1
     group: str = "texts"
     flow: str = "model"
     abandoned: bool = False

@@ -77,7 +77,7 @@ def publish(root: Path, backbone: str, items: Sequence[bytes], names: Sequence[s
             backbone=stored,
             preprocessor=checkpoint.preprocessor,
             heads={
-                precision: FittedHead(engine=engines.build(stored, precision), head=heads[0], temperature=1.0)
+                precision: FittedHead(engine=engines.build(stored, precision), head=heads[0])
                 for precision in reversed(engines.precisions(stored))
             },
             labels=_labels(heads[0]),
@@ -98,8 +98,8 @@ def _publish_like(
     files = {path: (template.directory / path).read_bytes() for path in template.manifest.files}
     for each in golden:
         count = len(each.items)
-        scores = scores_by_head(each.features_ND, [head] * count, [1.0] * count)
-        files |= dataclasses.replace(each, scores_NC=[scores_C.tolist() for scores_C in scores]).files()
+        scores = scores_by_head(each.features_VD, [head] * count, [1.0] * count)
+        files |= dataclasses.replace(each, scores_VC=[scores_C.tolist() for scores_C in scores]).files()
         files[each.precision.file("head.safetensors")] = head.to_bytes()
     manifest = template.manifest.model_copy(update={"name": name, "labels": _labels(head)})
     repository.publish(manifest, files, check=lambda directory: None)

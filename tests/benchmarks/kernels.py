@@ -34,6 +34,7 @@ class Row:
     number: int
     flow: Hashable
     length: int = 1
+    rows: int = 1
     group: str = "group"
     request: Hashable = None
     abandoned: bool = False

@@ -105,7 +105,7 @@ class InProcess:
 
         predictor, rows = self._predictor, [future.result() for future in prepared]
         features = predictor.engine.features(predictor.preprocessor.collate(rows), FeatureKind.POOLED)
-        heads, temperatures = [predictor.head] * len(rows), [predictor.temperature] * len(rows)
+        heads, temperatures = [predictor.head] * len(rows), [predictor.calibration.temperature] * len(rows)
         for scores_C in scores_by_head(features.values, heads, temperatures):
             (first,) = best(scores_C, 1)
             label, score = predictor.labels[first], float(scores_C[first])

@@ -98,7 +98,7 @@ def publish(repository_dir: Path, workload: Workload) -> None:
     def fitted(precision: Precision) -> FittedHead:
         weight_CD = torch.randn(CLASSES, stored.config.feature_dim, generator=random) / 10
         head = Head(weight_CD=weight_CD, bias_C=torch.zeros(CLASSES))
-        return FittedHead(engine=engines.build(stored, precision), head=head, temperature=1.0)
+        return FittedHead(engine=engines.build(stored, precision), head=head)
 
     is_image = stored.config.modality is Modality.IMAGE
     graft = Graft(

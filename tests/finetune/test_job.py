@@ -77,7 +77,7 @@ def test_a_folder_becomes_a_version_that_answers(
         engine=TorchEngine(stored.load()),
         head=read_head(result.version.directory, manifest),
         labels=manifest.labels,
-        temperature=manifest.reference.calibration.temperature,
+        calibration=manifest.reference.calibration,
     )
     items = [(photos / label / "3.png").read_bytes() for label in manifest.labels]
     assert predictor.predict(items).argmax(1).tolist() == [0, 1, 2]
@@ -186,7 +186,12 @@ def test_a_head_for_int8_is_published_if_it_loses_little(
     assert heads[Precision.INT8].metrics["accuracy"] == 1.0
     assert (result.version.directory / "head-int8.safetensors").exists()
     described = result.to_dict()["precisions"]
-    assert described["int8"] == {"cross_validated_accuracy": 1.0, "accuracy": 1.0, "refused": None}
+    assert described["int8"] == {
+        "validation_metric": "accuracy",
+        "validation_score": 1.0,
+        "accuracy": 1.0,
+        "refused": None,
+    }
     assert "| int8 | 1.000 | 1.000 |  | yes |" in (result.version.directory / "README.md").read_text()
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from models import engine_factory as factory_module
 from models.backbone_store import BackboneStore, StoredBackbone
 from models.batch import Batch
 from models.batch_cost import UNMEASURED
+from models.engine import blank_batch
 from models.engine_choice import Comparison, EngineChoice, EngineRefusal
 from models.engine_factory import EngineFactory
 from models.errors import InvalidParameter
@@ -37,7 +39,7 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 def pretend(monkeypatch: pytest.MonkeyPatch, **rates: float) -> None:
     """Each engine, however it is run, has a rate."""
     monkeypatch.setattr(
-        choice_module, "_rates", lambda engines, batches: {each: rates[each.engine] for each in engines}
+        choice_module, "_rates", lambda engines, batches, kind: {each: rates[each.engine] for each in engines}
     )
 
 
@@ -180,12 +182,22 @@ def test_without_a_cache_torch_serves(
 
 class Crooked(OpenVinoEngine):
     def features(self, batch: Batch, kind: FeatureKind) -> Features:
-        return Features(kind=kind, values=super().features(batch, kind).values * 1.01)
+        features = super().features(batch, kind)
+        return replace(features, values=features.values * 1.01)
 
 
 class NotNumbers(OpenVinoEngine):
     def features(self, batch: Batch, kind: FeatureKind) -> Features:
         return Features(kind=kind, values=super().features(batch, kind).values * float("nan"))
+
+
+class Careless(OpenVinoEngine):
+    """Only what it makes of padding is wrong."""
+
+    def features(self, batch: Batch, kind: FeatureKind) -> Features:
+        features = super().features(batch, kind)
+        assert features.mask_BT is not None
+        return replace(features, values=features.values.masked_fill(features.mask_BT[:, :, None] == 0, torch.nan))
 
 
 class Constant(OpenVinoEngine):
@@ -216,6 +228,25 @@ def test_an_engine_that_is_not_right_is_not_taken(
     assert why in factory.choice(stored).reason
 
 
+@pytest.mark.parametrize(("engine", "is_right"), [(OpenVinoEngine, True), (Crooked, False), (Careless, True)])
+def test_engines_are_compared_by_the_features_that_are_asked_for(
+    stored: StoredBackbone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    engine: type[OpenVinoEngine],
+    is_right: bool,
+) -> None:
+    monkeypatch.setattr(factory_module, "OpenVinoEngine", engine)
+    pretend(monkeypatch, torch=1.0, openvino=1000.0)
+    factory = EngineFactory("cpu", threads=1, cache_dir=tmp_path)
+    built = factory.build(stored, kind=FeatureKind.TOKENS)
+    assert isinstance(built, engine if is_right else TorchEngine)
+    features = built.features(blank_batch(stored.config), FeatureKind.TOKENS)
+    assert features.values.shape == (1, 8, stored.config.feature_dim)
+    assert len(list((tmp_path / "engines").rglob("*-tokens-*.json"))) == 1
+    assert ("off by 0.01" in factory.reason(stored, kind=FeatureKind.TOKENS)) is not is_right
+
+
 def test_an_engine_that_was_asked_for_is_taken_or_refused(stored: StoredBackbone, tmp_path: Path) -> None:
     torch_only = EngineFactory("cpu", threads=1, cache_dir=tmp_path, wanted="torch")
     assert isinstance(torch_only.build(stored), TorchEngine)
@@ -239,7 +270,7 @@ def preferred(
 ) -> Sequence[Precision]:
     """With these rates of the fastest engine in each precision."""
 
-    def choice(self: EngineFactory, stored: StoredBackbone, precision: Precision) -> EngineChoice:
+    def choice(self: EngineFactory, stored: StoredBackbone, precision: Precision, kind: FeatureKind) -> EngineChoice:
         return EngineChoice(
             engine="openvino", streams=1, reason="", rates={"slow": 1.0, "fast": rates[precision]}, cost=UNMEASURED
         )

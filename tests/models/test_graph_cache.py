@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from models.backbone_store import BackboneStore, StoredBackbone
+from models.features import FeatureKind
 from models.graph_cache import GraphCache
 from models.openvino_engine import OpenVinoEngine
 from models.precision import Precision
@@ -28,7 +29,7 @@ def test_a_graph_is_made_once(tmp_path: Path, stored: StoredBackbone, monkeypatc
 def test_a_graph_that_could_not_be_finished_is_not_there(
     tmp_path: Path, stored: StoredBackbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def break_off(stored: StoredBackbone, precision: Precision, file: Path) -> None:
+    def break_off(stored: StoredBackbone, precision: Precision, kind: FeatureKind, file: Path) -> None:
         file.write_bytes(b"half")
         raise KeyboardInterrupt
 

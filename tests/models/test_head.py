@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from random import Random
 
 import numpy as np
@@ -15,12 +16,15 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from models.head import Head, best, scores_by_head
+from models.task import Activation
 
 
-def head(classes: int, dim: int, seed: int = 0) -> Head:
+def head(classes: int, dim: int, seed: int = 0, activation: Activation = "softmax") -> Head:
     generator = torch.Generator().manual_seed(seed)
     return Head(
-        weight_CD=torch.randn(classes, dim, generator=generator), bias_C=torch.randn(classes, generator=generator)
+        weight_CD=torch.randn(classes, dim, generator=generator),
+        bias_C=torch.randn(classes, generator=generator),
+        activation=activation,
     )
 
 
@@ -29,6 +33,8 @@ def test_a_head_survives_its_file() -> None:
     found = Head.from_bytes(original.to_bytes())
     assert torch.equal(found.weight_CD, original.weight_CD)
     assert torch.equal(found.bias_C, original.bias_C)
+    assert found.activation == "softmax"
+    assert Head.from_bytes(original.to_bytes(), "sigmoid").activation == "sigmoid"
 
 
 def test_equal_heads_are_equal_bytes_however_they_lie_in_memory() -> None:
@@ -96,8 +102,21 @@ def test_a_header_that_promises_more_than_there_is_is_refused() -> None:
         Head.from_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
 
 
-HEADS = tuple(head(classes, dim, seed) for dim in (1, 12) for seed, classes in enumerate((1, 2, 2, 7, 100)))
+ACTIVATIONS: tuple[Activation, ...] = ("softmax", "sigmoid", "identity", "softmax", "sigmoid", "identity", "softmax")
+HEADS = tuple(
+    head(classes, dim, seed, activation)
+    for dim in (1, 12)
+    for seed, (classes, activation) in enumerate(zip((1, 2, 1, 2, 7, 3, 100), ACTIVATIONS, strict=True))
+)
 BATCHES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), min_size=1, max_size=40)
+MIXED = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9)), min_size=1, max_size=40)
+
+
+ACTIVATE: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
+    "softmax": lambda logits_C: torch.softmax(logits_C, 0),
+    "sigmoid": torch.sigmoid,
+    "identity": lambda logits_C: logits_C,
+}
 
 
 def features(seeds: list[int], dim: int) -> torch.Tensor:
@@ -106,7 +125,7 @@ def features(seeds: list[int], dim: int) -> torch.Tensor:
     return torch.stack(rows)
 
 
-@given(BATCHES, st.sampled_from([0, 5]))
+@given(MIXED, st.sampled_from([0, 7]))
 @settings(deadline=None)
 def test_each_row_gets_the_scores_of_its_own_head(batch: list[tuple[int, int]], first: int) -> None:
     heads = [HEADS[first + owner] for owner, _ in batch]
@@ -116,7 +135,7 @@ def test_each_row_gets_the_scores_of_its_own_head(batch: list[tuple[int, int]], 
     assert len(found) == len(batch)
     for row, own in enumerate(heads):
         logits_C = own.weight_CD.double() @ features_BD[row].double() + own.bias_C.double()
-        wanted_C = torch.softmax(logits_C / temperatures[row], 0)
+        wanted_C = ACTIVATE[own.activation](logits_C / temperatures[row])
         assert found[row].dtype == np.float64
         np.testing.assert_allclose(found[row], wanted_C.numpy(), atol=1e-5, rtol=0)
 
@@ -174,6 +193,12 @@ def test_temperature_flattens_or_sharpens() -> None:
     assert plain == pytest.approx(1 / (1 + math.exp(-1)))
     assert sharp == pytest.approx(1 / (1 + math.exp(-2)))
     assert flat == pytest.approx(1 / (1 + math.exp(-0.5)))
+
+
+def test_a_sigmoid_does_not_overflow() -> None:
+    own = Head(weight_CD=torch.zeros(5, 1), bias_C=torch.tensor([-3e38, -800, 0, 800, 3e38]), activation="sigmoid")
+    (scores,) = scores_by_head(torch.zeros(1, 1), [own], [0.05])
+    assert scores.tolist() == [0, 0, 0.5, 1, 1]
 
 
 @given(st.lists(st.sampled_from([0.0, 0.125, 0.25, 0.5, 1.0]) | st.floats(0, 1), min_size=1, max_size=300), st.data())

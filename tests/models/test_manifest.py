@@ -9,20 +9,26 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from models.features import FeatureKind
 from models.manifest import SCHEMA_VERSION, Calibration, FileEntry, Manifest, Training
 from models.precision import Precision
-from models.preprocessor import ImagePreprocessorConfig, TextPreprocessorConfig
+from models.preprocessor import ImagePreprocessorConfig, PairReading, TextPreprocessorConfig
+from models.task import Task
 from tests.models.versions import HEAD, manifest
 
 TRAINING = Training(
-    strategy="frozen",
+    strategy="probe",
     seed=0,
-    regularisation_c=0.01,
-    feature_scaling="standard",
+    settings={"regularisation_c": 0.01, "feature_scaling": "whiten-0.5", "layers": 2, "class_weights": True},
+    validated_on="cross-validation",
+    validation_metric="accuracy",
+    validation_score=0.9,
+    validation_loss=0.3,
     folds=5,
-    cross_validated_accuracy=0.9,
-    cross_validated_log_loss=0.3,
 )
+THRESHOLD = HEAD.model_copy(update={"calibration": Calibration(threshold=0.4)})
+INTERVAL = HEAD.model_copy(update={"calibration": Calibration(interval=0.0)})
+SEPARATE = TextPreprocessorConfig(max_tokens=16, pair="separate")
 RECORD = json.loads(HEAD.model_dump_json())
 IMAGES = ImagePreprocessorConfig(input_size=(3, 224, 224), interpolation="bicubic", crop_pct=0.875, crop_mode="center")
 
@@ -37,6 +43,10 @@ IMAGES = ImagePreprocessorConfig(input_size=(3, 224, 224), interpolation="bicubi
         {"files": {"head.safetensors": FileEntry(sha256="0" * 64, size_bytes=3)}},
         {"heads": {Precision.FP32: HEAD.model_copy(update={"metrics": {"accuracy": 0.9, "accuracy_ci": [0.8, 0.95]}})}},
         {"heads": {Precision.FP32: HEAD, Precision.INT8: HEAD.model_copy(update={"refused": "it is wrong"})}},
+        {"task": Task.MULTI_LABEL, "heads": {Precision.FP32: THRESHOLD}},
+        {"task": Task.REGRESSION, "labels": ("price",), "heads": {Precision.FP32: INTERVAL}},
+        {"task": Task.TOKEN_CLASSIFICATION, "labels": ("B-x", "I-x", "O")},
+        {"preprocessor": SEPARATE},
     ],
 )
 def test_a_manifest_survives_json(changes: dict[str, Any]) -> None:
@@ -70,6 +80,30 @@ def test_the_preprocessor_says_its_modality() -> None:
         {"preprocessor": {"modality": "sound"}},
         {"created_at": "2026-11-22T00:00:00"},
         {"labels": "ab"},
+        {"labels": []},
+        {"task": "embedding"},
+        {"task": "multi-label"},  # without a threshold
+        {"heads": {"fp32": {**RECORD, "calibration": {"threshold": 0.5}}}},
+        *(
+            {"task": "multi-label", "heads": {"fp32": {**RECORD, "calibration": {"threshold": threshold}}}}
+            for threshold in (0, 1, -0.5, "NaN")
+        ),
+        {"task": "regression", "labels": ["price"]},  # without an interval
+        {"task": "regression", "heads": {"fp32": {**RECORD, "calibration": {"interval": 1}}}},  # two values
+        *(
+            {
+                "task": "regression",
+                "labels": ["price"],
+                "heads": {"fp32": {**RECORD, "calibration": {"interval": interval}}},
+            }
+            for interval in (-1, "Infinity", "NaN")
+        ),
+        {"heads": {"fp32": {**RECORD, "calibration": {"interval": 1}}}},
+        {"task": "token-classification"},
+        {"task": "token-classification", "labels": ["O", "B-"]},
+        {"task": "token-classification", "labels": ["O"], "modality": "image"},
+        {"task": "token-classification", "labels": ["O"], "preprocessor": SEPARATE.model_dump()},
+        {"preprocessor": {**SEPARATE.model_dump(), "pair": "both"}},
         {"name": None},
     ],
 )
@@ -91,3 +125,18 @@ def test_times_have_a_zone() -> None:
 
 def test_scores_are_not_calibrated_unless_it_is_said() -> None:
     assert Calibration().temperature == 1
+
+
+@pytest.mark.parametrize(("pair", "head_dim"), [(None, 16), ("joint", 16), ("separate", 64)])
+def test_a_head_reads_one_vector_or_four(pair: PairReading | None, head_dim: int) -> None:
+    found = manifest(preprocessor=TextPreprocessorConfig(max_tokens=16, pair=pair))
+    assert (found.pair, found.head_dim) == (pair, head_dim)
+
+
+def test_images_are_no_pairs() -> None:
+    assert manifest(preprocessor=IMAGES).pair is None
+
+
+def test_a_task_says_which_features_a_head_reads() -> None:
+    assert manifest().kind is FeatureKind.POOLED
+    assert manifest(task=Task.TOKEN_CLASSIFICATION, labels=("O",)).kind is FeatureKind.TOKENS

@@ -41,9 +41,15 @@ def rows_of(stored: StoredBackbone, count: int, *, seed: int = 0) -> list[Row]:
     return [TextRow(ids=[2, *range(5, 5 + length), 3], segments=[0] * (length + 2)) for length in lengths]
 
 
-def engine_of(graphs: GraphCache, stored: StoredBackbone, precision: Precision, streams: int = 1) -> OpenVinoEngine:
-    graph = graphs.graph(stored, precision)
-    return OpenVinoEngine(graph, stored.config, precision, streams=streams, threads=2)
+def engine_of(
+    graphs: GraphCache,
+    stored: StoredBackbone,
+    precision: Precision,
+    kind: FeatureKind = FeatureKind.POOLED,
+    streams: int = 1,
+) -> OpenVinoEngine:
+    graph = graphs.graph(stored, precision, kind)
+    return OpenVinoEngine(graph, stored.config, precision, kind, streams=streams, threads=2)
 
 
 def pooled(engine: OpenVinoEngine | TorchEngine, batch: Batch) -> torch.Tensor:
@@ -102,9 +108,24 @@ def test_it_says_what_it_is(graphs: GraphCache, stored: StoredBackbone) -> None:
     assert engine.streams == 2
 
 
-def test_it_gives_pooled_features_only(graphs: GraphCache, stored: StoredBackbone) -> None:
-    with pytest.raises(ValueError, match="pooled"):
-        engine_of(graphs, stored, Precision.FP32).features(collate(rows_of(stored, 1)), FeatureKind.TOKENS)
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_features_of_tokens_are_those_of_torch(graphs: GraphCache, stored: StoredBackbone, count: int) -> None:
+    batch = collate(rows_of(stored, count))
+    engine = engine_of(graphs, stored, Precision.FP32, FeatureKind.TOKENS)
+    found, wanted = (each.features(batch, FeatureKind.TOKENS) for each in (engine, TorchEngine(stored.load())))
+    assert found.mask_BT is not None
+    assert wanted.mask_BT is not None
+    assert torch.equal(found.mask_BT, wanted.mask_BT)
+    torch.testing.assert_close(
+        found.values[found.mask_BT.bool()], wanted.values[wanted.mask_BT.bool()], atol=1e-4, rtol=1e-3
+    )
+    engine.warm_up()
+
+
+def test_it_gives_the_features_of_its_graph_only(graphs: GraphCache, stored: StoredBackbone) -> None:
+    for own, other in (FeatureKind, reversed(FeatureKind)):
+        with pytest.raises(ValueError, match=f"of kind {own}, not {other}"):
+            engine_of(graphs, stored, Precision.FP32, own).features(collate(rows_of(stored, 1)), other)
 
 
 def test_nothing_is_reported_to_anybody(graphs: GraphCache, stored: StoredBackbone) -> None:

@@ -30,7 +30,7 @@ LABELS = ("a", "b", "c")
 def items_of(modality: Modality) -> list[RawItem]:
     if modality is Modality.IMAGE:
         return [encode(picture(), "PNG"), encode(picture(90, 80), "JPEG"), encode(picture(64, 64), "WEBP")]
-    return ["a text", ("a pair", "of texts"), "a text of more than sixty-four letters, " * 3]
+    return ["a text", "another one", "a text of more than sixty-four letters, " * 3]
 
 
 def build(
@@ -41,7 +41,7 @@ def build(
         engine=TorchEngine(stored.load()),
         head=head,
         labels=LABELS,
-        temperature=1.5,
+        calibration=Calibration(temperature=1.5),
     )
 
 
@@ -128,7 +128,11 @@ def test_another_head_fails_the_golden_check(published: tuple[ModelRepository, M
     predictor, golden = load(published[0])
     swapped = Head(weight_CD=predictor.head.weight_CD[[1, 0, 2]], bias_C=predictor.head.bias_C[[1, 0, 2]])
     other = Predictor(
-        preprocessor=predictor.preprocessor, engine=predictor.engine, head=swapped, labels=LABELS, temperature=1.5
+        preprocessor=predictor.preprocessor,
+        engine=predictor.engine,
+        head=swapped,
+        labels=LABELS,
+        calibration=predictor.calibration,
     )
     with pytest.raises(VersionCorrupt, match="other answers than at publishing"):
         golden.check(other)

@@ -92,7 +92,6 @@ def echo_version(engine: EchoEngine, name: str = "echo", number: int = 1, *, wei
             engine=engine,
             head=Head(weight_CD=torch.tensor([[weight], [0.0]]), bias_C=torch.zeros(2)),
             labels=("yes", "no"),
-            temperature=1.0,
         ),
     )
 

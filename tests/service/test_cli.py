@@ -7,13 +7,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from graftwork import app
 from models.errors import InvalidParameter
+from models.version import Reference
+from service.client import Client, Item
 from service.substrate import SOCKET_NAME, make_runtime_dir
 from tests.processes import free_port
 from tests.server_process import ServerProcess
@@ -84,6 +88,41 @@ def test_predict_asks_a_running_server(server: ServerProcess, tmp_path: Path) ->
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert "did you mean 'letters'" in unknown.stderr
     assert unknown.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Answers of a server; what it was asked is put behind them."""
+    answers: list[Any] = []
+
+    def predict(self: Client, reference: Reference, items: Sequence[Item], **options: object) -> dict[str, Any]:
+        predictions = list(answers)
+        answers.append(list(items))
+        return {"predictions": predictions, "model": reference.name, "version": 1}
+
+    monkeypatch.setattr(Client, "predict", predict)
+    return answers
+
+
+def test_predict_shows_what_each_task_answers(answering: list[Any]) -> None:
+    answering += [
+        {"value": 3.25, "interval": [2.5, 4.0]},
+        {"labels": ["food"], "scores": {"food": 0.9, "war": 0.1}},
+        {"entities": [{"label": "city", "text": "New York", "start": 0, "end": 8, "score": 0.75}]},
+    ]
+    shown = CliRunner().invoke(app, ["predict", "any", "one", "two", "three"]).output
+    for words in ("one    3.25   2.5 to 4", "two    food* 0.900   war 0.100", "three  city 'New York' 0.750"):
+        assert words in shown
+
+
+def test_predict_takes_texts_two_by_two(answering: list[Any]) -> None:
+    answering += [{"value": 1.0, "interval": [0.0, 2.0]}] * 2
+    done = CliRunner().invoke(app, ["predict", "likeness", "--pairs", "a", "b", "c", "d"])
+    assert done.exit_code == 0, done.output
+    assert answering[-1] == [("a", "b"), ("c", "d")]
+    for inputs in (["a"], ["a", "b", "c"]):
+        refused = CliRunner().invoke(app, ["predict", "likeness", "--pairs", *inputs])
+        assert "--pairs takes an even number of texts" in str(refused.exception)
 
 
 def test_predict_without_a_server_is_one_line() -> None:

@@ -26,7 +26,9 @@ from service.messages import (
     Timings,
     Unload,
     pack,
+    pack_pair,
     unpack,
+    unpack_pair,
 )
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -132,3 +134,8 @@ def test_a_buffer_that_is_fed_may_be_used_again() -> None:
 def test_a_kind_that_nobody_knows_is_no_message() -> None:
     with pytest.raises(msgspec.ValidationError):
         unpack(b'{"kind":"shutdown"}')
+
+
+@given(st.binary(max_size=50), st.binary(max_size=50))
+def test_a_pair_survives_its_packing(first: bytes, second: bytes) -> None:
+    assert unpack_pair(pack_pair(first, second)) == (first, second)

@@ -151,7 +151,7 @@ def examples() -> Iterator[Example]:
     for path, item in DOCUMENT["paths"].items():
         for method, operation in item.items():
             parameters = [resolve(reference) for reference in operation["parameters"]]
-            for kind in ("texts", "images"):
+            for kind in ("texts", "pairs", "images"):
                 target, headers = place(path, parameters, kind)
                 answer = operation["responses"]["200"]
                 for media_type, body in bodies(operation, kind):
@@ -209,7 +209,8 @@ def documented_server(
     repository = ModelRepository(tmp_path_factory.mktemp("documented") / "repository")
     import_classifier(repository, tiny_vision, "flowers", TorchEngines())
     publish_texts(repository, tiny_text, "intents", ("lost_card", "arrival"), seed=1)
-    for name in ("flowers", "intents"):
+    publish_texts(repository, tiny_text, "duplicates", ("yes", "no"), seed=1, pair="separate")
+    for name in ("flowers", "intents", "duplicates"):
         repository.set_alias(Reference(name=name, number=1), "champion")
     process = ServerProcess(repository=repository.root)
     try:

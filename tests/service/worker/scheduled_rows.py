@@ -20,6 +20,7 @@ class Row:
     model: str = ""
     request: Hashable = None
     length: int = 1
+    rows: int = 1
     cost: BatchCost = FLAT
 
     @property

@@ -16,26 +16,28 @@ IMAGES = BatchCost(per_batch=2e-3, per_row=4e-3)
 def choose(
     lengths: list[int], lead: int, cost: BatchCost, *, most_rows: int = 32, most_tokens: float = math.inf
 ) -> list[int]:
-    chosen = BatchPlan(cost, 32).choose(lengths, lead, most_rows=most_rows, most_tokens=most_tokens)
+    chosen = BatchPlan(cost, 32).choose(lengths, [1] * len(lengths), lead, most_rows=most_rows, most_tokens=most_tokens)
     return lengths[chosen]
 
 
 @given(
-    st.lists(st.integers(1, 256), min_size=1, max_size=80).map(sorted),
+    st.lists(st.tuples(st.integers(1, 256), st.integers(1, 2)), min_size=1, max_size=80).map(sorted),
     st.data(),
     st.sampled_from([CPU, GPU, IMAGES]),
     st.integers(1, 32),
     st.integers(1, 2000),
 )
 def test_a_batch_holds_the_lead_and_keeps_every_limit(
-    lengths: list[int], data: st.DataObject, cost: BatchCost, most_rows: int, most_tokens: int
+    entries: list[tuple[int, int]], data: st.DataObject, cost: BatchCost, most_rows: int, most_tokens: int
 ) -> None:
+    lengths, rows = [length for length, _ in entries], [count for _, count in entries]
     lead = data.draw(st.integers(0, len(lengths) - 1))
-    chosen = BatchPlan(cost, 32).choose(lengths, lead, most_rows=most_rows, most_tokens=most_tokens)
+    chosen = BatchPlan(cost, 32).choose(lengths, rows, lead, most_rows=most_rows, most_tokens=most_tokens)
     assert chosen.start <= lead < chosen.stop
-    rows, padded = chosen.stop - chosen.start, lengths[chosen.stop - 1]
-    assert rows <= min(most_rows, cost.rows_worth(padded, 32))
-    assert rows == 1 or rows * padded <= most_tokens
+    count, padded = sum(rows[chosen]), lengths[chosen.stop - 1]
+    if chosen.stop - chosen.start > 1:
+        assert count <= min(most_rows, cost.rows_worth(padded, 32))
+        assert count * padded <= most_tokens
 
 
 def test_a_text_is_not_padded_where_a_batch_of_its_own_is_cheaper() -> None:
@@ -47,3 +49,14 @@ def test_a_text_is_not_padded_where_a_batch_of_its_own_is_cheaper() -> None:
 
 def test_images_are_put_together_as_long_as_it_is_worth_it() -> None:
     assert len(choose([1] * 32, 0, IMAGES)) == IMAGES.rows_worth(1, 32) < 16
+
+
+def test_a_pair_counts_as_the_two_rows_that_it_is() -> None:
+    worth = IMAGES.rows_worth(1, 32)
+    chosen = BatchPlan(IMAGES, 32).choose([1] * 32, [2] * 32, 0, most_rows=32, most_tokens=math.inf)
+    assert chosen.stop - chosen.start == worth // 2
+
+
+def test_a_pair_is_taken_alone_where_there_is_no_room_for_two_rows() -> None:
+    plan = BatchPlan(IMAGES, 1)
+    assert plan.choose([1, 1], [2, 1], 0, most_rows=1, most_tokens=1) == slice(0, 1)

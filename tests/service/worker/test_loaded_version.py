@@ -12,7 +12,9 @@ from models.backbone import Modality
 from models.batch import ImageRow, TextRow
 from models.errors import EmptyText, ImageUndecodable, InvalidUtf8
 from models.head import Head
+from models.manifest import Calibration
 from models.repository import ModelRepository
+from service.messages import pack_pair
 from service.worker.loaded_version import LoadedVersion
 from service.worker.pending import PendingRequest, PendingRow
 from service.worker.registry import Registry
@@ -36,7 +38,8 @@ def waiting(
     )
     prepared = [version.prepare(item, truncate=truncate) for item in items]
     return [
-        PendingRow(request=request, index=index, row=each.row, group=each.group) for index, each in enumerate(prepared)
+        PendingRow(request=request, index=index, row=each.row, group=each.group, length=each.length, rows=each.rows)
+        for index, each in enumerate(prepared)
     ]
 
 
@@ -129,7 +132,7 @@ def test_many_heads_of_any_size_share_one_pass() -> None:
             echo_version(engine).predictor,
             head=Head(weight_CD=weight_CD, bias_C=torch.zeros(classes)),
             labels=[f"{index} of {classes}" for index in range(classes)],
-            temperature=classes / 10,
+            calibration=Calibration(temperature=classes / 10),
         )
         versions.append(replace(echo_version(engine), predictor=predictor))
     rows = []
@@ -137,7 +140,7 @@ def test_many_heads_of_any_size_share_one_pass() -> None:
         rows += waiting(versions[number % 5], b"%d" % (number + 1), top_k=(None, 1, 7)[number % 3])
     for number, prediction in enumerate(versions[0].compute(rows)):
         predictor = versions[number % 5].predictor
-        logits_C = predictor.head.weight_CD[:, 0].double() * (number + 1) / SCALE / predictor.temperature
+        logits_C = predictor.head.weight_CD[:, 0].double() * (number + 1) / SCALE / predictor.calibration.temperature
         wanted = sorted(zip(logits_C.softmax(0).tolist(), predictor.labels, strict=True), reverse=True)
         scores = prediction["scores"]
         assert isinstance(scores, dict)
@@ -164,7 +167,7 @@ def test_top_k_lists_the_best_only(top_k: int, labels: list[str]) -> None:
 
 def test_the_temperature_of_the_version_is_applied() -> None:
     version = echo_version(EchoEngine())
-    cool = replace(version, predictor=replace(version.predictor, temperature=2.0))
+    cool = replace(version, predictor=replace(version.predictor, calibration=Calibration(temperature=2.0)))
     (prediction,) = version.compute(waiting(cool, b"500"))
     assert prediction["score"] == pytest.approx(1 / (1 + math.exp(-500 / SCALE / 2)))
 
@@ -199,3 +202,69 @@ def test_an_image_model_gets_bytes_and_a_text_model_text() -> None:
         manifest = text_manifest("echo", 1, modality)
         replace(version, manifest=manifest, predictor=predictor).prepare(b"abc", truncate=False)
     assert seen == [b"abc" if modality is Modality.IMAGE else "abc" for modality in Modality]
+
+
+# Tasks
+
+
+@pytest.fixture(scope="module")
+def tasks(tasks_on_disk: Path) -> Registry:
+    made = Registry(ModelRepository(tasks_on_disk), TorchEngines())
+    for name in ("letters", "topics", "prices", "names", "follows", "likeness"):
+        made.load(name, 1)
+    return made
+
+
+def test_single_texts_and_pairs_of_many_tasks_share_one_pass(tasks: Registry) -> None:
+    asked = [
+        ("letters", b"abc"),
+        ("likeness", pack_pair(b"abc", b"de f")),
+        ("topics", b"abc"),
+        ("follows", pack_pair(b"abc", b"de f")),
+        ("prices", b"xyz 12"),
+        ("likeness", pack_pair(b"x", b"y")),
+    ]
+    rows = [row for name, item in asked for row in waiting(tasks.get(name, 1), item)]
+    assert len({row.group for row in rows}) == 1
+    together = tasks.get("letters", 1).compute(rows)
+    for row, found in zip(rows, together, strict=True):
+        (alone,) = row.request.version.compute([row])
+        assert found.keys() == alone.keys()
+        for key in ("score", "value", "interval", "scores"):
+            assert found.get(key) == pytest.approx(alone.get(key), abs=1e-5)
+
+
+def test_rows_of_tokens_have_batches_of_their_own(tasks: Registry) -> None:
+    assert waiting(tasks.get("names", 1), b"abc")[0].group != waiting(tasks.get("letters", 1), b"abc")[0].group
+
+
+def test_two_texts_that_are_read_one_by_one_are_two_rows(tasks: Registry) -> None:
+    prepared = {
+        name: tasks.get(name, 1).prepare(pack_pair(b"a", b"b c d"), truncate=False) for name in ("follows", "likeness")
+    }
+    assert (prepared["follows"].rows, prepared["follows"].length) == (1, 7)
+    assert (prepared["likeness"].rows, prepared["likeness"].length) == (2, 5)
+
+
+def test_a_text_that_has_no_word_with_a_token_has_no_entities(tasks: Registry) -> None:
+    version = tasks.get("names", 1)
+    mixed = waiting(version, b"\x01", b"ab cd ef", b"\x02 \x03")
+    found = version.compute(mixed)
+    assert [each["entities"] for each in found[::2]] == [[], []]
+    assert version.compute([mixed[0]]) == [{"entities": []}]
+    assert found[1] == version.compute([mixed[1]])[0]
+
+
+def test_a_cut_pair_says_so(tasks: Registry) -> None:
+    for name in ("follows", "likeness"):
+        version = tasks.get(name, 1)
+        pairs = [pack_pair(b"ab " * 100, b"c"), pack_pair(b"c", b"ab " * 100), pack_pair(b"a", b"b")]
+        found = version.compute(waiting(version, *pairs, truncate=True))
+        assert [each.get("truncated") for each in found] == [True, True, None]
+
+
+@pytest.mark.parametrize("name", ["follows", "likeness"])
+def test_bytes_of_a_pair_that_are_no_text_are_refused(tasks: Registry, name: str) -> None:
+    for pair in (pack_pair(b"\xff", b"a"), pack_pair(b"a", b"\xff")):
+        with pytest.raises(InvalidUtf8):
+            tasks.get(name, 1).prepare(pair, truncate=False)

@@ -35,6 +35,7 @@ class RowOf:
     flow: str = "model"
     request: Hashable = None
     length: int = 1
+    rows: int = 1
     cost: BatchCost = FLAT
 
     @property
@@ -305,3 +306,39 @@ def test_close_wakes_who_waits_and_ends_it_for_good() -> None:
     thread.join()
     made.put(Row(number=1, group="a"))
     assert made.take() == []
+
+
+# Rows that are two of the device's
+
+
+def pairs(count: int) -> list[Row]:
+    return [Row(number=number, group="a", rows=2) for number in range(count)]
+
+
+def test_a_batch_is_full_when_the_device_has_its_rows() -> None:
+    batches = take_all(scheduler(*pairs(5), max_batch_rows=4))
+    assert [[row.number for row in batch] for batch in batches] == [[0, 1], [2, 3], [4]]
+    mixed = [replace(row, rows=1 + row.number % 2) for row in pairs(8)]
+    assert all(sum(row.rows for row in batch) <= 4 for batch in take_all(scheduler(*mixed, max_batch_rows=4)))
+
+
+def test_a_pair_is_computed_where_a_batch_may_have_one_row() -> None:
+    assert [len(batch) for batch in take_all(scheduler(*pairs(3), max_batch_rows=1))] == [1, 1, 1]
+
+
+def test_what_did_not_fit_is_counted_in_rows_of_the_device() -> None:
+    made = scheduler(*pairs(8), max_batch_rows=16)
+    with made._changed:
+        batch = made._next_batch()
+    assert len(batch) == 8
+    made.too_large(batch)
+    for row in pairs(8):
+        made.put(row)
+    assert [len(each) for each in take_all(made)] == [4, 4]
+
+
+def test_rows_that_nobody_waits_for_are_not_counted_any_more() -> None:
+    made = scheduler(*[replace(row, abandoned=row.number > 0) for row in pairs(3)])
+    made.drop_abandoned()
+    (group,) = made._groups.values()
+    assert (len(group), group.rows) == (1, 2)
