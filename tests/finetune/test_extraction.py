@@ -20,7 +20,7 @@ from models.backbone_store import BackboneStore, build_backbone
 from models.batch import Batch, ImageBatch, TextBatch
 from models.errors import DatasetInvalid, GraftworkError
 from models.features import FeatureKind, Features
-from models.preprocessor import Preprocessor, build_preprocessor
+from models.preprocessor import PairReading, Preprocessor, build_preprocessor
 from models.sources import fetch_checkpoint
 from models.torch_engine import TorchEngine
 
@@ -41,6 +41,21 @@ class Content:
     def read(self) -> bytes | str:
         self.reads.append(self.source)
         return self.content
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairContent:
+    """Two texts in memory."""
+
+    source: str
+    pair: tuple[str, str]
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256("|".join(self.pair).encode()).hexdigest()
+
+    def read(self) -> tuple[str, str]:
+        return self.pair
 
 
 @dataclass(kw_only=True)
@@ -66,6 +81,7 @@ class Extractor:
 
     preprocessor: Preprocessor
     engine: Counting
+    kind: FeatureKind = FeatureKind.POOLED
 
     def __call__(self, items: Sequence[Content], cache: FeatureCache | None = None, batch_size: int = 8) -> Extraction:
         return extract_features(
@@ -75,6 +91,7 @@ class Extractor:
             identity=self.engine.identity,
             cache=cache,
             batch_size=batch_size,
+            kind=self.kind,
             threads=2,
         )
 
@@ -282,6 +299,47 @@ def test_progress_counts_distinct_contents(vision: Extractor, tmp_path: Path) ->
         )
         assert reports == sorted(reports)
         assert reports[-1] == (10, 10)
+
+
+def of_kind(text: Extractor, tiny_text: str, root: Path, kind: FeatureKind, pair: PairReading | None) -> Extractor:
+    checkpoint = fetch_checkpoint(tiny_text)
+    config = checkpoint.preprocessor.model_copy(update={"pair": pair})
+    preprocessor = build_preprocessor(config, BackboneStore(root).add(checkpoint).directory, kind)
+    return Extractor(preprocessor=preprocessor, engine=text.engine, kind=kind)
+
+
+def test_words_have_a_vector_each_with_the_same_bits_whatever_the_cache_holds(
+    text: Extractor, tiny_text: str, tmp_path: Path
+) -> None:
+    extract = of_kind(text, tiny_text, tmp_path / "words", FeatureKind.TOKENS, None)
+    items = [*texts(30), Content(source="data.csv:60", content="a \u200b b " + "c " * 100)]
+    extraction = extract(items)
+    assert extraction.words is not None
+    assert [len(words) for words in extraction.words[:30]] == [n + 1 for n in range(30)]
+    assert list(extraction.words[30])[:3] == [0, 2, 3]  # nothing is left of the second one; and the end was cut off
+    assert len(extraction.words[30]) < 102
+    assert extraction.truncated == 1
+    assert len(extraction.features_VD) == sum(map(len, extraction.words))
+    starts = np.cumsum([0, *map(len, extraction.words)])
+    for number in (0, 7, 29):
+        alone = extract([items[number]]).features_VD
+        np.testing.assert_allclose(extraction.features_VD[starts[number] : starts[number + 1]], alone, atol=1e-5)
+    cache = FeatureCache(tmp_path / "cache")
+    cold, warm = extract(items, cache), extract(items, cache)
+    assert cold.features_VD.tobytes() == warm.features_VD.tobytes() == extraction.features_VD.tobytes()
+    assert (warm.computed, warm.words) == (0, cold.words)
+
+
+def test_a_pair_has_one_vector_however_it_is_read(text: Extractor, tiny_text: str, tmp_path: Path) -> None:
+    items = [PairContent(source=f"{n}", pair=(f"one {n}", f"another {n * 7}")) for n in range(20)]
+    width = {}
+    for pair in ("joint", "separate"):
+        extract = of_kind(text, tiny_text, tmp_path / pair, FeatureKind.POOLED, pair)  # type: ignore[arg-type]
+        extraction = extract(items)  # type: ignore[arg-type]
+        assert extraction.words is None
+        assert len(extraction.features_VD) == 20
+        width[pair] = extraction.features_VD.shape[1]
+    assert width["separate"] == 4 * width["joint"]
 
 
 digests = st.sets(st.integers(0, 2**32).map(lambda n: hashlib.sha256(str(n).encode()).hexdigest()), max_size=150)
