@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
-from finetune.example import Example
 from finetune.progress import ProgressReport
 from finetune.strategy import plan
 from finetune.training.checkpoints import Checkpoints
 from finetune.training.grafted import Grafted
 from finetune.training.history import History
+from finetune.training.lesson import Lesson
 from finetune.training.processes import accelerating, is_first
 from finetune.training.recipe import Recipe
 from finetune.training.rows import TrainingRows
@@ -37,22 +37,11 @@ LIBRARIES = ("torch", "timm", "transformers", "peft", "accelerate", "torchvision
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson:
-    """Rows and what they should give.
-
-    Attributes:
-        targets: class indices ``(N,)``, or fp32 as the task's loss wants them.
-    """
-
-    examples: Sequence[Example]
-    targets: torch.Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
 class Run:
     """What is trained, on what, and how.
 
     Attributes:
+        labels: in the order of the head's rows.
         head: where the head starts.
         learn: what it learns from.
         validate: what it is judged by after each epoch.
@@ -61,6 +50,7 @@ class Run:
     stored: StoredBackbone
     preprocessor: ImagePreprocessorConfig | TextPreprocessorConfig
     task: Task
+    labels: Sequence[str]
     head: Head
     learn: Lesson
     validate: Lesson
@@ -76,7 +66,7 @@ class Run:
             "head": hashlib.sha256(self.head.to_bytes()).hexdigest(),
             "recipe": self.recipe.model_dump(mode="json"),
             "rows": [[example.digest for example in lesson.examples] for lesson in (self.learn, self.validate)],
-            "targets": [lesson.targets.tolist() for lesson in (self.learn, self.validate)],
+            "targets": [[target.tolist() for target in lesson.targets] for lesson in (self.learn, self.validate)],
             "threads": torch.get_num_threads(),
             "processes": os.environ.get("WORLD_SIZE", "1"),
             "libraries": [f"{name}-{version(name)}" for name in LIBRARIES],
@@ -111,7 +101,14 @@ def train(run: Run, device: str, *, directory: Path, progress: ProgressReport | 
     """
     recipe = run.recipe
     rows, judged = (
-        TrainingRows(lesson.examples, run.preprocessor, run.stored.directory, augment=augment, seed=recipe.seed)
+        TrainingRows(
+            lesson.examples,
+            run.preprocessor,
+            run.stored.directory,
+            augment=augment,
+            seed=recipe.seed,
+            kind=run.task.traits.features,
+        )
         for lesson, augment in ((run.learn, recipe.augmentation), (run.validate, "none"))
     )
     torch.manual_seed(recipe.seed)  # of what a strategy adds
@@ -120,13 +117,13 @@ def train(run: Run, device: str, *, directory: Path, progress: ProgressReport | 
     own = directory / run.identity[:32]
     with _held(own), accelerating(device, bf16=recipe.bf16) as accelerator:
         trainer = Trainer(
-            Grafted(backbone, run.head),
+            Grafted(backbone, run.head, run.task.traits.features),
             planned,
             recipe,
             task=run.task,
             rows=rows,
-            targets=run.learn.targets,
-            validator=Validator(judged, run.validate.targets, task=run.task, device=accelerator.device),
+            lesson=run.learn,
+            validator=Validator(judged, run.validate, task=run.task, labels=run.labels, device=accelerator.device),
             accelerator=accelerator,
             checkpoints=Checkpoints(own),
             history=History(own / "log.jsonl" if is_first() else None),

@@ -180,13 +180,13 @@ def out_of_memory_above(rows: int, monkeypatch: pytest.MonkeyPatch) -> list[int]
     sizes: list[int] = []
     forward = Grafted.forward
 
-    def limited(grafted: Grafted, batch: Any) -> torch.Tensor:
+    def limited(grafted: Grafted, batch: Any, rows: Any) -> torch.Tensor:
         count = len(batch.ids_BT)
         if grafted.training:
             sizes.append(count)
             if count > rows:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(grafted, batch)
+        return forward(grafted, batch, rows)
 
     monkeypatch.setattr(Grafted, "forward", limited)
     return sizes
