@@ -7,11 +7,11 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,7 +21,6 @@ from finetune.training.checkpoints import Checkpoints
 from finetune.training.grafted import Grafted
 from finetune.training.history import History
 from finetune.training.lesson import Lesson
-from finetune.training.processes import accelerating, is_first
 from finetune.training.recipe import Recipe
 from finetune.training.rows import TrainingRows
 from finetune.training.trainer import Outcome, Trainer
@@ -32,6 +31,9 @@ from models.errors import Conflict
 from models.head import Head
 from models.preprocessor import ImagePreprocessorConfig, TextPreprocessorConfig
 from models.task import Task
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 LIBRARIES = ("torch", "timm", "transformers", "peft", "accelerate", "torchvision")
 
@@ -80,18 +82,27 @@ class Trained:
 
     Attributes:
         state: the backbone's tensors, under the names that they had.
+        directory: what was kept of the run; whoever has published it clears it.
     """
 
     outcome: Outcome
     state: Mapping[str, torch.Tensor]
+    directory: Path
+
+    def clear(self) -> None:
+        """Removes what was kept of the run; raises `StorageFailed` where that cannot be."""
+        Checkpoints(self.directory).clear()
 
 
-def train(run: Run, device: str, *, directory: Path, progress: ProgressReport | None = None, **options: Any) -> Trained:
+def train(
+    run: Run, accelerator: Accelerator, *, directory: Path, progress: ProgressReport | None = None, **options: Any
+) -> Trained:
     """Runs it, or the rest of it where it was stopped before.
 
     Args:
-        device: ``cpu`` or ``cuda``.
+        accelerator: of `finetune.training.processes.accelerating`.
         directory: for what is kept until the run is done, and its log.
+        progress: told of every step.
         options: of `Trainer`.
 
     Raises:
@@ -115,7 +126,8 @@ def train(run: Run, device: str, *, directory: Path, progress: ProgressReport | 
     backbone = run.stored.load(dropout=recipe.dropout, drop_path=recipe.drop_path)
     planned = plan(recipe.strategy, backbone, recipe)
     own = directory / run.identity[:32]
-    with _held(own), accelerating(device, bf16=recipe.bf16) as accelerator:
+    is_first = accelerator.is_main_process
+    with _held(own) if is_first else nullcontext():
         trainer = Trainer(
             Grafted(backbone, run.head, run.task.traits.features),
             planned,
@@ -126,24 +138,18 @@ def train(run: Run, device: str, *, directory: Path, progress: ProgressReport | 
             validator=Validator(judged, run.validate, task=run.task, labels=run.labels, device=accelerator.device),
             accelerator=accelerator,
             checkpoints=Checkpoints(own),
-            history=History(own / "log.jsonl" if is_first() else None),
-            progress=progress if is_first() else None,
+            history=History(own / "log.jsonl" if is_first else None),
+            progress=progress if is_first else None,
             **options,
         )
         outcome = trainer.run()
-        state = {
-            name.removeprefix("model."): tensor.detach().cpu().contiguous()
-            for name, tensor in backbone.state_dict().items()
-        }
-    return Trained(outcome=outcome, state=state)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.model.state_dict().items()}
+    return Trained(outcome=outcome, state=state, directory=own)
 
 
 @contextmanager
 def _held(directory: Path) -> Iterator[None]:
     """Makes a directory, and keeps other runs out of it."""
-    if not is_first():
-        yield
-        return
     with storage.reporting("the training state cannot be kept"):
         storage.make_directory(directory)
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

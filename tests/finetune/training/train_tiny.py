@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from finetune.strategy import Strategy
-from finetune.training.processes import is_first
+from finetune.training.processes import accelerating, is_first
 from finetune.training.run import train
 from tests.finetune.training.runs import run_of
 
@@ -22,7 +22,8 @@ def main() -> None:
     backbone, directory, result, strategy, epochs = sys.argv[1:]
     torch.set_num_threads(1)
     run = run_of(backbone, Path(directory), Strategy(strategy), epochs=int(epochs), dropout=0.0)
-    found = train(run, "cpu", directory=Path(directory) / "runs", checkpoint_seconds=0.05)
+    with accelerating("cpu", bf16=False) as accelerator:
+        found = train(run, accelerator, directory=Path(directory) / "runs", checkpoint_seconds=0.05)
     if is_first():
         head = found.outcome.head
         save_file({**found.state, "head": head.weight_CD, "bias": head.bias_C}, result)
