@@ -57,7 +57,7 @@ TrainedGroups: TypeAlias = Annotated[
 ]
 LoraRank: TypeAlias = Annotated[int | None, _option("--lora-rank", text="lora: of the additions.")]
 LoraAlpha: TypeAlias = Annotated[
-    float | None, _option("--lora-alpha", text="lora: what the additions are multiplied by, over the rank.")
+    int | None, _option("--lora-alpha", text="lora: what the additions are multiplied by, over the rank.")
 ]
 Bf16: TypeAlias = Annotated[
     bool | None, _option("--bf16/--no-bf16", text="Products in bfloat16; where the device computes in it without.")
