@@ -61,7 +61,7 @@ StrictData = Annotated[bool, typer.Option("--strict-data", help="Refuse content 
 def finetune(
     data: DataArgument,
     name: Annotated[str, typer.Option(help="The model's name.")],
-    strategy: Annotated[Literal["probe"], typer.Option(help="probe: a linear head on frozen features.")] = "probe",
+    strategy: Annotated[Literal["probe"], typer.Option(help="probe: a head on frozen features.")] = "probe",
     backbone: Annotated[
         str | None, typer.Option(help="timm:MODEL, hf:REPOSITORY, dir:PATH or scratch:lstm; one that fits without.")
     ] = None,
@@ -90,6 +90,7 @@ def finetune(
 
     from finetune.checks import Policy
     from finetune.columns import ColumnNames
+    from finetune.evaluations.metrics import HEADLINES, chance, shown
     from finetune.job import JobSettings, run_job
     from models.precision import Precision
     from models.repository import ModelRepository
@@ -121,23 +122,22 @@ def finetune(
     if as_json:
         print(json.dumps(result.to_dict()))
         return
-    e, low_high = result.evaluation, "{:.3f} to {:.3f}"
+    task, e, d = result.version.manifest.task, result.evaluation.summary(), result.deduplicated.summary()
+    primary, *others = HEADLINES[task]
+    width = max(len(shown(metric)) for metric in (primary, *others))
     print(f"{result.version} is published after {result.seconds:.1f} s: {result.version.directory}")
-    print(f"  accuracy  {e.accuracy:.3f}  (95 %: {low_high.format(*e.accuracy_ci)}; {e.rows} test examples)")
-    if result.deduplicated is not result.evaluation:
-        d = result.deduplicated
-        print(f"            {d.accuracy:.3f}  (without the {e.rows - d.rows} that are in the training data too)")
-    print(f"  macro F1  {e.macro_f1:.3f}  (95 %: {low_high.format(*e.macro_f1_ci)})")
-    print(f"  ECE       {e.ece:.3f}  (95 %: {low_high.format(*e.ece_ci)})")
+    for metric in (primary, *others):
+        (low, high), rows = e[f"{metric}_ci"], f"; {e['rows']} test examples" if metric == primary else ""
+        print(f"  {shown(metric):<{width}}  {e[metric]:.3f}  (95 %: {low:.3f} to {high:.3f}{rows})")
+        if metric == primary and d["rows"] < e["rows"]:
+            without = f"without the {e['rows'] - d['rows']} that are in the training data too"
+            print(f"  {'':<{width}}  {d[metric]:.3f}  ({without})")
     for other, head in result.version.manifest.heads.items():
         if other is not Precision.FP32 and head.refused is None:
-            print(
-                f"  {other:<8}  {head.metrics['accuracy']:.3f}  (accuracy; it serves in {other} where that is faster)"
-            )
-    if not e.beats_majority:
-        print(
-            f"  no better than always answering '{e.majority_class}' ({e.majority_accuracy:.3f}): nothing was learned"
-        )
+            what = f"{shown(primary)}; it serves in {other} where that is faster"
+            print(f"  {other:<{width}}  {head.metrics[primary]:.3f}  ({what})")
+    if not result.evaluation.beats_chance:
+        print(f"  no better than {chance(e)}: nothing was learned")
     print(f"serve it: graftwork serve    read about it: {result.version.directory / 'README.md'}")
 
 

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,7 +115,6 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
     engines = _engines(settings)
     examination = examine_data(settings, console)
     print_examination(examination, console)
-    _refuse_what_cannot_be_fitted(examination.require())
     dataset = split_dataset(examination.require(), test_share=settings.test_share)
 
     train, test = dataset.pool, dataset.split("test")
@@ -124,6 +123,7 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
     checkpoint = _checkpoint(settings, Modality(dataset.modality), train)
     stored = repository.backbones.add(checkpoint)
     material = Material(
+        task=dataset.task,
         train=train,
         test=test,
         fresh=fresh,
@@ -132,15 +132,18 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
         preprocessor=checkpoint.preprocessor,
         seed=settings.seed,
     )
+    kind = dataset.task.traits.features
     with console.status("choosing an engine"):
-        wanted = engines.precisions(stored)
+        wanted = engines.precisions(stored, kind)
     fits: dict[Precision, Fit] = {}
     failed: dict[Precision, str] = {}
     for precision in filter(wanted.__contains__, Precision):  # fp32, with which others are compared, comes first
         try:
             with console.status("preparing the engine"):
-                engine = engines.build(stored, precision)
-            fits[precision] = fit_head(material, engine, precision, cache_dir=settings.cache_dir, console=console)
+                engine = engines.build(stored, precision, kind)
+            fit = fit_head(material, engine, precision, cache_dir=settings.cache_dir, console=console)
+            fits[precision] = fit
+            material = replace(material, preprocessor=fit.preprocessor)  # pairs are read alike in all precisions
         except Exception as error:  # such as features that are all the same, or a disk without room for a graph
             if precision is Precision.FP32:
                 raise
@@ -196,14 +199,6 @@ def _engines(settings: JobSettings) -> EngineFactory:
     )
 
 
-def _refuse_what_cannot_be_fitted(dataset: Dataset) -> None:
-    if dataset.task is not Task.SINGLE_LABEL or dataset.pairs:
-        what = f"{dataset.task} on pairs of texts" if dataset.pairs else str(dataset.task)
-        raise InvalidParameter(
-            f"the data asks for {what}, for which nothing can be fitted yet; give each text or image one class"
-        )
-
-
 def _not_duplicated(dataset: Dataset, test: Sequence[Example]) -> list[int]:
     duplicated = duplicated_in_training(dataset)
     fresh = [index for index, example in enumerate(test) if example.identity not in duplicated]
@@ -219,15 +214,15 @@ def _own_findings(
     from models.precision import Precision
 
     findings = []
-    extraction, probe = fits[Precision.FP32].extraction, fits[Precision.FP32].probe
-    if extraction.truncated:
+    fp32 = fits[Precision.FP32]
+    if fp32.truncated:
         limit = getattr(checkpoint.preprocessor, "max_tokens", None)
         message = f"texts are longer than the {limit} tokens that the backbone reads; what follows was cut off"
-        findings.append(Finding(severity="info", code="long_text", message=message, count=extraction.truncated))
-    if extraction.cache_error is not None:
-        message = f"features could not be kept for the next run: {extraction.cache_error}; choose another --cache-dir"
+        findings.append(Finding(severity="info", code="long_text", message=message, count=fp32.truncated))
+    if fp32.cache_error is not None:
+        message = f"features could not be kept for the next run: {fp32.cache_error}; choose another --cache-dir"
         findings.append(Finding(severity="warning", code="cache_failed", message=message, count=1))
-    if not probe.converged:
+    if not fp32.converged:
         message = "the head's optimiser was stopped at its limit of iterations; it may do better on cleaner data"
         findings.append(Finding(severity="warning", code="not_converged", message=message, count=1))
     refused = {**failed, **{precision: fit.refusal(fits[Precision.FP32]) for precision, fit in fits.items()}}
@@ -246,13 +241,14 @@ def _publish(
     material: Material,
     fits: Mapping[Precision, Fit],
 ) -> ModelVersion:
-    from finetune.figures import confusion_matrix_png, reliability_png
+    from finetune.figures import figures_of
     from finetune.publishing import GOLDEN_ITEMS, Graft, publish, spread
     from models.manifest import Data
     from models.precision import Precision
 
     golden = spread([*material.train, *material.test], GOLDEN_ITEMS, key=lambda example: example.digest)
     fp32 = fits[Precision.FP32]
+    figures = figures_of(fp32.evaluation)
     graft = Graft(
         name=settings.name,
         backbone=material.backbone,
@@ -260,6 +256,7 @@ def _publish(
         heads={precision: fit.fitted_head(fp32) for precision, fit in fits.items()},
         labels=dataset.classes,
         golden_items=[example.read() for example in golden],
+        task=dataset.task,
         data=Data(
             source=dataset.name,
             fingerprint=dataset.fingerprint,
@@ -269,19 +266,16 @@ def _publish(
         ),
         report={
             "report/evaluation.json": json.dumps(fp32.evaluation.to_dict(), indent=1).encode(),
-            "report/confusion_matrix.png": confusion_matrix_png(fp32.evaluation),
-            "report/reliability.png": reliability_png(fp32.evaluation),
+            **{figure.file: figure.png for figure in figures},
         },
         card={
             "dataset": dataset.name,
             "rows": {split: len(examples) for split, examples in dataset.splits.items()},
             "fingerprint": dataset.fingerprint,
-            "strategy": "a linear head on frozen features (probe)",
-            "regularisation_c": fp32.probe.regularisation_c,
-            "folds": fp32.probe.folds,
-            "seed": settings.seed,
+            "training": fp32.training,
             "evaluation": fp32.evaluation.to_dict(),
             "without_duplicates": None if fp32.deduplicated is fp32.evaluation else fp32.deduplicated.to_dict(),
+            "figures": [(figure.title, figure.file) for figure in figures],
             "findings": [
                 (finding.severity, f"{finding.message} ({finding.count:,})" if finding.count else finding.message)
                 for finding in findings

@@ -116,9 +116,9 @@ def texts(count: int) -> list[Content]:
 
 def test_features_are_the_engine_s_in_the_order_of_the_items(vision: Extractor, text: Extractor) -> None:
     for extract, items in ((vision, images(12)), (text, texts(50))):
-        features_ND = extract(items).features_ND
-        assert features_ND.dtype == np.float32
-        for item, features_D in zip(items, features_ND, strict=True):
+        features_VD = extract(items).features_VD
+        assert features_VD.dtype == np.float32
+        for item, features_D in zip(items, features_VD, strict=True):
             batch = extract.preprocessor.collate([extract.preprocessor.prepare(item.content, truncate=True)])
             alone_D = extract.engine.features(batch, FeatureKind.POOLED).values[0].numpy()
             np.testing.assert_allclose(features_D, alone_D, rtol=1e-3, atol=1e-6)
@@ -128,7 +128,7 @@ def test_features_have_the_same_bits_whatever_the_cache_holds(
     vision: Extractor, text: Extractor, tmp_path: Path
 ) -> None:
     for extract, items in ((vision, images(40)), (text, texts(60))):
-        without = extract(items).features_ND
+        without = extract(items).features_VD
         cache = FeatureCache(tmp_path / "cache")
         cold = extract(items, cache)
         warm = extract(items, cache)
@@ -138,7 +138,7 @@ def test_features_have_the_same_bits_whatever_the_cache_holds(
             elif number % 3 == 1:
                 file.write_bytes(file.read_bytes()[:-1])
         patched = extract(items, cache)
-        assert {x.features_ND.tobytes() for x in (cold, warm, patched)} == {without.tobytes()}
+        assert {x.features_VD.tobytes() for x in (cold, warm, patched)} == {without.tobytes()}
         assert cold.computed == len(items)
         assert warm.computed == 0
         assert 0 < patched.computed < len(items)
@@ -148,7 +148,7 @@ def test_features_have_the_same_bits_whatever_the_cache_holds(
 
 def test_the_order_of_the_items_changes_no_feature(text: Extractor) -> None:
     items = texts(40)
-    forward, backward = text(items).features_ND, text(items[::-1]).features_ND
+    forward, backward = text(items).features_VD, text(items[::-1]).features_VD
     assert backward[::-1].tobytes() == forward.tobytes()
 
 
@@ -156,7 +156,7 @@ def test_copies_are_computed_once(vision: Extractor) -> None:
     items = images(6)
     extraction = vision([*items, *items[::-1]])
     assert sum(vision.engine.sizes) == extraction.computed == 6
-    assert extraction.features_ND[6:][::-1].tobytes() == extraction.features_ND[:6].tobytes()
+    assert extraction.features_VD[6:][::-1].tobytes() == extraction.features_VD[:6].tobytes()
 
 
 def test_one_more_image_computes_little_more(vision: Extractor, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_texts_that_are_too_long_are_cut_and_counted(text: Extractor) -> None:
     extraction = text([*texts(5), long, long])
     assert extraction.truncated == 2
     kept = Content(source="data.csv:10", content="a " * 62)  # 64 tokens with the two special ones
-    np.testing.assert_allclose(extraction.features_ND[5], text([kept]).features_ND[0], atol=1e-5)
+    np.testing.assert_allclose(extraction.features_VD[5], text([kept]).features_VD[0], atol=1e-5)
     assert text([kept]).truncated == 0
 
 
@@ -235,7 +235,7 @@ def test_a_cache_that_cannot_be_written_fails_no_job(vision: Extractor, tmp_path
     (tmp_path / "cache").write_text("a file where a directory should be")
     items = images(5)
     extraction = vision(items, FeatureCache(tmp_path / "cache"))
-    assert extraction.features_ND.tobytes() == vision(items).features_ND.tobytes()
+    assert extraction.features_VD.tobytes() == vision(items).features_VD.tobytes()
     assert extraction.cache_error == "Not a directory"
     assert vision(items).cache_error is None
 

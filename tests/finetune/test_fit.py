@@ -11,7 +11,8 @@ from finetune.fit import Fit
 
 
 def fit(accuracy: float) -> Any:
-    return SimpleNamespace(probe=SimpleNamespace(cross_validated_accuracy=accuracy))
+    training = SimpleNamespace(validation_score=accuracy, validation_metric="accuracy", validated_on="cross-validation")
+    return SimpleNamespace(training=training)
 
 
 @pytest.mark.parametrize(
