@@ -29,7 +29,7 @@ from models import storage
 from models.backbone_store import StoredBackbone
 from models.errors import Conflict
 from models.head import Head
-from models.preprocessor import ImagePreprocessorConfig, TextPreprocessorConfig
+from models.preprocessor import PreprocessorConfig
 from models.task import Task
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Run:
     """
 
     stored: StoredBackbone
-    preprocessor: ImagePreprocessorConfig | TextPreprocessorConfig
+    preprocessor: PreprocessorConfig
     task: Task
     labels: Sequence[str]
     head: Head
