@@ -37,8 +37,8 @@ from models.version import ModelVersion, check_name
 if TYPE_CHECKING:
     from finetune.fit import Fit, Material
     from finetune.fits import Fits
-    from finetune.training.recipe import Recipe
     from finetune.training.processes import Start
+    from finetune.training.recipe import Recipe
     from finetune.tuning import Tuned
     from models.checkpoint import Checkpoint
     from models.engine import Engine
