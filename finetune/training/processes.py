@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from models.head import Head
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
@@ -17,6 +19,15 @@ PATIENCE = timedelta(hours=6)  # of a process that waits: for the first one's fe
 def is_first() -> bool:
     """Whether this process reports and publishes; ``torchrun`` says which one it is (elastic.run, RANK)."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def share(head: Head | None) -> Head:
+    """The first process's head, in all of them."""
+    from accelerate.utils import broadcast_object_list
+
+    parts = [None, ""] if head is None else [head.to_bytes(), head.activation]
+    data, activation = broadcast_object_list(parts)
+    return Head.from_bytes(data, activation)
 
 
 @contextmanager
