@@ -54,7 +54,8 @@ class Predictions:
                 return float(scores[0])
             case Task.MULTI_LABEL:
                 assert self.threshold is not None
-                return tuple(sorted(self.classes[index] for index in np.flatnonzero(scores >= self.threshold)))
+                holding = np.flatnonzero(scores >= self.threshold).tolist()
+                return tuple(sorted(self.classes[index] for index in holding))
             case Task.TOKEN_CLASSIFICATION:
                 return tuple(
                     OUTSIDE if np.isnan(scores_C[0]) else self.classes[int(scores_C.argmax())] for scores_C in scores
