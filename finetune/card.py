@@ -1,7 +1,9 @@
 """The README.md of a published version: Hugging Face model card metadata, then what a reader wants to know.
 
-Labels, file names and findings come from the user's data and may hold anything, so everything in the body goes through
-`escape`.
+Metadata: the `Hub's model card specification`_. Labels, file names and findings come from the user's data and may hold
+anything, so the metadata goes through a YAML emitter and everything in the body through `escape`.
+
+.. _Hub's model card specification: https://github.com/huggingface/hub-docs/blob/main/modelcard.md
 """
 
 from __future__ import annotations
@@ -10,9 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from finetune.front_matter import front_matter
-from finetune.markdown import escape, table
-from finetune.score_tables import class_tables, scores_table
+from finetune.markdown import escape
+from finetune.markdown import table as _table
 from models.backbone import Modality
 from models.task import Task
 
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from finetune.mistakes import Mistakes
 
 MOST_CLASSES_LISTED = 30
+MOST_CLASSES_IN_TABLE = 20
 FEW_ROWS = 10
 
+_PIPELINE = {Modality.IMAGE: "image-classification", Modality.TEXT: "text-classification"}
 _CALL = {
     "image": """\
 curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' \\
@@ -37,6 +40,14 @@ graftwork predict {name}:{version} 'a text'""",
 curl -d '{{"instances": [{{"text": "a text", "text_pair": "another"}}]}}' -H 'Content-Type: application/json' \\
   http://localhost:8000/v1/models/{name}/versions/{version}:predict
 graftwork predict {name}:{version} --pairs 'a text' 'another'""",
+}
+_MEANING = {
+    "accuracy": ("Accuracy", "share of rows that are right"),
+    "macro_f1": ("Macro F1", "mean F1 over the classes that occur, each counted alike"),
+    "balanced_accuracy": ("Balanced accuracy", "mean recall over the classes, each counted alike"),
+    "ece": ("Expected calibration error", "mean distance of confidence from accuracy, 15 bins; 0 is perfect"),
+    "log_loss": ("Log loss", "nats; 0 is perfect"),
+    "majority_accuracy": ("Accuracy of chance", "of always answering the most frequent class"),
 }
 
 
@@ -107,7 +118,7 @@ class CardFacts:
 def model_card(facts: CardFacts) -> str:
     """The card as Markdown (GitHub's dialect); equal facts give equal text."""
     blocks = [
-        f"---\n{front_matter(facts)}---",
+        f"---\n{_front_matter(facts)}---",
         f"# {escape(facts.name)}:{facts.version}",
         _purpose(facts),
         *_data(facts),
@@ -124,6 +135,44 @@ def model_card(facts: CardFacts) -> str:
         + f"; {escape(facts.created)}.",
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _front_matter(facts: CardFacts) -> str:
+    import yaml
+
+    pipeline = _pipeline(facts)
+    metadata: dict[str, Any] = {
+        "license": facts.license,
+        "library_name": "graftwork",
+        "pipeline_tag": pipeline,
+        "base_model": facts.base_model,
+        "tags": ["graftwork", "transfer-learning"],
+    }
+    if facts.evaluation is not None:
+        data = facts.dataset or "unnamed"
+        dataset = {"type": data, "name": data, "split": "test", "revision": facts.fingerprint}
+        metadata["metrics"] = ["accuracy", "f1"]
+        result = {
+            "task": {"type": pipeline},
+            "dataset": _without_none(dataset),
+            "metrics": [
+                {"type": kind, "name": _MEANING[key][0], "value": facts.evaluation[key]}
+                for kind, key in (("accuracy", "accuracy"), ("f1", "macro_f1"), ("expected_calibration_error", "ece"))
+            ],
+        }
+        metadata["model-index"] = [{"name": facts.name, "results": [result]}]
+    # Non-ASCII characters are escaped: raw, PyYAML's own reader takes some of them (U+0085) for line breaks.
+    text: str = yaml.safe_dump(_without_none(metadata), sort_keys=False, width=10_000)
+    return text
+
+
+def _pipeline(facts: CardFacts) -> str:
+    """The Hub's name for the task."""
+    if facts.task is Task.TOKEN_CLASSIFICATION:
+        return "token-classification"
+    if facts.task is Task.REGRESSION and facts.pair:
+        return "sentence-similarity"
+    return _PIPELINE[facts.modality]
 
 
 def _reads(facts: CardFacts) -> str:
@@ -157,7 +206,7 @@ def _purpose(facts: CardFacts) -> str:
 def _data(facts: CardFacts) -> list[str]:
     blocks = []
     if facts.rows:
-        blocks.append(table(("split", "rows"), ((escape(split), f"{rows:,}") for split, rows in facts.rows.items())))
+        blocks.append(_table(("split", "rows"), ((escape(split), f"{rows:,}") for split, rows in facts.rows.items())))
     if facts.fingerprint is not None:
         blocks.append(f"Fingerprint of contents, labels and splits: sha256 `{facts.fingerprint}`.")
     if facts.findings:
@@ -203,7 +252,7 @@ def _results(facts: CardFacts) -> list[str]:
         "## Results",
         f"On {facts.evaluation['rows']:,} rows of the test split, which took no part in any choice. "
         "Intervals cover 95 %: Wilson's for accuracy, bootstrap over rows for the others.",
-        scores_table(facts.evaluation),
+        _scores_table(facts.evaluation),
     ]
     if not facts.evaluation["beats_majority"]:
         blocks.append(
@@ -215,13 +264,55 @@ def _results(facts: CardFacts) -> list[str]:
         blocks.append(
             f"Some test rows also occur in the training data. On the {facts.without_duplicates['rows']:,} that do not:"
         )
-        blocks.append(scores_table(facts.without_duplicates))
+        blocks.append(_scores_table(facts.without_duplicates))
     return [
         *blocks,
-        *class_tables(facts.evaluation["per_class"]),
+        *_per_class(facts.evaluation["per_class"]),
         "![Confusion matrix](report/confusion_matrix.png)",
         "![Reliability diagram](report/reliability.png)",
     ]
+
+
+def _scores_table(evaluation: Mapping[str, Any]) -> str:
+    rows = []
+    for key, (name, meaning) in _MEANING.items():
+        low_high = evaluation.get(f"{key}_ci")
+        interval = "" if low_high is None else f"{low_high[0]:.3f} to {low_high[1]:.3f}"
+        rows.append((name, f"{evaluation[key]:.3f}", interval, meaning))
+    return _table(("score", "value", "95 % interval", "meaning"), rows)
+
+
+def _per_class(per_class: Sequence[Mapping[str, Any]]) -> list[str]:
+    def table(scores: Iterable[tuple[int, Mapping[str, Any]]]) -> str:
+        return _table(
+            ("no.", "class", "precision", "recall", "F1", "test rows"),
+            (
+                (
+                    str(number),
+                    escape(one["label"]),
+                    *(_with_interval(one[key], one.get(f"{key}_ci")) for key in ("precision", "recall", "f1")),
+                    f"{one['support']:,}",
+                )
+                for number, one in scores
+            ),
+        )
+
+    numbered = list(enumerate(per_class))
+    if len(numbered) <= MOST_CLASSES_IN_TABLE:
+        return ["By class, with 95 % intervals:", table(numbered)]
+    # A class without test rows has an F1 of 0 that says nothing: it goes last.
+    numbered.sort(key=lambda pair: (pair[1]["support"] == 0, pair[1]["f1"]))
+    return [
+        f"The {MOST_CLASSES_IN_TABLE} classes with the lowest F1:",
+        table(numbered[:MOST_CLASSES_IN_TABLE]),
+        f"<details><summary>The other {len(numbered) - MOST_CLASSES_IN_TABLE:,} classes</summary>",
+        table(numbered[MOST_CLASSES_IN_TABLE:]),
+        "</details>",
+    ]
+
+
+def _with_interval(value: float, low_high: Sequence[float] | None) -> str:
+    return f"{value:.3f}" if low_high is None else f"{value:.3f} ({low_high[0]:.2f} to {low_high[1]:.2f})"
 
 
 def _precisions(facts: CardFacts) -> list[str]:
@@ -243,7 +334,7 @@ def _precisions(facts: CardFacts) -> list[str]:
         "## Precisions",
         "Each has a head of its own. Which one serves is decided where it is served: the fastest of those that may. "
         "Scores above are those of fp32.",
-        table(
+        _table(
             ("precision", _validation(facts.heads.values()), "test accuracy", "agreement with fp32", "may serve"), rows
         ),
     ]
@@ -276,3 +367,7 @@ def _limitations(facts: CardFacts) -> list[str]:
         if few:
             lines.append(f"Scores of {few:,} of its classes rest on fewer than {FEW_ROWS} test rows each.")
     return ["## Limitations", "\n".join(f"- {line}" for line in lines)]
+
+
+def _without_none(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in mapping.items() if value is not None}

@@ -14,11 +14,10 @@ from finetune.example import Example, Progress
 from finetune.findings import Finding, Severity, shortlist
 from finetune.intervals import Interval, bootstrap, percentile
 from finetune.markdown import escape
-from finetune.predictions import Predictions, by_word, predict
+from finetune.predictions import Predictions, predict
 from finetune.primary_metric import METRICS, Metric
 from models.backbone import Modality
 from models.errors import GraftworkError
-from models.task import Task
 from models.version import ModelVersion
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class Comparison:
     def sentence(self) -> str:
         """All of it in a sentence, for a console."""
         return (
-            f"{self.metric.replace('_', ' ')} {self.score:.3f}, {self.previous} has {self.previous_score:.3f} on the same "
+            f"{self.metric.replace('_', ' ').replace('f1', 'F1')} {self.score:.3f}, {self.previous} has {self.previous_score:.3f} on the same "
             f"{self.rows:,} rows: {self.difference:+.3f} (95 %: {self.interval.low:+.3f} to {self.interval.high:+.3f}), "
             f"better with a chance of {_percent(self.chance_better)}: {self.verdict}"
         )
@@ -106,12 +105,14 @@ class Vectors:
     Attributes:
         backbone: its digest.
         preprocessor: how its rows were made.
-        vectors_VD: fp32, in the order of the examples; of token classification one for each word that has a token.
+        vectors_VD: fp32, in the order of the examples.
+        words: for each example which of its words have a vector; None where each example has one.
     """
 
     backbone: str
     preprocessor: ImagePreprocessorConfig | TextPreprocessorConfig
     vectors_VD: npt.NDArray[np.float32]
+    words: Sequence[Sequence[int]] | None = None
 
 
 def compare_with_previous(
@@ -157,7 +158,7 @@ def compare_with_previous(
         if difference is not None:
             return _not_compared("info", f"{previous} {difference}, so the two are not compared")
         repository.verify(version)
-        earlier = _ask(repository, version, examples, predictions, engines, vectors, progress)
+        earlier = _ask(repository, version, examples, engines, vectors, progress)
         return _compare(version, examples, predictions, earlier, fingerprint, seed, metric)
     except Exception as error:  # whatever an old version is like, the new one is done and can be published
         logger.warning("%s cannot be compared with: %s", previous, error)
@@ -174,23 +175,18 @@ def _difference(version: ModelVersion, examples: Sequence[Example], predictions:
         return f"answers another task, {manifest.task}"
     if manifest.modality is not reads or (manifest.pair is not None) is not any(pairs):
         return f"reads {'pairs of texts' if manifest.pair else f'{manifest.modality}s'}"
-    missing, extra = (
-        sorted(set(one) - set(other))
-        for one, other in ((predictions.classes, manifest.labels), (manifest.labels, predictions.classes))
-    )
-    if missing or extra:
-        what = [f"does not know {shortlist(missing)}"] * bool(missing) + [f"also knows {shortlist(extra)}"] * bool(
-            extra
-        )
-        return " and ".join(what)
-    return None
+    missing = sorted(set(predictions.classes) - set(manifest.labels))
+    extra = sorted(set(manifest.labels) - set(predictions.classes))
+    if extra and manifest.task is Task.REGRESSION:
+        return f"predicts {shortlist(extra)}"
+    lacks, has = f"does not know {shortlist(missing)}", f"also knows {shortlist(extra)}"
+    return " and ".join([lacks] * bool(missing) + [has] * bool(extra)) or None
 
 
 def _ask(
     repository: ModelRepository,
     version: ModelVersion,
     examples: Sequence[Example],
-    predictions: Predictions,
     engines: EngineSource,
     vectors: Vectors | None,
     progress: Progress | None,
@@ -215,12 +211,11 @@ def _ask(
         scores_VC = np.stack(
             scores_by_head(torch.from_numpy(vectors.vectors_VD), [head] * count, [calibration.temperature] * count)
         )
-        return Predictions(
+        return Predictions.of(
+            scores_VC,
+            vectors.words,
             task=manifest.task,
             classes=manifest.labels,
-            scores=by_word(scores_VC, _tokens(predictions))
-            if manifest.task is Task.TOKEN_CLASSIFICATION
-            else list(scores_VC),
             threshold=calibration.threshold,
         )
     stored = repository.backbones.get(manifest.backbone.digest)
@@ -233,11 +228,6 @@ def _ask(
         calibration=calibration,
     )
     return predict(predictor, examples, progress)
-
-
-def _tokens(predictions: Predictions) -> list[Sequence[int]]:
-    """Which words have a token, as `by_word` wants it: the same ones as of a version that reads texts alike."""
-    return [np.where(np.isnan(scores_WC[:, 0]), -1, 0).tolist() for scores_WC in predictions.scores]
 
 
 def _compare(

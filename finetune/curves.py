@@ -126,7 +126,7 @@ class LearningCurves:
 
     @property
     def _score_name(self) -> str:
-        return self.metric.replace("_", " ")
+        return self.metric.replace("_", " ").replace("f1", "F1")
 
     def _summary(self) -> str:
         """The score before the first step, and in the best epoch."""

@@ -1,4 +1,4 @@
-"""What a Markdown document is made of (GitHub's dialect), from text that may hold anything."""
+"""Text that Markdown shows as it is, and tables of it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def escape(text: str) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; cells are escaped by the caller."""
+    """A Markdown table; cells are escaped by the caller."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

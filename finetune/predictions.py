@@ -5,7 +5,7 @@ Shapes: C classes, D feature dimensions, V vectors that a head reads, W words.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,6 +43,24 @@ class Predictions:
     scores: Sequence[Scores]
     threshold: float | None = None
 
+    @classmethod
+    def of(
+        cls,
+        scores_VC: Scores,
+        words: Sequence[Sequence[int]] | None = None,
+        *,
+        task: Task,
+        classes: Sequence[str],
+        threshold: float | None = None,
+    ) -> Predictions:
+        """From scores as heads give them: one row an example, or one for each word that has a token.
+
+        Args:
+            words: for each example which of its words have a token; None where each example has one row.
+        """
+        scores = list(scores_VC) if words is None else by_word(scores_VC, words)
+        return cls(task=task, classes=classes, scores=scores, threshold=threshold)
+
     @cached_property
     def answers(self) -> Sequence[Label]:
         """What each example is predicted to be, in the form of `finetune.example.Label`."""
@@ -64,21 +82,19 @@ class Predictions:
                 return self.classes[int(scores.argmax())]
 
 
-def by_word(values_VX: npt.NDArray[Any], tokens: Iterable[Sequence[int]]) -> list[npt.NDArray[Any]]:
+def by_word(values_VX: Scores, words: Sequence[Sequence[int]]) -> list[Scores]:
     """Values of those words that have a token, laid out by example: ``(W, X)`` each, NaN for the other words.
 
     Args:
         values_VX: of all examples, one after the other.
-        tokens: of each example, as `models.batch.Words.tokens` has them: -1 for a word that has none.
+        words: for each example which of its words have a token, ascending.
     """
     found, start = [], 0
-    for own in tokens:
-        has_token_W = np.array(own, dtype=np.intp) >= 0
-        values_WX = np.full((len(own), values_VX.shape[1]), np.nan)
-        end = start + int(has_token_W.sum())
-        values_WX[has_token_W] = values_VX[start:end]
+    for own in words:
+        values_WX = np.full((max(own, default=-1) + 1, values_VX.shape[1]), np.nan)
+        values_WX[list(own)] = values_VX[start : start + len(own)]
         found.append(values_WX)
-        start = end
+        start += len(own)
     return found
 
 
@@ -103,7 +119,7 @@ def predict(predictor: Predictor, examples: Sequence[Example], progress: Progres
         if predictor.task is not Task.TOKEN_CLASSIFICATION:
             return list(scores_VC)
         rows: Any = [predictor.preprocessor.prepare(item, truncate=True) for item in items]
-        return by_word(scores_VC, [row.words.tokens for row in rows])
+        return by_word(scores_VC, [[word for word, token in enumerate(row.words.tokens) if token >= 0] for row in rows])
 
     scores: list[Scores] = [np.empty(0)] * len(examples)
     done = 0

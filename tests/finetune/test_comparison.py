@@ -28,7 +28,7 @@ from models.preprocessor import TextItem, build_preprocessor
 from models.repository import ModelRepository
 from models.task import Task
 from models.version import ModelVersion
-from tests.finetune.cards import html_of
+from tests.finetune.test_card import html_of
 from tests.tiny_models import LETTERS, TorchEngines, publish_texts
 
 TEXTS = [f"text number {index}" + " and more" * (index % 3) for index in range(60)]
@@ -157,6 +157,9 @@ def test_every_task_is_compared_with_or_without_vectors(
             backbone=version.manifest.backbone.digest,
             preprocessor=version.manifest.preprocessor,
             vectors_VD=predictor.features(items).numpy(),
+            words=[np.flatnonzero(~np.isnan(scores_WC[:, 0])).tolist() for scores_WC in own.scores]
+            if name == "names"
+            else None,
         )
         engines = TorchEngines(no_engine)
     result = compare(repository, name, examples, worse, vectors=vectors, engines=engines)
@@ -298,7 +301,7 @@ def test_it_is_plain_json_and_blocks_of_markdown() -> None:
     assert document["verdict"] == "no clear difference"
     shown = html_of("\n\n".join(comparison.markdown()))
     assert (
-        "Entity f1 0.500, my_flowers_:3 has 0.450 on the same 1,234 rows: +0.050 (95 %: -0.010 to +0.110), better with a "
+        "Entity F1 0.500, my_flowers_:3 has 0.450 on the same 1,234 rows: +0.050 (95 %: -0.010 to +0.110), better with a "
         "chance of 94 %: no clear difference." in shown
     )
 

@@ -89,7 +89,7 @@ def test_a_validation_loss_that_is_not_finite_is_left_out() -> None:
 
 def test_the_card_says_how_far_it_came() -> None:
     first, image = curves().markdown()
-    assert first.startswith("40 steps; on the validation rows macro f1 0.500 at first, 0.800 after epoch 3 of 5.")
+    assert first.startswith("40 steps; on the validation rows macro F1 0.500 at first, 0.800 after epoch 3 of 5.")
     assert image == "![Learning curves](report/learning_curves.png)"
 
 
@@ -99,7 +99,7 @@ def test_a_terminal_gets_two_lines_and_a_pipe_none() -> None:
     loss, score = console.export_text().splitlines()
     assert loss.startswith("loss      1.000 █")
     assert loss.endswith("▁ 0.025  0.117 on validation rows")
-    assert score.startswith("macro f1  0.500 ▁▃▆█▆▃ 0.600  best 0.800 after epoch 3")
+    assert score.startswith("macro F1  0.500 ▁▃▆█▆▃ 0.600  best 0.800 after epoch 3")
 
     piped = Console(record=True, file=io.StringIO())
     curves().show(piped)

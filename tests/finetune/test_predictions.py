@@ -67,9 +67,10 @@ def test_words_get_their_own_scores_and_what_is_not_read_gets_none(tasks_on_disk
 
 
 def test_values_are_laid_out_by_word() -> None:
-    first, second = by_word(np.array([[1.0], [2.0], [3.0]]), [[4, -1, 6], [2]])
+    first, second, third = by_word(np.array([[1.0], [2.0], [3.0]]), [[0, 2], [0], []])
     np.testing.assert_array_equal(first, [[1], [np.nan], [2]])
     np.testing.assert_array_equal(second, [[3]])
+    assert third.shape == (0, 1)
 
 
 def test_scores_become_labels() -> None:
