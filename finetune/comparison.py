@@ -18,6 +18,7 @@ from finetune.predictions import Predictions, predict
 from finetune.primary_metric import METRICS, Metric
 from models.backbone import Modality
 from models.errors import GraftworkError
+from models.task import Task
 from models.version import ModelVersion
 
 if TYPE_CHECKING:
