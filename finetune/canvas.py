@@ -7,7 +7,7 @@ no date and no version.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
@@ -70,6 +70,11 @@ def legible(text: str, most: int = MOST_LETTERS) -> str | None:
         return None
     tail = most * 2 // 5
     return text if len(text) <= most else f"{text[: most - 2 - tail]}…{text[-tail - 1 :]}"
+
+
+def drawable(labels: Sequence[str]) -> list[str]:
+    """Labels as far as they are legible; of the others the number, from 0."""
+    return [legible(label) or f"class {number}" for number, label in enumerate(labels)]
 
 
 @cache

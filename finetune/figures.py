@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from finetune.canvas import GREY, INK, PALE, SKY, VERMILLION, draw, legible, title
+from finetune.canvas import GREY, INK, PALE, SKY, VERMILLION, draw, drawable, title
 from finetune.evaluation import Evaluation
 from finetune.intervals import wilson
 
@@ -46,7 +46,7 @@ def confusion_matrix_png(evaluation: Evaluation) -> bytes:
     cell = 0.6 if size <= MOST_CLASSES_WITH_PERCENT else 0.3
 
     with draw(width=cell * size + 3.2, height=cell * size + 2.2) as (figure, png):
-        labels = [legible(label) or f"class {number}" for number, label in enumerate(evaluation.classes)]
+        labels = drawable(evaluation.classes)
         names = [labels[index] for index in shown_K]
         axes = figure.add_subplot()
         image = axes.imshow(percent, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=100))
