@@ -191,8 +191,8 @@ def finetune(
     if as_json:
         print(json.dumps(result.to_dict()))
         return
-    task, e, d = result.version.manifest.task, result.evaluation.summary(), result.deduplicated.summary()
-    primary, *others = HEADLINES[task]
+    e, d = result.evaluation.summary(), result.deduplicated.summary()
+    primary, *others = HEADLINES[result.version.manifest.task]
     width = max(len(shown(metric)) for metric in (primary, *others))
     print(f"{result.version} is published after {result.seconds:.1f} s: {result.version.directory}")
     for metric in (primary, *others):
@@ -205,6 +205,8 @@ def finetune(
         if other is not Precision.FP32 and head.refused is None:
             what = f"{shown(primary)}; it serves in {other} where that is faster"
             print(f"  {other:<{width}}  {head.metrics[primary]:.3f}  ({what})")
+    if result.comparison is not None:
+        print(f"  {result.comparison.sentence}")
     if not result.evaluation.beats_chance:
         print(f"  no better than {chance(e)}: nothing was learned")
     print(f"serve it: graftwork serve    read about it: {result.version.directory / 'README.md'}")

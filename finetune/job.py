@@ -6,7 +6,6 @@ data -> checks -> split -> features, cached -> head            -> evaluated once
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +36,7 @@ from models.version import ModelVersion, check_name
 if TYPE_CHECKING:
     from finetune.fit import Fit, Material
     from finetune.fits import Fits
+    from finetune.report import Report
     from finetune.training.processes import Start
     from finetune.training.recipe import Recipe
     from finetune.tuning import Tuned
@@ -112,20 +112,33 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
         StorageFailed: the repository cannot be written.
         InvalidParameter, Conflict, OutOfMemory: see `finetune.tuning.tune`.
     """
+    from finetune.report import report_on
+
     started = time.monotonic()
     job = _prepare(settings, repository, console)
     tuned = None if job.recipe is None else _tune(settings, job, job.recipe, repository, console)
     fits = _fits(settings, job, tuned, console)
-    noticed = fits.findings() + (() if tuned is None else tuned.findings())
-    if noticed:
+    report = report_on(
+        settings.name,
+        job.dataset,
+        fits,
+        tuned,
+        job.findings + fits.findings() + (() if tuned is None else tuned.findings()),
+        repository=repository,
+        engines=job.engines,
+        seed=settings.seed,
+        console=console,
+    )
+    if noticed := report.findings[len(job.findings) :]:
         print_findings(noticed, console)
-    version = _publish(settings, repository, job.dataset, job.findings + noticed, fits, tuned)
+    version = _publish(settings, repository, report)
     if tuned is not None:
         tuned.trained.clear()
     return JobResult(
         version=version,
         evaluation=fits.reference.evaluation,
         deduplicated=fits.reference.deduplicated,
+        comparison=report.comparison,
         train_size=len(job.material.train),
         test_size=len(job.material.test),
         seconds=time.monotonic() - started,
@@ -303,26 +316,17 @@ def _not_duplicated(dataset: Dataset, test: Sequence[Example]) -> list[int]:
     return fresh
 
 
-def _publish(
-    settings: JobSettings,
-    repository: ModelRepository,
-    dataset: Dataset,
-    findings: Sequence[Finding],
-    fits: Fits,
-    tuned: Tuned | None,
-) -> ModelVersion:
-    from finetune.figures import figures_of
+def _publish(settings: JobSettings, repository: ModelRepository, report: Report) -> ModelVersion:
     from finetune.publishing import GOLDEN_ITEMS, Graft, publish, spread
     from models.manifest import Data
 
-    material, fp32 = fits.material, fits.reference
+    dataset, material, fits = report.dataset, report.fits.material, report.fits
     golden = spread([*material.train, *material.test], GOLDEN_ITEMS, key=lambda example: example.digest)
-    figures = figures_of(fp32.evaluation)
     graft = Graft(
         name=settings.name,
         backbone=material.backbone,
         preprocessor=material.preprocessor,
-        heads={precision: fit.fitted_head(fp32) for precision, fit in fits.by_precision.items()},
+        heads={precision: fit.fitted_head(fits.reference) for precision, fit in fits.by_precision.items()},
         labels=dataset.classes,
         golden_items=[example.read() for example in golden],
         task=dataset.task,
@@ -331,25 +335,9 @@ def _publish(
             fingerprint=dataset.fingerprint,
             train_size=len(material.train),
             test_size=len(material.test),
-            findings=tuple(finding.to_dict() for finding in findings),
+            findings=tuple(finding.to_dict() for finding in report.findings),
         ),
-        report={
-            "report/evaluation.json": json.dumps(fp32.evaluation.to_dict(), indent=1).encode(),
-            **{figure.file: figure.png for figure in figures},
-            **({} if tuned is None else {"report/training.jsonl": tuned.trained.outcome.history.lines().encode()}),
-        },
-        card={
-            "dataset": dataset.name,
-            "rows": {split: len(examples) for split, examples in dataset.splits.items()},
-            "fingerprint": dataset.fingerprint,
-            "training": fp32.training,
-            "evaluation": fp32.evaluation.to_dict(),
-            "without_duplicates": None if fp32.deduplicated is fp32.evaluation else fp32.deduplicated.to_dict(),
-            "figures": [(figure.title, figure.file) for figure in figures],
-            "findings": [
-                (finding.severity, f"{finding.message} ({finding.count:,})" if finding.count else finding.message)
-                for finding in findings
-            ],
-        },
+        report=report.files(),
+        card=report.card(),
     )
     return publish(repository, graft)
