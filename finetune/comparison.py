@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RESAMPLES = 2000
+FEWEST_DIFFERING = (
+    6  # of five that all speak for one side, a sign test says p = 0.06 (McNemar 1947): a bootstrap is too sure
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,8 @@ class Comparison:
     Attributes:
         previous: the earlier version, such as ``flowers:3``.
         rows: number of test rows.
+        differing: on how many of them the two differ: one is right and one is wrong, or, of answers that may be more or
+            less right, they are not the same.
         score: of the new version.
         previous_score: of the earlier one.
         interval: 95 %, of the difference.
@@ -48,6 +53,7 @@ class Comparison:
     previous: str
     metric: str
     rows: int
+    differing: int
     score: float
     previous_score: float
     interval: Interval
@@ -61,14 +67,16 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """``better`` or ``worse`` where the interval leaves 0 out, else ``no clear difference``."""
-        if self.interval.low > 0:
-            return "better"
-        return "worse" if self.interval.high < 0 else "no clear difference"
+        """``better`` or ``worse`` where the interval leaves 0 out and enough rows differ, else ``no clear difference``."""
+        if self.differing < FEWEST_DIFFERING or self.interval.low <= 0 <= self.interval.high:
+            return "no clear difference"
+        return "better" if self.difference > 0 else "worse"
 
     @property
     def sentence(self) -> str:
         """All of it in a sentence, for a console."""
+        if not self.differing:
+            return f"{self.previous} does as well on each of the {self.rows:,} test rows: {self.verdict}"
         return (
             f"{self.metric.replace('_', ' ').replace('f1', 'F1')} {self.score:.3f}, {self.previous} has {self.previous_score:.3f} on the same "
             f"{self.rows:,} rows: {self.difference:+.3f} (95 %: {self.interval.low:+.3f} to {self.interval.high:+.3f}), "
@@ -81,6 +89,7 @@ class Comparison:
             "previous": self.previous,
             "metric": self.metric,
             "rows": self.rows,
+            "differing": self.differing,
             "score": self.score,
             "previous_score": self.previous_score,
             "difference": self.difference,
@@ -92,10 +101,12 @@ class Comparison:
 
     def markdown(self) -> list[str]:
         """Blocks for the model card."""
-        blocks = [
-            f"{escape(self.sentence[0].upper() + self.sentence[1:])}.",
-            "Interval and chance are those of a paired bootstrap: rows are drawn again and again, for both versions the same.",
-        ]
+        blocks = [f"{escape(self.sentence[0].upper() + self.sentence[1:])}."]
+        if self.differing:
+            blocks.append(
+                f"The two differ on {self.differing:,} rows. Interval and chance are those of a paired bootstrap: rows are "
+                "drawn again and again, for both versions the same."
+            )
         return blocks if self.caveat is None else [*blocks, f"{escape(self.caveat)}."]
 
 
@@ -243,6 +254,10 @@ def _compare(
     name = predictions.task.traits.primary_metric
     metric = metric or METRICS[name]
     truths = [example.label for example in examples]
+    differing = sum(
+        one != other and (predictions.task is not Task.SINGLE_LABEL or truth in (one, other))
+        for truth, one, other in zip(truths, predictions.answers, earlier.answers, strict=True)
+    )
     new, old = metric(truths, predictions.answers), metric(truths, earlier.answers)
 
     def scores(rows_RN: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
@@ -255,6 +270,7 @@ def _compare(
         previous=str(version),
         metric=name,
         rows=len(examples),
+        differing=differing,
         score=score,
         previous_score=previous_score,
         interval=percentile(score - previous_score, gain_R),

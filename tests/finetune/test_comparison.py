@@ -104,7 +104,8 @@ def test_one_that_says_the_same_is_as_good(repository: ModelRepository) -> None:
     result = compare(repository, "letters", examples_of(TEXTS, others(old, range(7))), says(old))
     assert isinstance(result, Comparison)
     assert (result.difference, result.interval, result.chance_better) == (0.0, Interval(0.0, 0.0), 0.5)
-    assert result.verdict == "no clear difference"
+    assert result.differing == 0
+    assert result.sentence == "letters:1 does as well on each of the 60 test rows: no clear difference"
 
 
 def test_pairs_make_it_surer_than_two_intervals_do(repository: ModelRepository) -> None:
@@ -117,7 +118,18 @@ def test_pairs_make_it_surer_than_two_intervals_do(repository: ModelRepository) 
     assert result.difference == pytest.approx(3 / 60)
     assert result.interval.low >= 0
     assert result.interval.high < 0.13  # unpaired: 0.05 more or less 0.18
-    assert result.chance_better > 0.95
+    assert result.chance_better > 0.9
+    assert (result.differing, result.verdict) == (3, "no clear difference")
+
+
+@pytest.mark.parametrize(("rows", "verdict"), [(5, "no clear difference"), (6, "better")])
+def test_five_rows_are_too_few_to_be_sure(repository: ModelRepository, rows: int, verdict: str) -> None:
+    old = letters_that_version_1_says(repository)
+    truths = others(old, range(rows))
+    result = compare(repository, "letters", examples_of(TEXTS, truths), says(truths))
+    assert isinstance(result, Comparison)
+    assert result.interval.low > 0
+    assert (result.differing, result.verdict) == (rows, verdict)
 
 
 def test_equal_seeds_give_equal_results(repository: ModelRepository) -> None:
@@ -290,6 +302,7 @@ def test_it_is_plain_json_and_blocks_of_markdown() -> None:
         previous="my_flowers_:3",
         metric="entity_f1",
         rows=1234,
+        differing=70,
         score=0.5,
         previous_score=0.45,
         interval=Interval(-0.01, 0.11),
@@ -299,6 +312,7 @@ def test_it_is_plain_json_and_blocks_of_markdown() -> None:
     assert document["difference"] == pytest.approx(0.05)
     assert document["difference_ci"] == [-0.01, 0.11]
     assert document["verdict"] == "no clear difference"
+    assert document["differing"] == 70
     shown = html_of("\n\n".join(comparison.markdown()))
     assert (
         "Entity F1 0.500, my_flowers_:3 has 0.450 on the same 1,234 rows: +0.050 (95 %: -0.010 to +0.110), better with a "
