@@ -9,13 +9,14 @@ from typing import Any
 
 from rich.console import Console
 
-from finetune.comparison import Comparison, Vectors, compare_with_previous
+from finetune.comparison import Comparison
 from finetune.curves import LearningCurves
 from finetune.dataset import Dataset
 from finetune.figures import figures_of
 from finetune.findings import Finding
 from finetune.fits import Fits
 from finetune.mistakes import Mistakes, find_mistakes
+from finetune.previous_version import Vectors, compare_with_previous
 from finetune.progress import progress_bar
 from finetune.tuning import Tuned
 from models.engine import EngineSource

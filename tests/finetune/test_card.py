@@ -227,6 +227,7 @@ def test_the_run_its_mistakes_and_the_version_before_have_sections() -> None:
         previous="flowers:2",
         metric="accuracy",
         rows=60,
+        differing=9,
         score=0.9,
         previous_score=0.8,
         interval=Interval(0.02, 0.18),

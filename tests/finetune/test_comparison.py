@@ -1,78 +1,28 @@
-"""A version that is about to be published against the one before it, on the same rows."""
+"""What two versions say of the same rows: how far apart they are, and how sure that is."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from finetune.comparison import Comparison, Vectors, compare_with_previous
-from finetune.example import Example, Label, text_example
-from finetune.findings import Finding
+from finetune.comparison import Comparison, compare
+from finetune.example import Label, text_example
 from finetune.intervals import Interval
-from finetune.predictions import Predictions, predict
-from finetune.primary_metric import METRICS
-from models.backbone_store import StoredBackbone
-from models.engine import Engine
-from models.manifest import Data
-from models.precision import Precision
-from models.predictor import Predictor, read_head
-from models.preprocessor import TextItem, build_preprocessor
-from models.repository import ModelRepository
+from finetune.predictions import Predictions
 from models.task import Task
-from models.version import ModelVersion
 from tests.finetune.test_card import html_of
-from tests.tiny_models import LETTERS, TorchEngines, publish_texts
+from tests.tiny_models import LETTERS
 
-TEXTS = [f"text number {index}" + " and more" * (index % 3) for index in range(60)]
-
-
-@pytest.fixture
-def repository(tmp_path: Path, tasks_on_disk: Path) -> ModelRepository:
-    """A copy with a first version for each task, to be changed at will."""
-    shutil.copytree(tasks_on_disk, tmp_path / "repository")
-    return ModelRepository(tmp_path / "repository")
+OLD = ["vowel", "digit", "mark"] * 20
 
 
-def predictor_of(repository: ModelRepository, version: ModelVersion) -> Predictor:
-    manifest = version.manifest
-    stored = repository.backbones.get(manifest.backbone.digest)
-    return Predictor(
-        preprocessor=build_preprocessor(manifest.preprocessor, stored.directory, manifest.kind),
-        engine=TorchEngines().build(stored, Precision.FP32),
-        head=read_head(version.directory, manifest),
-        labels=manifest.labels,
-        task=manifest.task,
-        calibration=manifest.reference.calibration,
-    )
-
-
-def examples_of(items: Sequence[TextItem], labels: Sequence[Label] | None = None) -> list[Example]:
-    every = labels or [""] * len(items)
-    return [text_example(item, label=every[row], source=str(row)) for row, item in enumerate(items)]
-
-
-def says(labels: Sequence[str], classes: Sequence[str] = LETTERS) -> Predictions:
+def says(labels: Sequence[str]) -> Predictions:
     """A model that answers so."""
-    scores_NC = np.eye(len(classes))[[classes.index(label) for label in labels]]
-    return Predictions(task=Task.SINGLE_LABEL, classes=classes, scores=list(scores_NC))
-
-
-def compare(repository: ModelRepository, name: str, *parts: Any, **settings: Any) -> Comparison | Finding | None:
-    options: dict[str, Any] = {"fingerprint": "new", "engines": TorchEngines(), "seed": 0, **settings}
-    return compare_with_previous(repository, name, *parts, **options)
-
-
-def letters_that_version_1_says(repository: ModelRepository) -> list[str]:
-    found = predict(predictor_of(repository, repository.read("letters", 1)), examples_of(TEXTS)).answers
-    return [str(answer) for answer in found]
+    scores_NC = np.eye(4)[[LETTERS.index(label) for label in labels]]
+    return Predictions(task=Task.SINGLE_LABEL, classes=LETTERS, scores=list(scores_NC))
 
 
 def others(labels: Sequence[str], rows: range) -> list[str]:
@@ -80,11 +30,14 @@ def others(labels: Sequence[str], rows: range) -> list[str]:
     return [LETTERS[(LETTERS.index(one) + 1) % 4] if row in rows else one for row, one in enumerate(labels)]
 
 
-def test_a_better_version_is_better_by_what_it_wins(repository: ModelRepository) -> None:
-    old = letters_that_version_1_says(repository)
-    truths = others(old, range(30))
-    result = compare(repository, "letters", examples_of(TEXTS, truths), says(others(truths, range(10, 13))))
-    assert isinstance(result, Comparison)
+def compared(truths: Sequence[Label], new: Sequence[str], old: Sequence[str], seed: int = 0) -> Comparison:
+    examples = [text_example(f"text {row}", label=label, source=str(row)) for row, label in enumerate(truths)]
+    return compare(examples, says(new), says(old), previous="letters:1", seed=seed)
+
+
+def test_a_better_version_is_better_by_what_it_wins() -> None:
+    truths = others(OLD, range(30))
+    result = compared(truths, others(truths, range(10, 13)), OLD)
     assert (result.previous, result.metric, result.rows) == ("letters:1", "accuracy", 60)
     assert (result.score, result.previous_score) == (57 / 60, 30 / 60)
     assert result.difference == pytest.approx(27 / 60)
@@ -93,196 +46,52 @@ def test_a_better_version_is_better_by_what_it_wins(repository: ModelRepository)
     assert result.verdict == "better"
     assert "better with a chance of over 99 %: better" in result.sentence
 
-    mirrored = compare(repository, "letters", examples_of(TEXTS, old), says(truths))
-    assert isinstance(mirrored, Comparison)
+    mirrored = compared(OLD, truths, OLD)
     assert mirrored.verdict == "worse"
     assert mirrored.chance_better == 0.0
 
 
-def test_one_that_says_the_same_is_as_good(repository: ModelRepository) -> None:
-    old = letters_that_version_1_says(repository)
-    result = compare(repository, "letters", examples_of(TEXTS, others(old, range(7))), says(old))
-    assert isinstance(result, Comparison)
+def test_one_that_says_the_same_is_as_good() -> None:
+    result = compared(others(OLD, range(7)), OLD, OLD)
     assert (result.difference, result.interval, result.chance_better) == (0.0, Interval(0.0, 0.0), 0.5)
-    assert result.verdict == "no clear difference"
+    assert result.differing == 0
+    assert result.sentence == "letters:1 does as well on each of the 60 test rows: no clear difference"
 
 
-def test_pairs_make_it_surer_than_two_intervals_do(repository: ModelRepository) -> None:
+def test_pairs_make_it_surer_than_two_intervals_do() -> None:
     """Both are wrong in the same 27 rows; what counts are the three in which only the old one is."""
-    old = letters_that_version_1_says(repository)
-    truths = others(old, range(30))
-    new = others(truths, range(27))
-    result = compare(repository, "letters", examples_of(TEXTS, truths), says(new))
-    assert isinstance(result, Comparison)
+    truths = others(OLD, range(30))
+    result = compared(truths, others(truths, range(27)), OLD)
     assert result.difference == pytest.approx(3 / 60)
     assert result.interval.low >= 0
     assert result.interval.high < 0.13  # unpaired: 0.05 more or less 0.18
-    assert result.chance_better > 0.95
+    assert result.chance_better > 0.9
+    assert (result.differing, result.verdict) == (3, "no clear difference")
 
 
-def test_equal_seeds_give_equal_results(repository: ModelRepository) -> None:
-    old = letters_that_version_1_says(repository)
-    given = (examples_of(TEXTS, old), says(others(old, range(5))))
-    first, again, other = (compare(repository, "letters", *given, seed=seed) for seed in (0, 0, 1))
-    assert first == again
-    assert first != other
+@pytest.mark.parametrize(("rows", "verdict"), [(5, "no clear difference"), (6, "better")])
+def test_five_rows_are_too_few_to_be_sure(rows: int, verdict: str) -> None:
+    truths = others(OLD, range(rows))
+    result = compared(truths, truths, OLD)
+    assert result.interval.low > 0
+    assert (result.differing, result.verdict) == (rows, verdict)
 
 
-def test_the_newest_version_is_asked(repository: ModelRepository, tiny_text: str) -> None:
-    publish_texts(repository, tiny_text, "letters", LETTERS, seed=9)
-    result = compare(repository, "letters", examples_of(TEXTS, ["vowel"] * 60), says(["vowel"] * 60))
-    assert isinstance(result, Comparison)
-    assert result.previous == "letters:2"
+def test_of_equals_few_are_called_better_or_worse() -> None:
+    """Two models that are each right with a chance of 0.8, on 100 rows, 200 times: at a level of 95 %, about ten are."""
+    generator = np.random.default_rng(0)
+    verdicts = []
+    for _ in range(200):
+        right_2N = generator.random((2, 100)) < 0.8
+        new, old = (["vowel" if right else "mark" for right in right_N] for right_N in right_2N)
+        verdicts.append(compared(["vowel"] * 100, new, old).verdict)
+    assert 3 <= 200 - verdicts.count("no clear difference") <= 20
 
 
-@pytest.mark.parametrize("name", ["topics", "prices", "names", "follows", "likeness"])
-@pytest.mark.parametrize("with_vectors", [False, True])
-def test_every_task_is_compared_with_or_without_vectors(
-    repository: ModelRepository, tiny_text: str, name: str, with_vectors: bool
-) -> None:
-    """Where the truth is what version 1 says, it has the highest score; a model that says something else has less."""
-    version = repository.read(name, 1)
-    predictor = predictor_of(repository, version)
-    is_pair = version.manifest.pair is not None
-    items: list[TextItem] = [(text, "another") if is_pair else text for text in TEXTS]
-    items[7] = ("a", "b") if is_pair else "a \u200b b"  # the second word has no token
-    own = predict(predictor, examples_of(items))
-    examples = examples_of(items, own.answers)
-    worse = replace(
-        own, scores=[np.roll(scores, 1, axis=-1) if scores.shape[-1] > 1 else -scores for scores in own.scores]
-    )
-    vectors, engines = None, TorchEngines()
-    if with_vectors:
-        vectors = Vectors(
-            backbone=version.manifest.backbone.digest,
-            preprocessor=version.manifest.preprocessor,
-            vectors_VD=predictor.features(items).numpy(),
-            words=[np.flatnonzero(~np.isnan(scores_WC[:, 0])).tolist() for scores_WC in own.scores]
-            if name == "names"
-            else None,
-        )
-        engines = TorchEngines(no_engine)
-    result = compare(repository, name, examples, worse, vectors=vectors, engines=engines)
-    assert isinstance(result, Comparison), result
-    assert result.metric == version.manifest.task.traits.primary_metric
-    assert result.previous_score == pytest.approx(1.0)
-    assert result.score < 0.9
-    assert result.verdict == "worse"
-
-
-def no_engine(stored: StoredBackbone) -> Engine:
-    raise AssertionError("the vectors are known")
-
-
-def test_vectors_of_another_backbone_are_not_used(repository: ModelRepository) -> None:
-    version = repository.read("letters", 1)
-    old = letters_that_version_1_says(repository)
-    vectors = Vectors(
-        backbone="0" * 64, preprocessor=version.manifest.preprocessor, vectors_VD=np.zeros((60, 16), dtype=np.float32)
-    )
-    result = compare(repository, "letters", examples_of(TEXTS, old), says(old), vectors=vectors)
-    assert isinstance(result, Comparison)
-    assert result.previous_score == 1.0
-
-
-def test_the_first_version_has_none_before_it(repository: ModelRepository) -> None:
-    assert compare(repository, "new", examples_of(TEXTS), says(["vowel"] * 60)) is None
-
-
-@pytest.mark.parametrize(
-    ("name", "classes", "items", "why"),
-    [
-        ("topics", LETTERS, TEXTS, "answers another task, multi-label"),
-        ("follows", ("yes", "no", "maybe"), TEXTS, "reads pairs of texts"),
-        ("letters", LETTERS, [(text, "b") for text in TEXTS], "reads texts"),
-        ("letters", (*LETTERS, "<b>"), TEXTS, "does not know '<b>'"),
-        ("letters", LETTERS[:3], TEXTS, "also knows 'mark'"),
-    ],
-)
-def test_a_version_for_something_else_is_not_compared_and_it_says_why(
-    repository: ModelRepository, name: str, classes: Sequence[str], items: list[TextItem], why: str
-) -> None:
-    result = compare(repository, name, examples_of(items), says([classes[0]] * len(items), classes))
-    assert isinstance(result, Finding)
-    assert (result.severity, result.code) == ("info", "not_compared")
-    assert f"{name}:1 {why}" in result.message
-
-
-def damage_head(repository: ModelRepository) -> None:
-    file = repository.read("letters", 1).directory / "head.safetensors"
-    file.chmod(0o644)
-    file.write_bytes(file.read_bytes()[:-1] + b"x")
-
-
-def damage_manifest(repository: ModelRepository) -> None:
-    file = repository.read("letters", 1).directory / "manifest.json"
-    file.chmod(0o644)
-    file.write_text("{")
-
-
-def remove_backbone(repository: ModelRepository) -> None:
-    digest = repository.read("letters", 1).manifest.backbone.digest
-    (repository.root / ".backbones" / digest).rename(repository.root / "elsewhere")
-
-
-@pytest.mark.parametrize(
-    ("damage", "why"),
-    [
-        (damage_head, "head.safetensors is damaged"),
-        (damage_manifest, "the manifest of letters:1 is damaged"),
-        (remove_backbone, "is not in this repository"),
-    ],
-)
-def test_a_version_that_cannot_be_loaded_is_a_finding(
-    repository: ModelRepository, damage: Callable[[ModelRepository], None], why: str
-) -> None:
-    damage(repository)
-    result = compare(repository, "letters", examples_of(TEXTS), says(["vowel"] * 60))
-    assert isinstance(result, Finding)
-    assert (result.severity, result.code) == ("warning", "not_compared")
-    assert result.message.startswith("letters:1 is not compared with: ")
-    assert why in result.message
-    assert str(repository.root) not in result.message
-
-
-def test_an_engine_that_fails_is_a_finding_without_its_words(
-    repository: ModelRepository, caplog: pytest.LogCaptureFixture
-) -> None:
-    result = compare(repository, "letters", examples_of(TEXTS), says(["vowel"] * 60), engines=TorchEngines(no_engine))
-    assert isinstance(result, Finding)
-    assert result.message == "letters:1 is not compared with: it cannot be asked here"
-    assert "the vectors are known" in caplog.text
-
-
-def with_data(repository: ModelRepository, fingerprint: str) -> None:
-    """A second version of ``letters`` that is the first one, trained on some data."""
-    first = repository.read("letters", 1)
-    data = Data(source="letters", fingerprint=fingerprint, train_size=1, test_size=1)
-    names = [name for name in first.manifest.files if name != "README.md"]
-    repository.publish(
-        first.manifest.model_copy(update={"data": data, "created_at": datetime.now(UTC)}),
-        {name: (first.directory / name).read_bytes() for name in names},
-        check=lambda directory: None,
-    )
-
-
-@pytest.mark.parametrize(("fingerprint", "said"), [("same", False), ("other", True)])
-def test_rows_that_the_old_version_may_have_learnt_from_are_a_caveat(
-    repository: ModelRepository, fingerprint: str, said: bool
-) -> None:
-    with_data(repository, fingerprint)
-    given = (examples_of(TEXTS, ["vowel"] * 60), says(["vowel"] * 60))
-    result = compare(repository, "letters", *given, fingerprint="same")
-    assert isinstance(result, Comparison)
-    assert result.previous == "letters:2"
-    assert (result.caveat is not None) is said
-    assert ("may have been among its training rows" in "\n".join(result.markdown())) is said
-
-
-def test_an_imported_version_has_the_caveat_too(repository: ModelRepository) -> None:
-    result = compare(repository, "letters", examples_of(TEXTS, ["vowel"] * 60), says(["vowel"] * 60))
-    assert isinstance(result, Comparison)
-    assert "was imported" in str(result.caveat)
+def test_equal_seeds_give_equal_results() -> None:
+    given = (OLD, others(OLD, range(8)), others(OLD, range(5, 20)))
+    assert compared(*given) == compared(*given)
+    assert compared(*given) != compared(*given, seed=1)
 
 
 def test_it_is_plain_json_and_blocks_of_markdown() -> None:
@@ -290,6 +99,7 @@ def test_it_is_plain_json_and_blocks_of_markdown() -> None:
         previous="my_flowers_:3",
         metric="entity_f1",
         rows=1234,
+        differing=70,
         score=0.5,
         previous_score=0.45,
         interval=Interval(-0.01, 0.11),
@@ -299,20 +109,9 @@ def test_it_is_plain_json_and_blocks_of_markdown() -> None:
     assert document["difference"] == pytest.approx(0.05)
     assert document["difference_ci"] == [-0.01, 0.11]
     assert document["verdict"] == "no clear difference"
+    assert document["differing"] == 70
     shown = html_of("\n\n".join(comparison.markdown()))
     assert (
         "Entity F1 0.500, my_flowers_:3 has 0.450 on the same 1,234 rows: +0.050 (95 %: -0.010 to +0.110), better with a "
         "chance of 94 %: no clear difference." in shown
     )
-
-
-def test_a_metric_of_the_callers_own_is_taken(repository: ModelRepository) -> None:
-    old = letters_that_version_1_says(repository)
-
-    def mistakes(truths: Sequence[Label], answers: Sequence[Label]) -> Any:
-        right = METRICS["accuracy"](truths, answers)
-        return lambda rows_RN: right(rows_RN) - 1
-
-    result = compare(repository, "letters", examples_of(TEXTS, old), says(others(old, range(6))), metric=mistakes)
-    assert isinstance(result, Comparison)
-    assert (result.score, result.previous_score) == (pytest.approx(-0.1), 0.0)

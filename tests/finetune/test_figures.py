@@ -81,7 +81,7 @@ def test_neither_imports_nor_figures_touch_pyplot_or_load_heavy_libraries_early(
     script = """
 import sys
 import finetune.evaluations.single_label, finetune.figures, finetune.card, finetune.samples
-import finetune.comparison, finetune.curves, finetune.mistakes
+import finetune.curves, finetune.mistakes, finetune.previous_version
 print(sorted({"matplotlib", "sklearn", "torch", "yaml"} & set(sys.modules)))
 import numpy as np
 evaluation = finetune.evaluations.single_label.evaluate_single_label(np.eye(2), np.array([0, 1]), classes=["a", "b"], seed=0)
