@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetune.card_results import NOUN, precisions, results
 from finetune.evaluations.metrics import HEADLINES, METRICS
@@ -18,6 +18,11 @@ from finetune.markdown import escape, table
 from models.backbone import Modality
 from models.manifest import Training
 from models.task import Task
+
+if TYPE_CHECKING:
+    from finetune.comparison import Comparison
+    from finetune.curves import LearningCurves
+    from finetune.mistakes import Mistakes
 
 MOST_CLASSES_LISTED = 30
 FEW_ROWS = 10
@@ -75,6 +80,9 @@ class CardFacts:
         without_duplicates: the same for the test rows that have no duplicate in the training data.
         heads: by precision, as in the manifest; compared in a table where there are several.
         findings: severity and message of each finding of the data check.
+        curves: of a training run.
+        mistakes: on the test split, those that the model is surest of.
+        comparison: with the version before.
     """
 
     name: str
@@ -100,6 +108,9 @@ class CardFacts:
     figures: Sequence[tuple[str, str]] = ()
     heads: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     findings: Sequence[tuple[str, str]] = ()
+    curves: LearningCurves | None = None
+    mistakes: Mistakes | None = None
+    comparison: Comparison | None = None
 
 
 def model_card(facts: CardFacts) -> str:
@@ -110,7 +121,10 @@ def model_card(facts: CardFacts) -> str:
         _purpose(facts),
         *_data(facts),
         *_training(facts),
+        *_section("## Learning curves", facts.curves),
         *_results(facts),
+        *_section("## Mistakes", facts.mistakes),
+        *_section("## Against the version before", facts.comparison),
         *precisions(facts.task, facts.heads),
         *_calls(facts),
         *_limitations(facts),
@@ -168,6 +182,10 @@ def _pipeline(facts: CardFacts) -> str:
 
 def _reads(facts: CardFacts) -> str:
     return "pair of texts" if facts.pair else str(facts.modality)
+
+
+def _section(heading: str, part: LearningCurves | Mistakes | Comparison | None) -> list[str]:
+    return [] if part is None else [heading, *part.markdown()]
 
 
 def _purpose(facts: CardFacts) -> str:

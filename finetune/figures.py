@@ -1,23 +1,16 @@
-"""The figures of a report, as PNG bytes.
-
-matplotlib's object interface is used, never pyplot: nothing global is kept, and no display is needed. Equal evaluations
-give equal bytes: the style is matplotlib's default whatever the user configured, its own font is used, and the PNG holds
-no date and no version.
+"""What an evaluation looks like: figures, as PNG bytes. Equal evaluations give equal bytes.
 
 Shapes: C classes, of which K are shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from finetune.canvas import GREY, INK, PALE, SKY, VERMILLION, draw, drawable, title
 from finetune.evaluations.evaluation import Evaluation, Measured
 from finetune.evaluations.metrics import METRICS
 from finetune.evaluations.single_label import SingleLabelEvaluation
@@ -25,31 +18,10 @@ from finetune.intervals import wilson
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MOST_CLASSES = 40
 MOST_CLASSES_WHEN_CHOSEN = 30
 MOST_CLASSES_WITH_PERCENT = 12
-MOST_LETTERS = 24
-
-# Okabe and Ito 2008, "Color universal design": told apart with every kind of colour vision.
-SKY, VERMILLION = "#56B4E9", "#D55E00"
-INK, GREY, PALE = "#222222", "#8A8A8A", "#E6E6E6"
-
-_STYLE = {
-    "figure.dpi": 120,
-    "font.size": 9,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": GREY,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
 
 
 class ReportFigure(NamedTuple):
@@ -80,7 +52,7 @@ def values_png(evaluation: Measured) -> bytes:
     low, high = float(evaluation.values_N2.min()), float(evaluation.values_N2.max())
     room = 0.03 * (high - low or 1.0)
     limits = (low - room, high + room)
-    with _figure(width=5.6, height=6.0) as (figure, png):
+    with draw(width=5.6, height=6.0) as (figure, png):
         axes = figure.add_subplot()
         axes.plot(limits, limits, color=INK, linestyle=(0, (4, 3)), linewidth=1)
         axes.scatter(wanted_N, found_N, s=9, color=SKY, edgecolor="none", alpha=0.5)
@@ -88,7 +60,7 @@ def values_png(evaluation: Measured) -> bytes:
         axes.grid(color=PALE)
         axes.set_axisbelow(True)
         metrics = evaluation.metrics
-        _title(
+        title(
             figure,
             "Predicted and true values",
             f"Spearman {metrics['spearman']:.3f}, mean absolute error {metrics['mae']:.3g}, {evaluation.rows:,} rows",
@@ -103,12 +75,12 @@ def f1_png(evaluation: Measured) -> bytes:
     ordered = ordered[-MOST_CLASSES_WHEN_CHOSEN:] if chosen else ordered
     f1_K = np.array([scores.f1 for scores in ordered])
     whiskers = np.abs(np.array([scores.f1_ci for scores in ordered]).reshape(-1, 2).T - f1_K)
-    with _figure(width=6.4, height=0.25 * len(ordered) + 1.8) as (figure, png):
+    with draw(width=6.4, height=0.25 * len(ordered) + 1.8) as (figure, png):
         axes = figure.add_subplot()
         places = np.arange(len(ordered))
         axes.barh(places, f1_K, color=SKY)
         axes.errorbar(f1_K, places, xerr=whiskers, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
-        names = _drawable(tuple(scores.label for scores in ordered))
+        names = drawable(tuple(scores.label for scores in ordered))
         counts = [f"{name} ({scores.support:,})" for name, scores in zip(names, ordered, strict=True)]
         axes.set_yticks(places, counts, parse_math=False)
         axes.invert_yaxis()
@@ -117,7 +89,7 @@ def f1_png(evaluation: Measured) -> bytes:
         axes.set_axisbelow(True)
         name, value = evaluation.primary, evaluation.metrics[evaluation.primary]
         what = f"the {len(ordered)} lowest of {len(evaluation.per_class):,}" if chosen else "each class"
-        _title(figure, f"F1 of {what}", f"{METRICS[name][0]} {value:.3f} on {evaluation.rows:,} rows")
+        title(figure, f"F1 of {what}", f"{METRICS[name][0]} {value:.3f} on {evaluation.rows:,} rows")
         return png()
 
 
@@ -144,8 +116,8 @@ def confusion_matrix_png(evaluation: SingleLabelEvaluation) -> bytes:
     size = len(shown_K)
     cell = 0.6 if size <= MOST_CLASSES_WITH_PERCENT else 0.3
 
-    with _figure(width=cell * size + 3.2, height=cell * size + 2.2) as (figure, png):
-        labels = _drawable(evaluation.classes)
+    with draw(width=cell * size + 3.2, height=cell * size + 2.2) as (figure, png):
+        labels = drawable(evaluation.classes)
         names = [labels[index] for index in shown_K]
         axes = figure.add_subplot()
         image = axes.imshow(percent, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=100))
@@ -171,7 +143,7 @@ def confusion_matrix_png(evaluation: SingleLabelEvaluation) -> bytes:
         bar.set_label("share of the true class (%)")
         bar.outline.set_visible(False)
         what = f"the {size} most confused of {class_count:,} classes" if chosen else f"{class_count} classes"
-        _title(
+        title(
             figure,
             f"Confusion matrix: {what}",
             f"accuracy {100 * evaluation.accuracy:.1f} % on {evaluation.rows:,} rows",
@@ -193,7 +165,7 @@ def reliability_png(evaluation: SingleLabelEvaluation) -> bytes:
     intervals = [wilson(round(bin_.accuracy * bin_.count), bin_.count) for bin_ in bins]
     whiskers = np.abs(np.array(intervals).T - accuracies)
 
-    with _figure(width=5.6, height=6.4) as (figure, png):
+    with draw(width=5.6, height=6.4) as (figure, png):
         upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
         upper.bar(lows, accuracies, widths, align="edge", color=SKY, edgecolor="white", label="accuracy")
         upper.bar(
@@ -220,31 +192,8 @@ def reliability_png(evaluation: SingleLabelEvaluation) -> bytes:
             axes.set_axisbelow(True)
         low, high = evaluation.ece_ci
         error = f"expected calibration error {evaluation.ece:.3f} (95 % interval {low:.3f} to {high:.3f})"
-        _title(figure, "Reliability", f"{error}, {evaluation.rows:,} rows")
+        title(figure, "Reliability", f"{error}, {evaluation.rows:,} rows")
         return png()
-
-
-@contextmanager
-def _figure(*, width: float, height: float) -> Iterator[tuple[Figure, Callable[[], bytes]]]:
-    """A figure of a size in inches, and the function that renders it; both are for use inside the context only."""
-    import matplotlib.style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with matplotlib.style.context(["default", _STYLE]):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        canvas = FigureCanvasAgg(figure)
-
-        def png() -> bytes:
-            buffer = BytesIO()
-            canvas.print_png(buffer, metadata={"Software": None})  # type: ignore[no-untyped-call]
-            return buffer.getvalue()
-
-        yield figure, png
-
-
-def _title(figure: Figure, title: str, subtitle: str) -> None:
-    figure.suptitle(f"{title}\n{subtitle}", x=0.02, ha="left", fontsize=10)
 
 
 def most_confused(confusion_CC: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.intp]:
@@ -268,18 +217,3 @@ def _annotate(axes: Axes, counts: npt.NDArray[np.int64], percent: npt.NDArray[np
             fontsize=8 if spacious else 6,
             color="white" if share > 30 else INK,
         )
-
-
-def _drawable(labels: tuple[str, ...]) -> list[str]:
-    """Labels without their middle where they are long, and by number where the font lacks a character (matplotlib would warn and draw boxes)."""
-    import matplotlib
-    from matplotlib.font_manager import get_font
-
-    font = get_font(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"))
-    known = {chr(code) for code in font.get_charmap()}
-    return [
-        (label if len(label) <= MOST_LETTERS else f"{label[:13]}…{label[-10:]}")
-        if label.strip() and known.issuperset(label)
-        else f"class {number}"
-        for number, label in enumerate(labels)
-    ]

@@ -13,6 +13,7 @@ from finetune.evaluations.evaluation import Evaluation
 from finetune.example import Example
 from finetune.extraction import Extraction, extract_features
 from finetune.feature_cache import FeatureCache
+from finetune.predictions import Predictions
 from finetune.probes.pairs import block_scales, unscaled
 from finetune.probes.probe import Probe, Progress
 from finetune.progress import progress_bar
@@ -67,7 +68,9 @@ class Fit:
         preprocessor: made the rows of them; of pairs it says how they are read.
         training: how it was found, and its score and loss on rows that it was not fitted on.
         converged: whether the optimiser ended by itself.
-        evaluation: on all rows of the test split.
+        test: what the head read of the test split.
+        predictions: what it makes of it.
+        evaluation: of these, on all rows.
         deduplicated: without those that are in the training data too; the same object where there are none.
         truncated: how many texts were cut to what the backbone reads.
         cache_error: why features could not be kept; None when all were.
@@ -79,6 +82,8 @@ class Fit:
     calibration: Calibration
     training: Training
     converged: bool
+    test: Rows
+    predictions: Predictions
     evaluation: Evaluation
     deduplicated: Evaluation
     truncated: int
@@ -251,6 +256,10 @@ def _judged(
         calibration=calibration,
         training=training,
         converged=converged,
+        test=test,
+        predictions=Predictions.of(
+            scores_VC, test.words, task=material.task, classes=material.classes, threshold=calibration.threshold
+        ),
         evaluation=evaluation,
         deduplicated=deduplicated,
         truncated=extraction.truncated,

@@ -10,6 +10,7 @@ from finetune.evaluations.metrics import HEADLINES
 from models.version import ModelVersion
 
 if TYPE_CHECKING:
+    from finetune.comparison import Comparison
     from finetune.evaluations.evaluation import Evaluation
 
 
@@ -20,12 +21,14 @@ class JobResult:
     Attributes:
         evaluation: in fp32, on all rows of the test split.
         deduplicated: without those that are in the training data too; the same object where there are none.
+        comparison: with the version before, where that could be asked.
         seconds: from the first look at the data to the published version.
     """
 
     version: ModelVersion
     evaluation: Evaluation
     deduplicated: Evaluation
+    comparison: Comparison | None = None
     train_size: int
     test_size: int
     seconds: float
@@ -51,6 +54,7 @@ class JobResult:
                 }
                 for precision, head in manifest.heads.items()
             },
+            "comparison": None if self.comparison is None else self.comparison.to_dict(),
             "classes": len(manifest.labels),
             "train_size": self.train_size,
             "test_size": self.test_size,

@@ -109,7 +109,8 @@ def task_fit(task: Task, classes: Sequence[str], calibration: Calibration | None
         calibration: for `TaskFit.evaluate`: which threshold and interval an answer has.
         seed: of folds and bootstraps.
     """
-    return _FITS[task](classes, calibration or Calibration(), seed)
+    found: TaskFit = _FITS[task](classes, calibration or Calibration(), seed)
+    return found
 
 
 def scores_of(head: Head, vectors_VD: npt.NDArray[np.float32], temperature: float) -> Scores:

@@ -166,12 +166,15 @@ def scores_by_head(
     starts_B = ends_B - sizes_B
     logits_L = np.concatenate([heads[rows[0]].logits(features, rows) for rows in groups])
     scores_L = logits_L / np.array([temperatures[row] for row in order]).repeat(sizes_B)
-    first = 0
-    for activation in sorted(rows_with):
-        last = first + rows_with[activation]
-        start = starts_B[first]
-        _activate(activation, scores_L[start : ends_B[last - 1]], starts_B[first:last] - start, sizes_B[first:last])
-        first = last
+    if len(rows_with) == 1:  # nothing to take apart
+        _activate(heads[0].activation, scores_L, starts_B, sizes_B)
+    else:
+        first = 0
+        for activation in sorted(rows_with):
+            last = first + rows_with[activation]
+            start = starts_B[first]
+            _activate(activation, scores_L[start : ends_B[last - 1]], starts_B[first:last] - start, sizes_B[first:last])
+            first = last
     scores: list[NDArray[np.float64]] = [scores_L] * len(heads)
     for row, start, end in zip(order, starts_B.tolist(), ends_B.tolist(), strict=True):
         scores[row] = scores_L[start:end]

@@ -60,7 +60,7 @@ def fit_mlp(features_NK: Floats, targets_N: Targets, *, seed: int) -> Layers:
     steps = _EPOCHS * -(-rows // _BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(_EPOCHS):
-        for batch_B in torch.randperm(rows, generator=generator).split(_BATCH):
+        for batch_B in torch.split(torch.randperm(rows, generator=generator), _BATCH):
             units_BH = torch.relu(features[batch_B] @ weight_HK.T + bias_H)
             kept_BH = torch.rand(units_BH.shape, generator=generator) >= _DROPOUT
             loss = nn.functional.cross_entropy(

@@ -74,7 +74,7 @@ def fit_multi_label(
         tried = walk(judge, progress)
         place = lowest(tried)
         exact_ND = features_ND.astype(np.float64)
-        covariance = ClassCovariance.around(exact_ND, wanted_NL)
+        covariance = ClassCovariance.around(exact_ND, wanted_NL.astype(np.float64))
         weight_LD, bias_L, iterations = _fit(exact_ND, wanted_NL, covariance, place, tolerance=_FINAL_TOLERANCE)
     return Probe(
         head=head_of(weight_LD, bias_L, "sigmoid"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.backbone import Modality
-from models.batch import Batch
+from models.batch import Batch, Row
 from models.features import FeatureKind
 from models.head import Head
+from models.head_inputs import head_inputs
 
 if TYPE_CHECKING:
     from models.backbone_store import TorchBackbone
@@ -24,11 +25,13 @@ class Grafted(nn.Module):
     Args:
         backbone: what of it learns has ``requires_grad``.
         head: where the head starts.
+        kind: of the features that the head reads.
     """
 
-    def __init__(self, backbone: TorchBackbone, head: Head) -> None:
+    def __init__(self, backbone: TorchBackbone, head: Head, kind: FeatureKind) -> None:
         super().__init__()
         self.backbone = backbone
+        self._kind, self._activation = kind, head.activation
         classes, features = head.weight_CD.shape
         self.head = nn.Linear(features, classes)
         with torch.no_grad():
@@ -37,11 +40,12 @@ class Grafted(nn.Module):
         if backbone.config.modality is Modality.IMAGE:
             self.to(memory_format=torch.channels_last)
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Logits ``(B, C)``, fp32."""
-        features_BD = self.backbone(batch, FeatureKind.POOLED).values
-        logits_BC: torch.Tensor = self.head(features_BD.float())
-        return logits_BC
+    def forward(self, batch: Batch, rows: Sequence[Row]) -> torch.Tensor:
+        """Logits ``(V, C)``, fp32, of the vectors that the head reads of a batch and its rows: see `models.head_inputs`."""
+        features = self.backbone(batch, self._kind)
+        (inputs,) = head_inputs(features, rows)
+        logits_VC: torch.Tensor = self.head(inputs.vectors_VD.float())
+        return logits_VC
 
     def train(self, mode: bool = True) -> Grafted:
         """As usual, but batch normalisation keeps the statistics of its pretraining.
@@ -71,4 +75,5 @@ class Grafted(nn.Module):
 
     def trained_head(self) -> Head:
         """A copy of the head, on the CPU."""
-        return Head(weight_CD=self.head.weight.detach().cpu().clone(), bias_C=self.head.bias.detach().cpu().clone())
+        weight_CD, bias_C = (tensor.detach().cpu().clone() for tensor in (self.head.weight, self.head.bias))
+        return Head(weight_CD=weight_CD, bias_C=bias_C, activation=self._activation)

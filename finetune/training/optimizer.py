@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -24,8 +24,7 @@ def build_optimizer(groups: Iterable[TrainedGroup], recipe: Recipe) -> torch.opt
             parameters = [p for p in group.parameters.values() if (p.ndim > 1) is matrices]
             if parameters:
                 parts.append({"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": decay})
-    build = _OPTIMIZERS[recipe.optimizer]
-    return build(parts)
+    return _OPTIMIZERS[recipe.optimizer](parts)
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, share: float) -> None:
@@ -38,7 +37,7 @@ def _sgd(parts: list[dict[str, Any]]) -> torch.optim.Optimizer:
     return torch.optim.SGD(parts, momentum=0.9, nesterov=True)
 
 
-_OPTIMIZERS: Mapping[str, Any] = {
+_OPTIMIZERS: Mapping[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] = {
     "sgd": _sgd,
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,

@@ -58,7 +58,7 @@ class Recipe(BaseModel):
     augmentation: Augmentation = "none"
     trained_groups: int = Field(default=2, ge=1, le=1000)
     lora_rank: int = Field(default=8, ge=1, le=1024)
-    lora_alpha: float = Field(default=16.0, gt=0, le=4096)
+    lora_alpha: int = Field(default=16, gt=0, le=4096)
     bf16: bool = False
     seed: int = Field(default=0, ge=0, lt=2**32)
 

@@ -12,7 +12,8 @@ import torch
 from finetune.example import Example
 from finetune.training.augmentation import Augment, augmentation
 from finetune.training.recipe import Augmentation
-from models.batch import ImageRow, Row, TextRow
+from models.batch import ImageRow, PairRow, Row, TextRow, text_length
+from models.features import FeatureKind
 from models.image import EncodedImage
 from models.preprocessor import ImagePreprocessorConfig, Preprocessor, TextPreprocessorConfig, build_preprocessor
 
@@ -26,6 +27,7 @@ class TrainingRows(torch.utils.data.Dataset[Row]):
         directory: of the backbone, with its tokenizer.
         augment: what becomes of images; texts stay what they are.
         seed: of the run.
+        kind: of the features that the rows are for.
     """
 
     def __init__(
@@ -36,27 +38,33 @@ class TrainingRows(torch.utils.data.Dataset[Row]):
         *,
         augment: Augmentation,
         seed: int,
+        kind: FeatureKind,
     ) -> None:
         self._examples, self._config, self._directory = examples, config, directory
-        self._kind, self._seed = augment, seed
+        self._augmentation, self._seed, self._kind = augment, seed, kind
 
     @cached_property
     def preprocessor(self) -> Preprocessor:
-        return build_preprocessor(self._config, self._directory)
+        return build_preprocessor(self._config, self._directory, self._kind)
 
     @cached_property
     def _augment(self) -> Augment | None:
-        if self._kind == "none" or not isinstance(self._config, ImagePreprocessorConfig):
+        if self._augmentation == "none" or not isinstance(self._config, ImagePreprocessorConfig):
             return None
-        return augmentation(self._kind, self._config)
+        return augmentation(self._augmentation, self._config)
 
     @cached_property
-    def texts(self) -> Sequence[TextRow] | None:
+    def _texts(self) -> Sequence[TextRow | PairRow] | None:
         """Texts are tokenised once, for all epochs; None for images."""
         if isinstance(self._config, ImagePreprocessorConfig):
             return None
         rows = [self.preprocessor.prepare(example.read(), truncate=True) for example in self._examples]
-        return [row for row in rows if isinstance(row, TextRow)]
+        return [row for row in rows if isinstance(row, TextRow | PairRow)]
+
+    @property
+    def lengths(self) -> Sequence[int] | None:
+        """Of texts, in tokens; None for images."""
+        return None if self._texts is None else [text_length(row) for row in self._texts]
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -64,8 +72,8 @@ class TrainingRows(torch.utils.data.Dataset[Row]):
     def __getitem__(self, key: tuple[int, int]) -> Row:
         """The row of an epoch and a number."""
         epoch, number = key
-        if self.texts is not None:
-            return self.texts[number]
+        if self._texts is not None:
+            return self._texts[number]
         content = self._examples[number].read()
         if self._augment is None:
             return self.preprocessor.prepare(content)

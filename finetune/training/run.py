@@ -7,21 +7,20 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from finetune.example import Example
 from finetune.progress import ProgressReport
 from finetune.strategy import plan
 from finetune.training.checkpoints import Checkpoints
 from finetune.training.grafted import Grafted
 from finetune.training.history import History
-from finetune.training.processes import accelerating, is_first
+from finetune.training.lesson import Lesson
 from finetune.training.recipe import Recipe
 from finetune.training.rows import TrainingRows
 from finetune.training.trainer import Outcome, Trainer
@@ -30,22 +29,13 @@ from models import storage
 from models.backbone_store import StoredBackbone
 from models.errors import Conflict
 from models.head import Head
-from models.preprocessor import ImagePreprocessorConfig, TextPreprocessorConfig
+from models.preprocessor import PreprocessorConfig
 from models.task import Task
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 LIBRARIES = ("torch", "timm", "transformers", "peft", "accelerate", "torchvision")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lesson:
-    """Rows and what they should give.
-
-    Attributes:
-        targets: class indices ``(N,)``, or fp32 as the task's loss wants them.
-    """
-
-    examples: Sequence[Example]
-    targets: torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +43,16 @@ class Run:
     """What is trained, on what, and how.
 
     Attributes:
+        labels: in the order of the head's rows.
         head: where the head starts.
         learn: what it learns from.
         validate: what it is judged by after each epoch.
     """
 
     stored: StoredBackbone
-    preprocessor: ImagePreprocessorConfig | TextPreprocessorConfig
+    preprocessor: PreprocessorConfig
     task: Task
+    labels: Sequence[str]
     head: Head
     learn: Lesson
     validate: Lesson
@@ -76,7 +68,7 @@ class Run:
             "head": hashlib.sha256(self.head.to_bytes()).hexdigest(),
             "recipe": self.recipe.model_dump(mode="json"),
             "rows": [[example.digest for example in lesson.examples] for lesson in (self.learn, self.validate)],
-            "targets": [lesson.targets.tolist() for lesson in (self.learn, self.validate)],
+            "targets": [[target.tolist() for target in lesson.targets] for lesson in (self.learn, self.validate)],
             "threads": torch.get_num_threads(),
             "processes": os.environ.get("WORLD_SIZE", "1"),
             "libraries": [f"{name}-{version(name)}" for name in LIBRARIES],
@@ -90,18 +82,28 @@ class Trained:
 
     Attributes:
         state: the backbone's tensors, under the names that they had.
+        directory: what was kept of the run; whoever has published it clears it.
     """
 
     outcome: Outcome
     state: Mapping[str, torch.Tensor]
+    directory: Path
+
+    def clear(self) -> None:
+        """Removes what was kept of the run; raises `StorageFailed` where that cannot be."""
+        with storage.reporting("the training state cannot be removed"):
+            storage.remove(self.directory)
 
 
-def train(run: Run, device: str, *, directory: Path, progress: ProgressReport | None = None, **options: Any) -> Trained:
+def train(
+    run: Run, accelerator: Accelerator, *, directory: Path, progress: ProgressReport | None = None, **options: Any
+) -> Trained:
     """Runs it, or the rest of it where it was stopped before.
 
     Args:
-        device: ``cpu`` or ``cuda``.
+        accelerator: of `finetune.training.processes.accelerating`.
         directory: for what is kept until the run is done, and its log.
+        progress: told of every step.
         options: of `Trainer`.
 
     Raises:
@@ -111,42 +113,44 @@ def train(run: Run, device: str, *, directory: Path, progress: ProgressReport | 
     """
     recipe = run.recipe
     rows, judged = (
-        TrainingRows(lesson.examples, run.preprocessor, run.stored.directory, augment=augment, seed=recipe.seed)
+        TrainingRows(
+            lesson.examples,
+            run.preprocessor,
+            run.stored.directory,
+            augment=augment,
+            seed=recipe.seed,
+            kind=run.task.traits.features,
+        )
         for lesson, augment in ((run.learn, recipe.augmentation), (run.validate, "none"))
     )
     torch.manual_seed(recipe.seed)  # of what a strategy adds
     backbone = run.stored.load(dropout=recipe.dropout, drop_path=recipe.drop_path)
     planned = plan(recipe.strategy, backbone, recipe)
     own = directory / run.identity[:32]
-    with _held(own), accelerating(device, bf16=recipe.bf16) as accelerator:
+    is_first = accelerator.is_main_process
+    with _held(own) if is_first else nullcontext():
         trainer = Trainer(
-            Grafted(backbone, run.head),
+            Grafted(backbone, run.head, run.task.traits.features),
             planned,
             recipe,
             task=run.task,
             rows=rows,
-            targets=run.learn.targets,
-            validator=Validator(judged, run.validate.targets, task=run.task, device=accelerator.device),
+            lesson=run.learn,
+            validator=Validator(judged, run.validate, task=run.task, labels=run.labels, device=accelerator.device),
             accelerator=accelerator,
-            checkpoints=Checkpoints(own),
-            history=History(own / "log.jsonl" if is_first() else None),
-            progress=progress if is_first() else None,
+            checkpoints=Checkpoints(own / "checkpoints"),  # which it holds for a moment each time it writes
+            history=History(own / "log.jsonl" if is_first else None),
+            progress=progress if is_first else None,
             **options,
         )
         outcome = trainer.run()
-        state = {
-            name.removeprefix("model."): tensor.detach().cpu().contiguous()
-            for name, tensor in backbone.state_dict().items()
-        }
-    return Trained(outcome=outcome, state=state)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.model.state_dict().items()}
+    return Trained(outcome=outcome, state=state, directory=own)
 
 
 @contextmanager
 def _held(directory: Path) -> Iterator[None]:
     """Makes a directory, and keeps other runs out of it."""
-    if not is_first():
-        yield
-        return
     with storage.reporting("the training state cannot be kept"):
         storage.make_directory(directory)
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
+
+Targets: TypeAlias = Callable[[int, Sequence[Row]], torch.Tensor]
 
 
 class Stepper:
@@ -71,15 +73,15 @@ class Stepper:
         return learning_rate_share(step, steps=self._steps, warmup=self._recipe.warmup)
 
     def take(
-        self, step: int, rows: Sequence[Row], targets: torch.Tensor, weight: float
+        self, step: int, rows: Sequence[Row], targets: Targets, weight: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Takes a step.
 
         Args:
             step: from 0.
             rows: this process's.
-            targets: of these rows.
-            weight: of a row in the mean over all processes: the step's rows are one over it; 0 where these rows do not count.
+            targets: of some of these rows, by the index of the first one.
+            weight: of a vector in the mean over all processes: one over their number; 0 where these rows do not count.
 
         Returns:
             The step's loss, as far as it is of this process, and its gradient's norm, both on the device: to look at them
@@ -103,17 +105,18 @@ class Stepper:
         self._prepared.zero_grad(set_to_none=True)
         return loss, norm
 
-    def _add_gradients(self, step: int, rows: Sequence[Row], targets: torch.Tensor, weight: float) -> torch.Tensor:
+    def _add_gradients(self, step: int, rows: Sequence[Row], targets: Targets, weight: float) -> torch.Tensor:
         accelerator, device = self._accelerator, self._accelerator.device
         total = torch.zeros((), device=device)
         for start in range(0, len(rows), self.micro_batch):
-            end = start + self.micro_batch
+            part = rows[start : start + self.micro_batch]
             torch.manual_seed(random_seed(self._recipe.seed, step, accelerator.process_index, start))  # dropout's
-            batch = self._preprocessor.collate(rows[start:end]).to(device)
+            batch = self._preprocessor.collate(part).to(device)
             # Processes exchange gradients once a step.
-            with nullcontext() if end >= len(rows) else accelerator.no_sync(self._model):
-                losses_B = self._loss(self._model(batch), targets[start:end].to(device), self._recipe.label_smoothing)
-                loss = losses_B.sum() * weight
+            with nullcontext() if start + len(part) == len(rows) else accelerator.no_sync(self._model):
+                wanted = targets(start, part).to(device)
+                losses_V = self._loss(self._model(batch, part), wanted, self._recipe.label_smoothing)
+                loss = losses_V.sum() * weight
                 accelerator.backward(loss * accelerator.num_processes)  # over which gradients are averaged
             total += loss.detach()
         return total

@@ -20,14 +20,16 @@ from finetune.strategy import Plan
 from finetune.training.checkpoints import Checkpoints, TrainingState
 from finetune.training.grafted import Grafted
 from finetune.training.history import History, Step
+from finetune.training.lesson import Lesson
 from finetune.training.loss import LOSSES
 from finetune.training.optimizer import optimizer_tensors, restore_optimizer
 from finetune.training.order import RowOrder
 from finetune.training.recipe import Recipe
 from finetune.training.rows import TrainingRows
-from finetune.training.stepper import Stepper
+from finetune.training.stepper import Stepper, Targets
 from finetune.training.validation import Validator
 from models.batch import Row
+from models.features import FeatureKind
 from models.head import Head
 from models.task import Task
 
@@ -62,7 +64,7 @@ class Trainer:
         recipe: the settings.
         task: decides the loss.
         rows: to learn from.
-        targets: of the rows, as the loss wants them.
+        lesson: what they should give.
         validator: judges the model after each epoch.
         accelerator: device, precision and processes.
         checkpoints: where it goes on from, and what it leaves; None keeps nothing.
@@ -80,7 +82,7 @@ class Trainer:
         *,
         task: Task,
         rows: TrainingRows,
-        targets: torch.Tensor,
+        lesson: Lesson,
         validator: Validator,
         accelerator: Accelerator,
         checkpoints: Checkpoints | None,
@@ -89,8 +91,7 @@ class Trainer:
         loaders: int = 0,
         progress: ProgressReport | None = None,
     ) -> None:
-        lengths = None if rows.texts is None else [len(row.ids) for row in rows.texts]
-        self._order = RowOrder(len(rows), batch_size=recipe.batch_size, seed=recipe.seed, lengths=lengths)
+        self._order = RowOrder(len(rows), batch_size=recipe.batch_size, seed=recipe.seed, lengths=rows.lengths)
         self._steps = recipe.epochs * self._order.batches
         self._stepper = Stepper(
             grafted,
@@ -102,7 +103,8 @@ class Trainer:
             accelerator=accelerator,
         )
         self._grafted, self._plan, self._recipe = grafted, plan, recipe
-        self._rows, self._targets, self._validator = rows, targets, validator
+        self._rows, self._lesson, self._validator = rows, lesson, validator
+        self._has_words = task.traits.features is FeatureKind.TOKENS
         self._accelerator, self._checkpoints, self._history = accelerator, checkpoints, history
         self._checkpoint_seconds, self._loaders, self._progress = checkpoint_seconds, loaders, progress
         self._step = 0  # how many are done
@@ -133,7 +135,7 @@ class Trainer:
             if self._history.epochs_without_gain >= patience:
                 return f"no better score in {patience} epochs"
             own, weight = self._share_of(numbers)
-            loss, norm = self._stepper.take(self._step, rows, self._targets[own], weight)
+            loss, norm = self._stepper.take(self._step, rows, self._wanted(own), weight)
             now = time.monotonic()
             record = Step(
                 step=self._step + 1,
@@ -187,7 +189,11 @@ class Trainer:
     def _share_of(self, numbers: Sequence[int]) -> tuple[Sequence[int], float]:
         """This process's rows of a step, and their weight. Without any it computes one for nothing, for all must take part."""
         own = numbers[self._accelerator.process_index :: self._accelerator.num_processes]
-        return (own, 1 / len(numbers)) if own else (numbers[:1], 0.0)
+        weight = 1 / max(1, self._lesson.count(numbers, words=self._has_words))
+        return (own, weight) if own else (numbers[:1], 0.0)
+
+    def _wanted(self, numbers: Sequence[int]) -> Targets:
+        return lambda start, rows: self._lesson.wanted(numbers[start : start + len(rows)], rows)
 
     def _load(self) -> Iterator[Sequence[Row]]:
         """This process's rows of each of those steps, ahead of time where other processes decode."""

@@ -13,10 +13,16 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from finetune.card import CardFacts, model_card
+from finetune.comparison import Comparison
+from finetune.curves import LearningCurves
 from finetune.evaluations.single_label import evaluate_single_label
+from finetune.intervals import Interval
 from finetune.markdown import escape
+from finetune.mistakes import Mistakes
+from finetune.training.history import History, Validation
 from models.backbone import Modality
 from models.manifest import Training
+from models.task import Task
 
 HOSTILE = 'a "b": |c|\n---\n- <script>alert(1)</script> `d` *e* _f_ [g](h) \\ 🎉 \x00 \u2028 no #'
 
@@ -211,3 +217,33 @@ def test_of_many_classes_the_worst_come_first() -> None:
 def test_few_test_rows_are_a_limitation(rows: int, said: bool) -> None:
     card = model_card(replace(FACTS, evaluation=scores_of(["daisy", "rose", "tulip"], rows=rows)))
     assert ("fewer than 10 test rows" in card) is said
+
+
+def test_the_run_its_mistakes_and_the_version_before_have_sections() -> None:
+    history = History()
+    history.add(Validation(epoch=0, score=0.5, loss=0.7))
+    mistakes = Mistakes(task=Task.SINGLE_LABEL, rows=60, wrong=0, largest=())
+    comparison = Comparison(
+        previous="flowers:2",
+        metric="accuracy",
+        rows=60,
+        differing=9,
+        score=0.9,
+        previous_score=0.8,
+        interval=Interval(0.02, 0.18),
+        chance_better=0.99,
+    )
+    curves = LearningCurves(history=history, metric="accuracy")
+    card = model_card(replace(FACTS, curves=curves, mistakes=mistakes, comparison=comparison))
+    headings = [line for line in card.splitlines() if line.startswith("## ")]
+    at = headings.index("## Learning curves")
+    assert headings[at : at + 4] == [
+        "## Learning curves",
+        "## Results",
+        "## Mistakes",
+        "## Against the version before",
+    ]
+    for blocks in (curves.markdown(), mistakes.markdown(), comparison.markdown()):
+        assert "\n\n".join(blocks) in card
+    for heading in ("Learning curves", "Mistakes", "Against"):
+        assert heading not in model_card(FACTS)

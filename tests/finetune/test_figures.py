@@ -3,15 +3,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from io import BytesIO
 
 import matplotlib
 import numpy as np
 import pytest
-from PIL import Image
 
 from finetune.evaluations.single_label import SingleLabelEvaluation, evaluate_single_label
 from finetune.figures import confusion_matrix_png, most_confused, reliability_png
+from tests.finetune.pictures import pixels
 
 FIGURES = [confusion_matrix_png, reliability_png]
 HOSTILE = ("", " ", "$x^", r"\frac", "a\nb", "<b>", "猫", "🎉", "x" * 300, "\x00", "e\u0301", "grün")
@@ -25,13 +24,6 @@ def evaluation_of(classes: tuple[str, ...] | int, *, rows: int = 200, wrong: flo
     probabilities_NC = np.full((rows, len(labels)), 0.2 / len(labels))
     probabilities_NC[np.arange(rows), guesses_N] += 0.8
     return evaluate_single_label(probabilities_NC, targets_N, classes=labels, seed=0)
-
-
-def pixels(png: bytes) -> np.ndarray:
-    with Image.open(BytesIO(png)) as image:
-        assert image.format == "PNG"
-        assert set(image.info) <= {"dpi"}
-        return np.asarray(image.convert("RGB")).astype(int)
 
 
 @pytest.mark.parametrize("draw", FIGURES)
@@ -89,6 +81,7 @@ def test_neither_imports_nor_figures_touch_pyplot_or_load_heavy_libraries_early(
     script = """
 import sys
 import finetune.evaluations.single_label, finetune.figures, finetune.card, finetune.samples
+import finetune.curves, finetune.mistakes, finetune.previous_version
 print(sorted({"matplotlib", "sklearn", "torch", "yaml"} & set(sys.modules)))
 import numpy as np
 evaluation = finetune.evaluations.single_label.evaluate_single_label(np.eye(2), np.array([0, 1]), classes=["a", "b"], seed=0)

@@ -13,8 +13,9 @@ from PIL import Image
 
 from finetune.example import Example, text_example
 from finetune.strategy import Strategy
+from finetune.training.lesson import Lesson
 from finetune.training.recipe import recipe_for
-from finetune.training.run import Lesson, Run
+from finetune.training.run import Run
 from models.backbone import Modality
 from models.backbone_store import BackboneStore
 from models.head import Head
@@ -68,6 +69,7 @@ def run_of(backbone: str, directory: Path, strategy: Strategy = Strategy.FULL, *
         stored=stored,
         preprocessor=checkpoint.preprocessor,
         task=Task.SINGLE_LABEL,
+        labels=("first", "second"),
         head=Head(weight_CD=torch.randn(2, stored.config.feature_dim, generator=generator) / 10, bias_C=torch.zeros(2)),
         learn=lesson(every[:40]),
         validate=lesson(every[40:]),
@@ -76,4 +78,4 @@ def run_of(backbone: str, directory: Path, strategy: Strategy = Strategy.FULL, *
 
 
 def lesson(examples: list[Example]) -> Lesson:
-    return Lesson(examples=examples, targets=torch.tensor([int(example.label == "second") for example in examples]))
+    return Lesson(examples=examples, targets=[torch.tensor(int(example.label == "second")) for example in examples])
