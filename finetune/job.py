@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from finetune.checks import Policy
-from finetune.columns import ColumnNames
 from finetune.dataset import Dataset
 from finetune.doctor import Examination, examine, print_examination
 from finetune.duplicates import duplicated_in_training
 from finetune.example import Example
 from finetune.findings import Finding, print_findings
+from finetune.job_settings import JobSettings
 from finetune.progress import progress_bar
 from finetune.result import JobResult
 from finetune.split import split_dataset
 from finetune.strategy import Strategy
 from models.backbone import Modality
 from models.errors import DatasetInvalid, InvalidParameter
-from models.options import EngineName, PrecisionName
 from models.repository import ModelRepository
-from models.task import Task
 from models.version import ModelVersion, check_name
 
 if TYPE_CHECKING:
@@ -46,40 +42,6 @@ if TYPE_CHECKING:
     from models.precision import Precision
 
 DEFAULT_BACKBONES = {Modality.IMAGE: "timm:tf_efficientnet_lite0", Modality.TEXT: "hf:all-MiniLM-L6-v2"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobSettings:
-    """What a user asks for.
-
-    Attributes:
-        backbone: by name; the default for the data's modality without.
-        device: ``cpu`` or ``cuda``.
-        engine: what computes features; ``auto`` takes the fastest that gives the right ones.
-        precision: ``auto`` fits a head for int8 too where that is faster.
-        cache_dir: for features, graphs of backbones, and which engine is the fastest.
-        strategy: what learns.
-        recipe: fields of `finetune.training.recipe.Recipe` that the user chose.
-        seed: of the cross-validation's folds, the bootstrap and the training.
-        test_share: of each class, where the data brings no test split.
-        task: what labels are for; None reads it from the data.
-    """
-
-    data: Path
-    name: str
-    cache_dir: Path
-    backbone: str | None = None
-    device: str = "cpu"
-    engine: EngineName = "auto"
-    precision: PrecisionName = "auto"
-    strategy: Strategy = Strategy.PROBE
-    recipe: Mapping[str, object] = field(default_factory=dict)
-    seed: int = 0
-    test_share: float = 0.2
-    columns: ColumnNames | None = None
-    task: Task | None = None
-    encoding: str | None = None
-    policy: Policy = field(default_factory=Policy)
 
 
 def examine_data(settings: JobSettings, console: Console) -> Examination:

@@ -12,7 +12,8 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from finetune.checks import Policy
-from finetune.job import JobSettings, run_job
+from finetune.job import run_job
+from finetune.job_settings import JobSettings
 from finetune.result import JobResult
 from models.errors import BackboneNotFound, DatasetInvalid, InvalidParameter
 from models.precision import Precision
