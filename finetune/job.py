@@ -168,6 +168,9 @@ def _prepare(settings: JobSettings, repository: ModelRepository, console: Consol
 
 def _recipe(settings: JobSettings) -> Callable[[Modality], Recipe] | None:
     """How the backbone learns, once it is known what it reads; None where it does not learn. Bounds are checked at once."""
+    is_scratch = settings.backbone is not None and settings.backbone.startswith("scratch:")
+    if is_scratch and settings.strategy is not Strategy.FULL:
+        raise InvalidParameter(f"{settings.backbone} has learnt nothing yet, so all of it has to: use --strategy full")
     if settings.strategy is Strategy.PROBE:
         if settings.recipe:
             options = ", ".join(f"--{name.replace('_', '-')}" for name in settings.recipe)
@@ -177,8 +180,12 @@ def _recipe(settings: JobSettings) -> Callable[[Modality], Recipe] | None:
     from finetune.training.recipe import recipe_for
 
     chosen = {"bf16": has_bf16(settings.device), **settings.recipe, "seed": settings.seed}
-    recipe_for(settings.strategy, Modality.TEXT, **chosen)
-    return lambda modality: recipe_for(settings.strategy, modality, **chosen)
+
+    def recipe(modality: Modality) -> Recipe:
+        return recipe_for(settings.strategy, modality, pretrained=not is_scratch, **chosen)
+
+    recipe(Modality.TEXT)
+    return recipe
 
 
 def _tune(
