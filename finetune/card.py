@@ -8,13 +8,15 @@ anything, so the metadata goes through a YAML emitter and everything in the body
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from finetune.markdown import escape
-from finetune.markdown import table as _table
+from finetune.card_results import NOUN, precisions, results
+from finetune.evaluations.metrics import HEADLINES, METRICS
+from finetune.markdown import escape, table
 from models.backbone import Modality
+from models.manifest import Training
 from models.task import Task
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from finetune.mistakes import Mistakes
 
 MOST_CLASSES_LISTED = 30
-MOST_CLASSES_IN_TABLE = 20
 FEW_ROWS = 10
 
 _PIPELINE = {Modality.IMAGE: "image-classification", Modality.TEXT: "text-classification"}
@@ -41,14 +42,15 @@ curl -d '{{"instances": [{{"text": "a text", "text_pair": "another"}}]}}' -H 'Co
   http://localhost:8000/v1/models/{name}/versions/{version}:predict
 graftwork predict {name}:{version} --pairs 'a text' 'another'""",
 }
-_MEANING = {
-    "accuracy": ("Accuracy", "share of rows that are right"),
-    "macro_f1": ("Macro F1", "mean F1 over the classes that occur, each counted alike"),
-    "balanced_accuracy": ("Balanced accuracy", "mean recall over the classes, each counted alike"),
-    "ece": ("Expected calibration error", "mean distance of confidence from accuracy, 15 bins; 0 is perfect"),
-    "log_loss": ("Log loss", "nats; 0 is perfect"),
-    "majority_accuracy": ("Accuracy of chance", "of always answering the most frequent class"),
+_HUB_METRICS = {  # the Hub's names, where it has others
+    "macro_f1": "f1",
+    "entity_f1": "f1",
+    "entity_precision": "precision",
+    "entity_recall": "recall",
+    "spearman": "spearmanr",
+    "ece": "expected_calibration_error",
 }
+_STRATEGY = {"probe": "a head on frozen features"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +71,12 @@ class CardFacts:
         dataset: what the user calls the data; no path of their machine.
         rows: number of rows by split, in the order of the table.
         fingerprint: sha256 of the data.
-        strategy: how the weights were found, such as ``frozen features``.
-        regularisation_c: inverse strength of the L2 penalty of the head.
+        training: how the head was found.
         temperature: what logits are divided by before they become scores; None where they are the answer.
         threshold: of the scores of labels that hold.
         interval: half the width of the interval around a value.
-        folds: number of cross-validation folds that chose the two.
-        seed: of the run.
         evaluation: of the test split, as `Evaluation.to_dict` gives it; None for an imported classifier.
+        figures: title and file of each.
         without_duplicates: the same for the test rows that have no duplicate in the training data.
         heads: by precision, as in the manifest; compared in a table where there are several.
         findings: severity and message of each finding of the data check.
@@ -99,15 +99,13 @@ class CardFacts:
     dataset: str | None = None
     rows: Mapping[str, int] = field(default_factory=dict)
     fingerprint: str | None = None
-    strategy: str | None = None
-    regularisation_c: float | None = None
+    training: Training | None = None
     temperature: float | None = None
     threshold: float | None = None
     interval: float | None = None
-    folds: int | None = None
-    seed: int | None = None
     evaluation: Mapping[str, Any] | None = None
     without_duplicates: Mapping[str, Any] | None = None
+    figures: Sequence[tuple[str, str]] = ()
     heads: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     findings: Sequence[tuple[str, str]] = ()
     curves: LearningCurves | None = None
@@ -127,7 +125,7 @@ def model_card(facts: CardFacts) -> str:
         *_results(facts),
         *_section("## Mistakes", facts.mistakes),
         *_section("## Against the version before", facts.comparison),
-        *_precisions(facts),
+        *precisions(facts.task, facts.heads),
         *_calls(facts),
         *_limitations(facts),
         "## Made with",
@@ -151,13 +149,20 @@ def _front_matter(facts: CardFacts) -> str:
     if facts.evaluation is not None:
         data = facts.dataset or "unnamed"
         dataset = {"type": data, "name": data, "split": "test", "revision": facts.fingerprint}
-        metadata["metrics"] = ["accuracy", "f1"]
+        told = [metric for metric in HEADLINES[facts.task] if metric in facts.evaluation]
+        metadata["metrics"] = list(
+            dict.fromkeys(_HUB_METRICS.get(metric, metric) for metric in told if metric != "ece")
+        )
         result = {
             "task": {"type": pipeline},
             "dataset": _without_none(dataset),
             "metrics": [
-                {"type": kind, "name": _MEANING[key][0], "value": facts.evaluation[key]}
-                for kind, key in (("accuracy", "accuracy"), ("f1", "macro_f1"), ("expected_calibration_error", "ece"))
+                {
+                    "type": _HUB_METRICS.get(metric, metric),
+                    "name": METRICS[metric][0],
+                    "value": facts.evaluation[metric],
+                }
+                for metric in told
             ],
         }
         metadata["model-index"] = [{"name": facts.name, "results": [result]}]
@@ -186,7 +191,7 @@ def _section(heading: str, part: LearningCurves | Mistakes | Comparison | None) 
 def _purpose(facts: CardFacts) -> str:
     reads = _reads(facts)
     what = f"an {reads}" if facts.modality is Modality.IMAGE else f"a {reads}"
-    how = f"a linear head on the pretrained backbone {escape(facts.backbone)}."
+    how = f"a head on the pretrained backbone {escape(facts.backbone)}."
     classes = list(facts.classes)
     match facts.task:
         case Task.REGRESSION:
@@ -206,7 +211,7 @@ def _purpose(facts: CardFacts) -> str:
 def _data(facts: CardFacts) -> list[str]:
     blocks = []
     if facts.rows:
-        blocks.append(_table(("split", "rows"), ((escape(split), f"{rows:,}") for split, rows in facts.rows.items())))
+        blocks.append(table(("split", "rows"), ((escape(split), f"{rows:,}") for split, rows in facts.rows.items())))
     if facts.fingerprint is not None:
         blocks.append(f"Fingerprint of contents, labels and splits: sha256 `{facts.fingerprint}`.")
     if facts.findings:
@@ -219,11 +224,16 @@ def _data(facts: CardFacts) -> list[str]:
 
 
 def _training(facts: CardFacts) -> list[str]:
-    lines = []
-    if facts.strategy is not None:
-        lines.append(f"Strategy: {escape(facts.strategy)}.")
-    if facts.regularisation_c is not None:
-        lines.append(f"Regularisation: L2 with C = {facts.regularisation_c:g} (inverse strength: smaller is stronger).")
+    lines, training = [], facts.training
+    if training is not None:
+        lines.append(f"Strategy: {escape(_STRATEGY.get(training.strategy, training.strategy))}.")
+        settings = dict(training.settings)
+        c = settings.pop("regularisation_c", None)
+        if c is not None:
+            lines.append(f"Regularisation: L2 with C = {c:g} (inverse strength: smaller is stronger).")
+        if settings:
+            told = (f"{escape(name.replace('_', ' '))} {escape(str(value))}" for name, value in settings.items())
+            lines.append(f"Settings: {', '.join(told)}.")
     if facts.temperature is not None:
         activation = facts.task.traits.activation
         lines.append(
@@ -233,12 +243,15 @@ def _training(facts: CardFacts) -> list[str]:
         lines.append(f"Labels hold from a score of {facts.threshold:.3g} on.")
     if facts.interval is not None:
         lines.append(f"The true value is within {facts.interval:.4g} of the predicted one in 90 of 100 cases.")
-    if facts.folds is not None:
+    if training is not None and training.folds is not None:
         lines.append(
-            f"Chosen by {facts.folds}-fold cross-validation on all but the test split, on which the head was then fitted again."
+            f"Chosen by {training.folds}-fold cross-validation on all but the test split, on which the head was then "
+            "fitted again."
         )
-    if facts.seed is not None:
-        lines.append(f"Seed: {facts.seed}.")
+    elif training is not None:
+        lines.append("Chosen and calibrated by a validation split, which the head was not trained on.")
+    if training is not None:
+        lines.append(f"Seed: {training.seed}.")
     return ["## Training", "\n".join(f"- {line}" for line in lines)] if lines else []
 
 
@@ -248,104 +261,8 @@ def _results(facts: CardFacts) -> list[str]:
             "## Results",
             "Not evaluated here: the classifier was imported, not trained on data of this repository.",
         ]
-    blocks = [
-        "## Results",
-        f"On {facts.evaluation['rows']:,} rows of the test split, which took no part in any choice. "
-        "Intervals cover 95 %: Wilson's for accuracy, bootstrap over rows for the others.",
-        _scores_table(facts.evaluation),
-    ]
-    if not facts.evaluation["beats_majority"]:
-        blocks.append(
-            "**Accuracy gives no evidence that anything was learned**: its interval does not lie above that of always "
-            f"answering '{escape(facts.evaluation['majority_class'])}'. Check the labels or give more data; where one "
-            "class is far more frequent than the others, judge by balanced accuracy and macro F1."
-        )
-    if facts.without_duplicates is not None:
-        blocks.append(
-            f"Some test rows also occur in the training data. On the {facts.without_duplicates['rows']:,} that do not:"
-        )
-        blocks.append(_scores_table(facts.without_duplicates))
-    return [
-        *blocks,
-        *_per_class(facts.evaluation["per_class"]),
-        "![Confusion matrix](report/confusion_matrix.png)",
-        "![Reliability diagram](report/reliability.png)",
-    ]
-
-
-def _scores_table(evaluation: Mapping[str, Any]) -> str:
-    rows = []
-    for key, (name, meaning) in _MEANING.items():
-        low_high = evaluation.get(f"{key}_ci")
-        interval = "" if low_high is None else f"{low_high[0]:.3f} to {low_high[1]:.3f}"
-        rows.append((name, f"{evaluation[key]:.3f}", interval, meaning))
-    return _table(("score", "value", "95 % interval", "meaning"), rows)
-
-
-def _per_class(per_class: Sequence[Mapping[str, Any]]) -> list[str]:
-    def table(scores: Iterable[tuple[int, Mapping[str, Any]]]) -> str:
-        return _table(
-            ("no.", "class", "precision", "recall", "F1", "test rows"),
-            (
-                (
-                    str(number),
-                    escape(one["label"]),
-                    *(_with_interval(one[key], one.get(f"{key}_ci")) for key in ("precision", "recall", "f1")),
-                    f"{one['support']:,}",
-                )
-                for number, one in scores
-            ),
-        )
-
-    numbered = list(enumerate(per_class))
-    if len(numbered) <= MOST_CLASSES_IN_TABLE:
-        return ["By class, with 95 % intervals:", table(numbered)]
-    # A class without test rows has an F1 of 0 that says nothing: it goes last.
-    numbered.sort(key=lambda pair: (pair[1]["support"] == 0, pair[1]["f1"]))
-    return [
-        f"The {MOST_CLASSES_IN_TABLE} classes with the lowest F1:",
-        table(numbered[:MOST_CLASSES_IN_TABLE]),
-        f"<details><summary>The other {len(numbered) - MOST_CLASSES_IN_TABLE:,} classes</summary>",
-        table(numbered[MOST_CLASSES_IN_TABLE:]),
-        "</details>",
-    ]
-
-
-def _with_interval(value: float, low_high: Sequence[float] | None) -> str:
-    return f"{value:.3f}" if low_high is None else f"{value:.3f} ({low_high[0]:.2f} to {low_high[1]:.2f})"
-
-
-def _precisions(facts: CardFacts) -> list[str]:
-    if len(facts.heads) < 2:
-        return []
-    rows = []
-    for precision, head in facts.heads.items():
-        training, metrics = head["training"], head["metrics"]
-        rows.append(
-            (
-                escape(precision),
-                "" if training is None else f"{training['validation_score']:.3f}",
-                f"{metrics['accuracy']:.3f}" if "accuracy" in metrics else "",
-                "" if head["agreement"] is None else f"{head['agreement']:.3f}",
-                "yes" if head["refused"] is None else f"no: {escape(head['refused'])}",
-            )
-        )
-    return [
-        "## Precisions",
-        "Each has a head of its own. Which one serves is decided where it is served: the fastest of those that may. "
-        "Scores above are those of fp32.",
-        _table(
-            ("precision", _validation(facts.heads.values()), "test accuracy", "agreement with fp32", "may serve"), rows
-        ),
-    ]
-
-
-def _validation(heads: Iterable[Mapping[str, Any]]) -> str:
-    """What the validation scores of some heads are."""
-    trainings = [head["training"] for head in heads if head["training"] is not None]
-    if not trainings:
-        return "validation"
-    return f"{escape(trainings[0]['validation_metric'])}, {escape(trainings[0]['validated_on'])}"
+    figures = [f"![{escape(title)}]({file})" for title, file in facts.figures]
+    return ["## Results", *results(facts.task, facts.evaluation, facts.without_duplicates), *figures]
 
 
 def _calls(facts: CardFacts) -> list[str]:
@@ -365,7 +282,9 @@ def _limitations(facts: CardFacts) -> list[str]:
         lines.append("Scores and confidences hold for inputs like the test split; other sources may give worse ones.")
         few = sum(one["support"] < FEW_ROWS for one in facts.evaluation["per_class"])
         if few:
-            lines.append(f"Scores of {few:,} of its classes rest on fewer than {FEW_ROWS} test rows each.")
+            lines.append(
+                f"Scores of {few:,} of its classes rest on fewer than {FEW_ROWS} test {NOUN[facts.task]} each."
+            )
     return ["## Limitations", "\n".join(f"- {line}" for line in lines)]
 
 

@@ -9,6 +9,28 @@ from typing import Annotated, Literal
 
 import typer
 
+from finetune.recipe_options import (
+    AugmentationOption,
+    BatchSize,
+    Bf16,
+    ClipNorm,
+    Dropout,
+    DropPath,
+    Epochs,
+    LabelSmoothing,
+    LayerDecay,
+    LearningRate,
+    LoraAlpha,
+    LoraRank,
+    MicroBatchSize,
+    OptimizerOption,
+    Patience,
+    StrategyOption,
+    TrainedGroups,
+    Warmup,
+    WeightDecay,
+)
+from finetune.strategy import Strategy
 from models.options import (
     DEFAULT_REPOSITORY,
     CacheDirOption,
@@ -61,7 +83,7 @@ StrictData = Annotated[bool, typer.Option("--strict-data", help="Refuse content 
 def finetune(
     data: DataArgument,
     name: Annotated[str, typer.Option(help="The model's name.")],
-    strategy: Annotated[Literal["probe"], typer.Option(help="probe: a linear head on frozen features.")] = "probe",
+    strategy: StrategyOption = Strategy.PROBE,
     backbone: Annotated[
         str | None, typer.Option(help="timm:MODEL, hf:REPOSITORY, dir:PATH or scratch:lstm; one that fits without.")
     ] = None,
@@ -84,13 +106,33 @@ def finetune(
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     cache_dir: CacheDirOption = None,
     as_json: JsonOption = False,
+    learning_rate: LearningRate = None,
+    epochs: Epochs = None,
+    patience: Patience = None,
+    batch_size: BatchSize = None,
+    micro_batch_size: MicroBatchSize = None,
+    optimizer: OptimizerOption = None,
+    weight_decay: WeightDecay = None,
+    layer_decay: LayerDecay = None,
+    warmup: Warmup = None,
+    clip_norm: ClipNorm = None,
+    label_smoothing: LabelSmoothing = None,
+    dropout: Dropout = None,
+    drop_path: DropPath = None,
+    augmentation: AugmentationOption = None,
+    trained_groups: TrainedGroups = None,
+    lora_rank: LoraRank = None,
+    lora_alpha: LoraAlpha = None,
+    bf16: Bf16 = None,
 ) -> None:
-    """Learn a head from labelled data and publish it as the next version of NAME."""
+    """Learn from labelled data, and publish what was learnt as the next version of NAME."""
     from rich.console import Console
 
     from finetune.checks import Policy
     from finetune.columns import ColumnNames
-    from finetune.job import JobSettings, run_job
+    from finetune.evaluations.metrics import HEADLINES, chance, shown
+    from finetune.job import JobSettings, assist_job, run_job
+    from finetune.training.processes import is_first
     from models.precision import Precision
     from models.repository import ModelRepository
     from models.task import Task
@@ -103,6 +145,31 @@ def finetune(
         device=_device(device),
         engine=engine,
         precision=precision,
+        strategy=strategy,
+        recipe={
+            name: value
+            for name, value in {
+                "learning_rate": learning_rate,
+                "epochs": epochs,
+                "patience": patience,
+                "batch_size": batch_size,
+                "micro_batch_size": micro_batch_size,
+                "optimizer": optimizer,
+                "weight_decay": weight_decay,
+                "layer_decay": layer_decay,
+                "warmup": warmup,
+                "clip_norm": clip_norm,
+                "label_smoothing": label_smoothing,
+                "dropout": dropout,
+                "drop_path": drop_path,
+                "augmentation": augmentation,
+                "trained_groups": trained_groups,
+                "lora_rank": lora_rank,
+                "lora_alpha": lora_alpha,
+                "bf16": bf16,
+            }.items()
+            if value is not None
+        },
         seed=seed,
         test_share=test_share,
         columns=ColumnNames(
@@ -117,27 +184,31 @@ def finetune(
             strict=strict_data,
         ),
     )
+    if not is_first():
+        assist_job(settings, ModelRepository(repository))
+        return
     result = run_job(settings, ModelRepository(repository), Console(stderr=True))
     if as_json:
         print(json.dumps(result.to_dict()))
         return
-    e, low_high = result.evaluation, "{:.3f} to {:.3f}"
+    e, d = result.evaluation.summary(), result.deduplicated.summary()
+    primary, *others = HEADLINES[result.version.manifest.task]
+    width = max(len(shown(metric)) for metric in (primary, *others))
     print(f"{result.version} is published after {result.seconds:.1f} s: {result.version.directory}")
-    print(f"  accuracy  {e.accuracy:.3f}  (95 %: {low_high.format(*e.accuracy_ci)}; {e.rows} test examples)")
-    if result.deduplicated is not result.evaluation:
-        d = result.deduplicated
-        print(f"            {d.accuracy:.3f}  (without the {e.rows - d.rows} that are in the training data too)")
-    print(f"  macro F1  {e.macro_f1:.3f}  (95 %: {low_high.format(*e.macro_f1_ci)})")
-    print(f"  ECE       {e.ece:.3f}  (95 %: {low_high.format(*e.ece_ci)})")
+    for metric in (primary, *others):
+        (low, high), rows = e[f"{metric}_ci"], f"; {e['rows']} test examples" if metric == primary else ""
+        print(f"  {shown(metric):<{width}}  {e[metric]:.3f}  (95 %: {low:.3f} to {high:.3f}{rows})")
+        if metric == primary and d["rows"] < e["rows"]:
+            without = f"without the {e['rows'] - d['rows']} that are in the training data too"
+            print(f"  {'':<{width}}  {d[metric]:.3f}  ({without})")
     for other, head in result.version.manifest.heads.items():
         if other is not Precision.FP32 and head.refused is None:
-            print(
-                f"  {other:<8}  {head.metrics['accuracy']:.3f}  (accuracy; it serves in {other} where that is faster)"
-            )
-    if not e.beats_majority:
-        print(
-            f"  no better than always answering '{e.majority_class}' ({e.majority_accuracy:.3f}): nothing was learned"
-        )
+            what = f"{shown(primary)}; it serves in {other} where that is faster"
+            print(f"  {other:<{width}}  {head.metrics[primary]:.3f}  ({what})")
+    if result.comparison is not None:
+        print(f"  {result.comparison.sentence}")
+    if not result.evaluation.beats_chance:
+        print(f"  no better than {chance(e)}: nothing was learned")
     print(f"serve it: graftwork serve    read about it: {result.version.directory / 'README.md'}")
 
 

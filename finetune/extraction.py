@@ -5,7 +5,10 @@ digests of a data set, sorted, are cut into chunks at digests that end in a zero
 entry. Another order of the files changes no chunk, one more photo changes one (or the few up to the next such digest),
 and a feature from the cache has the bits of a fresh one.
 
-Shapes: N items, B rows of a chunk, D feature dimensions.
+A pair of texts is one item, also where its two texts are two rows of the engine. Of a text whose words are to be told
+apart, each word that has a token gives a vector.
+
+Shapes: N items, V vectors (N, but for words), D dimensions of a vector.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from models.batch import Row, TextRow, shape_bucket
 from models.engine import Engine
 from models.errors import DatasetInvalid, GraftworkError, InputError
 from models.features import FeatureKind
+from models.head_inputs import head_inputs
 from models.preprocessor import Preprocessor, RawItem
 
 CHUNKS_AHEAD = 4  # decoded while the engine is busy; bounds what waits in memory
@@ -48,13 +52,15 @@ class Extraction:
     """Features and how they came about.
 
     Attributes:
-        features_ND: in the order of the items.
+        features_VD: in the order of the items, fp32.
+        words: for each item which of its words have a vector, in their order; None where an item has one vector.
         truncated: how many items are texts that were cut to what the backbone reads.
         computed: how many distinct contents went through the engine; the others were cached.
         cache_error: why features could not be stored, in the words of the operating system; None when all were.
     """
 
-    features_ND: npt.NDArray[np.float32]
+    features_VD: npt.NDArray[np.float32]
+    words: Sequence[Sequence[int]] | None
     truncated: int
     computed: int
     cache_error: str | None
@@ -97,11 +103,12 @@ def extract_features(
     engine: Engine,
     identity: str,
     cache: FeatureCache | None,
+    kind: FeatureKind = FeatureKind.POOLED,
     batch_size: int = 32,
     threads: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Extraction:
-    """Pooled features of every item.
+    """The vectors that a head reads of every item.
 
     Items of equal digest are computed once. Images whose chunk is cached are not decoded; texts are always
     tokenised, because only texts of similar length share a batch.
@@ -113,6 +120,7 @@ def extract_features(
         identity: what else a feature depends on: digest of the backbone, identity of the engine, configuration of the
             preprocessor.
         cache: None computes everything.
+        kind: of the features that the engine and the preprocessor were made for.
         batch_size: rows at most that the engine sees at once; part of what makes runs bit-equal.
         threads: that read and decode beside the engine.
         progress: called with how many distinct contents are done, and how many there are.
@@ -123,7 +131,8 @@ def extract_features(
     """
     # A CPU's vector width and torch's split of the work also decide the last bits.
     work = f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads, {engine.streams} at a time"
-    identity = "\n".join([identity, FeatureKind.POOLED, work])
+    identity = "\n".join([identity, kind, work])
+    by_word = kind is FeatureKind.TOKENS
     contents: dict[str, Item] = {}
     for item in items:
         contents.setdefault(item.digest, item)
@@ -134,10 +143,11 @@ def extract_features(
         except InputError as error:
             raise DatasetInvalid(error.message, file=item.source) from error
 
-    vectors: dict[str, npt.NDArray[np.float32]] = {}
+    vectors: dict[str, npt.NDArray[np.float32]] = {}  # (V, D) each
 
-    def finish(chunk: Chunk, features_BD: npt.NDArray[np.float32]) -> None:
-        vectors.update(zip(chunk.digests, features_BD, strict=True))
+    def finish(chunk: Chunk, features_VD: npt.NDArray[np.float32]) -> None:
+        ends = np.cumsum([count(digest) for digest in chunk.digests])
+        vectors.update(zip(chunk.digests, np.split(features_VD, ends[:-1]), strict=True))
         if progress is not None:
             progress(len(vectors), len(contents))
 
@@ -149,19 +159,23 @@ def extract_features(
             groups = [every[start : start + TEXTS_AT_ONCE] for start in range(0, len(every), TEXTS_AT_ONCE)]
             prepared = pool.map(lambda group: [prepare(item) for item in group], groups)
             texts.update(zip(contents, chain.from_iterable(prepared), strict=True))
+        words = {digest: _words_with_a_token(row) for digest, row in texts.items()} if by_word else {}
+
+        def count(digest: str) -> int:
+            return len(words[digest]) if by_word else 1
+
         missing: list[Chunk] = []
         for chunk in _chunks(contents, texts, batch_size):
-            stored_BD = None if cache is None else cache.read(identity, chunk.key, rows=len(chunk.digests))
-            if stored_BD is None:
+            stored_VD = None if cache is None else cache.read(identity, chunk.key, rows=sum(map(count, chunk.digests)))
+            if stored_VD is None:
                 missing.append(chunk)
             else:
-                finish(chunk, stored_BD)
+                finish(chunk, stored_VD)
         cache_error: str | None = None
 
         def compute(rows: Sequence[Row]) -> npt.NDArray[np.float32]:
-            values: npt.NDArray[np.float32] = engine.features(
-                preprocessor.collate(rows), FeatureKind.POOLED
-            ).values.numpy()
+            (inputs,) = head_inputs(engine.features(preprocessor.collate(rows), kind), rows)
+            values: npt.NDArray[np.float32] = inputs.vectors_VD.numpy()
             return values
 
         rows_ahead = (
@@ -169,23 +183,31 @@ def extract_features(
             if texts
             else _rows_ahead(missing, lambda digest: prepare(contents[digest]), pool)
         )
-        for chunk, features_BD in _computed(rows_ahead, compute, device, engine.streams):
-            if not np.isfinite(features_BD).all():
-                source = contents[chunk.digests[int(np.isfinite(features_BD).all(axis=1).argmin())]].source
+        for chunk, features_VD in _computed(rows_ahead, compute, device, engine.streams):
+            if not np.isfinite(features_VD).all():
+                owners = [digest for digest in chunk.digests for _ in range(count(digest))]
+                source = contents[owners[int(np.isfinite(features_VD).all(axis=1).argmin())]].source
                 raise GraftworkError(f"the backbone gives features that are not finite for {source}; use another one")
             if cache is not None and cache_error is None:
-                cache_error = _store(cache, identity, chunk, features_BD)
-            finish(chunk, features_BD)
+                cache_error = _store(cache, identity, chunk, features_VD)
+            finish(chunk, features_VD)
     finally:
         pool.shutdown(cancel_futures=True)
         device.shutdown(cancel_futures=True)
-    cut = {digest for digest, row in texts.items() if isinstance(row, TextRow) and row.truncated}
+    cut = {digest for digest, row in texts.items() if row.truncated}
     return Extraction(
-        features_ND=np.stack([vectors[item.digest] for item in items]),
+        features_VD=np.concatenate([vectors[item.digest] for item in items]),
+        words=[words[item.digest] for item in items] if by_word else None,
         truncated=sum(item.digest in cut for item in items),
         computed=sum(len(chunk.digests) for chunk in missing),
         cache_error=cache_error,
     )
+
+
+def _words_with_a_token(row: Row) -> Sequence[int]:
+    assert isinstance(row, TextRow)
+    assert row.words is not None
+    return [word for word, token in enumerate(row.words.tokens) if token >= 0]
 
 
 def _chunks(contents: Iterable[str], texts: Mapping[str, Row], batch_size: int) -> list[Chunk]:
@@ -221,15 +243,15 @@ def _computed(
     for chunk, rows in rows_ahead:
         waiting.append((chunk, device.submit(compute, rows)))
         if len(waiting) >= streams:
-            first, features_BD = waiting.popleft()
-            yield first, features_BD.result()
-    for first, features_BD in waiting:
-        yield first, features_BD.result()
+            first, features_VD = waiting.popleft()
+            yield first, features_VD.result()
+    for first, features_VD in waiting:
+        yield first, features_VD.result()
 
 
-def _store(cache: FeatureCache, identity: str, chunk: Chunk, features_BD: npt.NDArray[np.float32]) -> str | None:
+def _store(cache: FeatureCache, identity: str, chunk: Chunk, features_VD: npt.NDArray[np.float32]) -> str | None:
     try:
-        cache.write(identity, chunk.key, features_BD)
+        cache.write(identity, chunk.key, features_VD)
     except OSError as error:
         return error.strerror or str(error)
     return None

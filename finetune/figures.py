@@ -1,17 +1,19 @@
-"""What an evaluation looks like: two figures, as PNG bytes. Equal evaluations give equal bytes.
+"""What an evaluation looks like: figures, as PNG bytes. Equal evaluations give equal bytes.
 
 Shapes: C classes, of which K are shown.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from finetune.canvas import GREY, INK, PALE, SKY, VERMILLION, draw, drawable, title
-from finetune.evaluation import Evaluation
+from finetune.evaluations.evaluation import Evaluation, Measured
+from finetune.evaluations.metrics import METRICS
+from finetune.evaluations.single_label import SingleLabelEvaluation
 from finetune.intervals import wilson
 
 if TYPE_CHECKING:
@@ -22,7 +24,76 @@ MOST_CLASSES_WHEN_CHOSEN = 30
 MOST_CLASSES_WITH_PERCENT = 12
 
 
-def confusion_matrix_png(evaluation: Evaluation) -> bytes:
+class ReportFigure(NamedTuple):
+    """A figure of a version; ``file`` is its relative path."""
+
+    title: str
+    file: str
+    png: bytes
+
+
+def figures_of(evaluation: Evaluation) -> list[ReportFigure]:
+    """The figures that go with an evaluation."""
+    if isinstance(evaluation, SingleLabelEvaluation):
+        return [
+            ReportFigure("Confusion matrix", "report/confusion_matrix.png", confusion_matrix_png(evaluation)),
+            ReportFigure("Reliability diagram", "report/reliability.png", reliability_png(evaluation)),
+        ]
+    assert isinstance(evaluation, Measured)
+    if evaluation.values_N2 is not None:
+        return [ReportFigure("Predicted and true values", "report/values.png", values_png(evaluation))]
+    return [ReportFigure("F1 by class", "report/f1.png", f1_png(evaluation))]
+
+
+def values_png(evaluation: Measured) -> bytes:
+    """Predicted against true values, one dot a row; a perfect model's lie on the diagonal."""
+    assert evaluation.values_N2 is not None
+    found_N, wanted_N = evaluation.values_N2.T
+    low, high = float(evaluation.values_N2.min()), float(evaluation.values_N2.max())
+    room = 0.03 * (high - low or 1.0)
+    limits = (low - room, high + room)
+    with draw(width=5.6, height=6.0) as (figure, png):
+        axes = figure.add_subplot()
+        axes.plot(limits, limits, color=INK, linestyle=(0, (4, 3)), linewidth=1)
+        axes.scatter(wanted_N, found_N, s=9, color=SKY, edgecolor="none", alpha=0.5)
+        axes.set(xlim=limits, ylim=limits, xlabel="true value", ylabel="predicted value", aspect="equal")
+        axes.grid(color=PALE)
+        axes.set_axisbelow(True)
+        metrics = evaluation.metrics
+        title(
+            figure,
+            "Predicted and true values",
+            f"Spearman {metrics['spearman']:.3f}, mean absolute error {metrics['mae']:.3g}, {evaluation.rows:,} rows",
+        )
+        return png()
+
+
+def f1_png(evaluation: Measured) -> bytes:
+    """F1 of each class with its 95 % interval, best first; above 40 classes the 30 lowest, which are those to work on."""
+    ordered = sorted(evaluation.per_class, key=lambda scores: -scores.f1)
+    chosen = len(ordered) > MOST_CLASSES
+    ordered = ordered[-MOST_CLASSES_WHEN_CHOSEN:] if chosen else ordered
+    f1_K = np.array([scores.f1 for scores in ordered])
+    whiskers = np.abs(np.array([scores.f1_ci for scores in ordered]).reshape(-1, 2).T - f1_K)
+    with draw(width=6.4, height=0.25 * len(ordered) + 1.8) as (figure, png):
+        axes = figure.add_subplot()
+        places = np.arange(len(ordered))
+        axes.barh(places, f1_K, color=SKY)
+        axes.errorbar(f1_K, places, xerr=whiskers, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
+        names = drawable(tuple(scores.label for scores in ordered))
+        counts = [f"{name} ({scores.support:,})" for name, scores in zip(names, ordered, strict=True)]
+        axes.set_yticks(places, counts, parse_math=False)
+        axes.invert_yaxis()
+        axes.set(xlim=(0, 1), xlabel="F1 (whiskers: 95 % interval; in brackets: how many there are)")
+        axes.grid(axis="x", color=PALE)
+        axes.set_axisbelow(True)
+        name, value = evaluation.primary, evaluation.metrics[evaluation.primary]
+        what = f"the {len(ordered)} lowest of {len(evaluation.per_class):,}" if chosen else "each class"
+        title(figure, f"F1 of {what}", f"{METRICS[name][0]} {value:.3f} on {evaluation.rows:,} rows")
+        return png()
+
+
+def confusion_matrix_png(evaluation: SingleLabelEvaluation) -> bytes:
     """True classes against predicted classes; colour is the share of the true class, numbers are rows.
 
     The colour scale is a square root, so that rare confusions can be seen beside a strong diagonal.
@@ -80,7 +151,7 @@ def confusion_matrix_png(evaluation: Evaluation) -> bytes:
         return png()
 
 
-def reliability_png(evaluation: Evaluation) -> bytes:
+def reliability_png(evaluation: SingleLabelEvaluation) -> bytes:
     """Accuracy by confidence, with the histogram of confidences below.
 
     The bars of a calibrated classifier end on the diagonal; whiskers are 95 % Wilson intervals of each bin's accuracy.

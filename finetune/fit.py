@@ -1,38 +1,39 @@
-"""A head for the features of one precision: features, cross-validated head, evaluation on the test split."""
+"""A head for the features of one precision: features, head, calibration, evaluation on the test split."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
 from rich.console import Console
 
-from finetune.evaluation import Evaluation, evaluate
-from finetune.example import Example, Label
+from finetune.evaluations.evaluation import Evaluation
+from finetune.example import Example
 from finetune.extraction import Extraction, extract_features
 from finetune.feature_cache import FeatureCache
-from finetune.probe import Probe, fit_probe
+from finetune.predictions import Predictions
+from finetune.probes.pairs import block_scales, unscaled
+from finetune.probes.probe import Probe, Progress
 from finetune.progress import progress_bar
 from finetune.publishing import FittedHead
+from finetune.task_fit import Rows, scores_of, task_fit
 from models.backbone_store import StoredBackbone
 from models.engine import Engine
-from models.head import scores_by_head
-from models.manifest import Calibration, Training
+from models.head import Head
+from models.manifest import Calibration, Setting, Training
 from models.precision import Precision
 from models.preprocessor import (
     ImagePreprocessorConfig,
+    PairReading,
     TextPreprocessorConfig,
     build_preprocessor,
     preprocessing_identity,
 )
+from models.task import Task
 
-MOST_POINTS_LOST = 0.5  # of cross-validated accuracy in per cent, for speed
+MOST_POINTS_LOST = 0.5  # of the validation score in per cent, for speed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +41,15 @@ class Material:
     """What every head of a job is fitted and judged on.
 
     Attributes:
+        task: what labels are for.
         train: every example but those of the test split.
         fresh: indices of the test examples whose content is not in the training data.
         classes: labels in the order of a head's rows.
+        preprocessor: where the examples are pairs and it does not say how they are read, `fit_head` chooses.
         seed: of the cross-validation's folds and the bootstrap.
     """
 
+    task: Task = Task.SINGLE_LABEL
     train: Sequence[Example]
     test: Sequence[Example]
     fresh: Sequence[int]
@@ -60,23 +64,38 @@ class Fit:
     """A head and what it is worth.
 
     Attributes:
-        evaluation: on all rows of the test split.
+        engine: computed the features that it was fitted and judged on.
+        preprocessor: made the rows of them; of pairs it says how they are read.
+        training: how it was found, and its score and loss on rows that it was not fitted on.
+        converged: whether the optimiser ended by itself.
+        test: what the head read of the test split.
+        predictions: what it makes of it.
+        evaluation: of these, on all rows.
         deduplicated: without those that are in the training data too; the same object where there are none.
+        truncated: how many texts were cut to what the backbone reads.
+        cache_error: why features could not be kept; None when all were.
     """
 
     engine: Engine
-    extraction: Extraction
-    probe: Probe
-    seed: int
+    preprocessor: ImagePreprocessorConfig | TextPreprocessorConfig
+    head: Head
+    calibration: Calibration
+    training: Training
+    converged: bool
+    test: Rows
+    predictions: Predictions
     evaluation: Evaluation
     deduplicated: Evaluation
+    truncated: int
+    cache_error: str | None
 
     def refusal(self, reference: Fit) -> str | None:
         """Why this head must not serve in place of a slower one; None where it may. The test split has no say in it."""
-        found, wanted = self.probe.cross_validated_accuracy, reference.probe.cross_validated_accuracy
+        found, wanted = self.training.validation_score, reference.training.validation_score
         if reference is self or round(100 * (wanted - found), 9) <= MOST_POINTS_LOST:
             return None
-        return f"cross-validated accuracy {found:.3f}, in fp32 {wanted:.3f}: over {MOST_POINTS_LOST:g} points lost"
+        what = f"{self.training.validation_metric.replace('_', ' ')} by {self.training.validated_on}"
+        return f"{what} {found:.3f}, in fp32 {wanted:.3f}: over {MOST_POINTS_LOST:g} points lost"
 
     def fitted_head(self, reference: Fit) -> FittedHead:
         """What is published of it.
@@ -84,91 +103,219 @@ class Fit:
         Args:
             reference: the fit in fp32, which may be this one.
         """
-        probe = self.probe
+        primary, without = self.training.validation_metric, self.deduplicated.summary()
         return FittedHead(
             engine=self.engine,
-            head=probe.head,
-            calibration=Calibration(temperature=probe.temperature),
-            training=Training(
-                strategy="probe",
-                seed=self.seed,
-                settings={
-                    "regularisation_c": probe.regularisation_c,
-                    "feature_scaling": probe.feature_scaling,
-                },
-                validated_on="cross-validation",
-                validation_metric="accuracy",
-                validation_score=probe.cross_validated_accuracy,
-                validation_loss=probe.cross_validated_log_loss,
-                folds=probe.folds,
-            ),
+            head=self.head,
+            calibration=self.calibration,
+            training=self.training,
             metrics={
                 **self.evaluation.summary(),
-                "accuracy_deduplicated": self.deduplicated.accuracy,
-                "accuracy_deduplicated_ci": list(self.deduplicated.accuracy_ci),
+                f"{primary}_deduplicated": without[primary],
+                f"{primary}_deduplicated_ci": without[f"{primary}_ci"],
             },
             refused=self.refusal(reference),
         )
 
 
-def fit_head(material: Material, engine: Engine, precision: Precision, *, cache_dir: Path, console: Console) -> Fit:
-    """Extracts features, chooses and fits a head, and evaluates it once on the test split.
+def fit_head(
+    material: Material,
+    engine: Engine,
+    precision: Precision,
+    *,
+    cache_dir: Path,
+    console: Console,
+    linear: bool = False,
+) -> Fit:
+    """Extracts features, chooses and fits a head on them as they are, and evaluates it once on the test split.
+
+    Pairs of texts are read in each way that the backbone knows, unless the material says in which; what cross-validation
+    likes best is taken.
 
     Args:
         material: what on.
-        engine: computes the features.
+        engine: computes the features; made for the kind of them that the task's heads read.
         precision: of the engine, for the progress bars.
+        cache_dir: where features are kept.
+        console: for progress.
+        linear: leaves out heads with a hidden layer.
+
+    Raises:
+        DatasetInvalid: see `finetune.extraction.extract_features`; or nothing can be held out.
+        GraftworkError: the backbone gives numbers that are not finite.
+    """
+    where, every = _where(precision), [*material.train, *material.test]
+    best: tuple[Material, Extraction, Rows, Probe] | None = None
+    for read in _readings(material):
+        extraction = _extract(read, every, engine, where, cache_dir=cache_dir, console=console)
+        rows = _rows(every, extraction)
+        with progress_bar(console, f"fitting the head{where}") as progress:
+            train = rows.part(range(len(material.train)))
+            probe = _probe(read, train, linear=linear, progress=progress)
+        if best is None or probe.chosen.loss < best[3].chosen.loss:
+            best = read, extraction, rows, probe
+    assert best is not None
+    read, extraction, rows, probe = best
+    pair = _pair(read)
+    return _judged(
+        read,
+        rows.part(range(len(material.train), len(every))),
+        head=probe.head,
+        calibration=probe.chosen.calibration,
+        training=Training(
+            strategy="probe",
+            seed=material.seed,
+            settings={**probe.chosen.settings, **({} if pair is None else {"pair": pair})},
+            validated_on="cross-validation",
+            validation_metric=material.task.traits.primary_metric,
+            validation_score=probe.chosen.score,
+            validation_loss=probe.chosen.loss,
+            folds=probe.folds,
+        ),
+        converged=probe.converged,
+        engine=engine,
+        extraction=extraction,
+    )
+
+
+def fit_given_head(
+    material: Material,
+    head: Head,
+    engine: Engine,
+    precision: Precision,
+    *,
+    validation: Sequence[Example],
+    strategy: str,
+    settings: Mapping[str, Setting],
+    converged: bool = True,
+    cache_dir: Path,
+    console: Console,
+) -> Fit:
+    """Calibrates a head that was trained elsewhere, on a validation split, and evaluates it once on the test split.
+
+    Args:
+        material: its backbone is the one that the head was trained with; of pairs its preprocessor says how they are read.
+        head: with the activation of the task.
+        engine: computes that backbone.
+        precision: of the engine, for the progress bars.
+        validation: examples that the head was not trained on; temperature, threshold and interval come from them.
+        strategy, settings: how it was trained, for the manifest.
+        converged: whether training ended by itself.
         cache_dir: where features are kept.
         console: for progress.
 
     Raises:
-        DatasetInvalid: see `finetune.extraction.extract_features` and `finetune.probe.fit_probe`.
-        GraftworkError: the backbone gives numbers that are not finite.
+        DatasetInvalid, GraftworkError: see `finetune.extraction.extract_features`.
     """
-    where = "" if precision is Precision.FP32 else f" ({precision})"
-    count, examples = len(material.train), [*material.train, *material.test]
+    every = [*validation, *material.test]
+    extraction = _extract(material, every, engine, _where(precision), cache_dir=cache_dir, console=console)
+    rows = _rows(every, extraction)
+    fitting = task_fit(material.task, material.classes, seed=material.seed)
+    chosen = fitting.judge(rows.part(range(len(validation))), head, settings)
+    return _judged(
+        material,
+        rows.part(range(len(validation), len(every))),
+        head=head,
+        calibration=chosen.calibration,
+        training=Training(
+            strategy=strategy,
+            seed=material.seed,
+            settings=dict(settings),
+            validated_on="validation split",
+            validation_metric=material.task.traits.primary_metric,
+            validation_score=chosen.score,
+            validation_loss=chosen.loss,
+        ),
+        converged=converged,
+        engine=engine,
+        extraction=extraction,
+    )
+
+
+def _judged(
+    material: Material,
+    test: Rows,
+    *,
+    head: Head,
+    calibration: Calibration,
+    training: Training,
+    converged: bool,
+    engine: Engine,
+    extraction: Extraction,
+) -> Fit:
+    """The one look at the test split."""
+    fitting = task_fit(material.task, material.classes, calibration, seed=material.seed)
+    scores_VC = scores_of(head, test.vectors_VD, calibration.temperature)
+    evaluation = deduplicated = fitting.evaluate(test, scores_VC)
+    if len(material.fresh) < len(material.test):
+        deduplicated = fitting.evaluate(test.part(material.fresh), scores_VC[test.places(material.fresh)])
+    return Fit(
+        engine=engine,
+        preprocessor=material.preprocessor,
+        head=head,
+        calibration=calibration,
+        training=training,
+        converged=converged,
+        test=test,
+        predictions=Predictions.of(
+            scores_VC, test.words, task=material.task, classes=material.classes, threshold=calibration.threshold
+        ),
+        evaluation=evaluation,
+        deduplicated=deduplicated,
+        truncated=extraction.truncated,
+        cache_error=extraction.cache_error,
+    )
+
+
+def _probe(material: Material, train: Rows, *, linear: bool, progress: Progress) -> Probe:
+    fitting = task_fit(material.task, material.classes, seed=material.seed)
+    if _pair(material) != "separate":
+        return fitting.fit(train, linear=linear, progress=progress)
+    scales_D = block_scales(train.vectors_VD)
+    scaled = replace(train, vectors_VD=train.vectors_VD * scales_D)
+    probe = fitting.fit(scaled, linear=linear, progress=progress)
+    return replace(probe, head=unscaled(probe.head, scales_D))
+
+
+def _readings(material: Material) -> Sequence[Material]:
+    """The material, once for each way to read its pairs of texts."""
+    config = material.preprocessor
+    pairs = any(isinstance(example.text, tuple) for example in material.train[:1])
+    if not pairs or isinstance(config, ImagePreprocessorConfig) or config.pair is not None:
+        return [material]
+    ways: list[PairReading] = ["separate"]
+    if getattr(material.backbone.load(), "takes_segments", False):
+        ways.append("joint")
+    return [replace(material, preprocessor=config.model_copy(update={"pair": way})) for way in ways]
+
+
+def _pair(material: Material) -> PairReading | None:
+    config = material.preprocessor
+    return None if isinstance(config, ImagePreprocessorConfig) else config.pair
+
+
+def _extract(
+    material: Material, examples: Sequence[Example], engine: Engine, where: str, *, cache_dir: Path, console: Console
+) -> Extraction:
+    kind = material.task.traits.features
     with progress_bar(console, f"extracting features{where}") as progress:
-        extraction = extract_features(
+        return extract_features(
             examples,
-            preprocessor=build_preprocessor(material.preprocessor, material.backbone.directory),
+            preprocessor=build_preprocessor(material.preprocessor, material.backbone.directory, kind),
             engine=engine,
             identity="\n".join(
                 [material.backbone.digest, engine.identity, preprocessing_identity(material.preprocessor)]
             ),
             cache=FeatureCache(cache_dir),
+            kind=kind,
             threads=len(os.sched_getaffinity(0)),
             progress=progress,
         )
-    features_ND, targets_N = extraction.features_ND, _targets(examples, material.classes)
-    with progress_bar(console, f"fitting the head{where}") as progress:
-        probe = fit_probe(
-            features_ND[:count],
-            targets_N[:count],
-            class_count=len(material.classes),
-            seed=material.seed,
-            progress=progress,
-        )
-    scores_NC, targets_N, fresh = _scores(probe, features_ND[count:]), targets_N[count:], material.fresh
-    evaluation = evaluate(scores_NC, targets_N, classes=material.classes, seed=material.seed)
-    deduplicated = evaluation
-    if len(fresh) < len(material.test):
-        deduplicated = evaluate(scores_NC[fresh], targets_N[fresh], classes=material.classes, seed=material.seed)
-    return Fit(
-        engine=engine,
-        extraction=extraction,
-        probe=probe,
-        seed=material.seed,
-        evaluation=evaluation,
-        deduplicated=deduplicated,
-    )
 
 
-def _targets(examples: Sequence[Example], classes: Sequence[str]) -> npt.NDArray[np.int64]:
-    index: dict[Label, int] = {label: i for i, label in enumerate(classes)}
-    return np.array([index[example.label] for example in examples], dtype=np.int64)
+def _rows(examples: Sequence[Example], extraction: Extraction) -> Rows:
+    return Rows(examples=examples, vectors_VD=extraction.features_VD, words=extraction.words)
 
 
-def _scores(probe: Probe, features_ND: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-    """Through the kernel that serves."""
-    count = len(features_ND)
-    return np.stack(scores_by_head(torch.from_numpy(features_ND), [probe.head] * count, [probe.temperature] * count))
+def _where(precision: Precision) -> str:
+    return "" if precision is Precision.FP32 else f" ({precision})"

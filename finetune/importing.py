@@ -59,7 +59,6 @@ def import_classifier(
         heads=_fitted_heads(stored, head, engines),
         labels=classifier.labels,
         golden_items=_sample_photographs(),
-        card={"strategy": "none: the checkpoint's own classifier"},
     )
     return publish(repository, graft)
 

@@ -1,16 +1,15 @@
-"""One fine-tuning job: from the user's data to a published version.
+r"""One fine-tuning job: from the user's data to a published version.
 
-data -> checks -> split -> features, cached -> head -> evaluated once on the test split -> published
+data -> checks -> split -> features, cached -> head            -> evaluated once on the test split -> published
+                        \-> probe -> training of the backbone  /
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +25,9 @@ from finetune.findings import Finding, print_findings
 from finetune.progress import progress_bar
 from finetune.result import JobResult
 from finetune.split import split_dataset
+from finetune.strategy import Strategy
 from models.backbone import Modality
-from models.errors import DatasetInvalid, GraftworkError, InvalidParameter
+from models.errors import DatasetInvalid, InvalidParameter
 from models.options import EngineName, PrecisionName
 from models.repository import ModelRepository
 from models.task import Task
@@ -35,11 +35,15 @@ from models.version import ModelVersion, check_name
 
 if TYPE_CHECKING:
     from finetune.fit import Fit, Material
+    from finetune.fits import Fits
+    from finetune.report import Report
+    from finetune.training.processes import Start
+    from finetune.training.recipe import Recipe
+    from finetune.tuning import Tuned
     from models.checkpoint import Checkpoint
+    from models.engine import Engine
     from models.engine_factory import EngineFactory
     from models.precision import Precision
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_BACKBONES = {Modality.IMAGE: "timm:tf_efficientnet_lite0", Modality.TEXT: "hf:all-MiniLM-L6-v2"}
 
@@ -54,7 +58,9 @@ class JobSettings:
         engine: what computes features; ``auto`` takes the fastest that gives the right ones.
         precision: ``auto`` fits a head for int8 too where that is faster.
         cache_dir: for features, graphs of backbones, and which engine is the fastest.
-        seed: of the cross-validation's folds and the bootstrap.
+        strategy: what learns.
+        recipe: fields of `finetune.training.recipe.Recipe` that the user chose.
+        seed: of the cross-validation's folds, the bootstrap and the training.
         test_share: of each class, where the data brings no test split.
         task: what labels are for; None reads it from the data.
     """
@@ -66,6 +72,8 @@ class JobSettings:
     device: str = "cpu"
     engine: EngineName = "auto"
     precision: PrecisionName = "auto"
+    strategy: Strategy = Strategy.PROBE
+    recipe: Mapping[str, object] = field(default_factory=dict)
     seed: int = 0
     test_share: float = 0.2
     columns: ColumnNames | None = None
@@ -102,65 +110,169 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
         DatasetInvalid: the data cannot be used; nothing was published.
         BackboneNotFound: there is no such backbone.
         StorageFailed: the repository cannot be written.
+        InvalidParameter, Conflict, OutOfMemory: see `finetune.tuning.tune`.
     """
-    from finetune.fit import Material, fit_head
-    from models.precision import Precision
+    from finetune.report import report_on
 
     started = time.monotonic()
+    job = _prepare(settings, repository, console)
+    tuned = None if job.recipe is None else _tune(settings, job, job.recipe, repository, console)
+    fits = _fits(settings, job, tuned, console)
+    report = report_on(
+        settings.name,
+        job.dataset,
+        fits,
+        tuned,
+        job.findings + fits.findings() + (() if tuned is None else tuned.findings()),
+        repository=repository,
+        engines=job.engines,
+        seed=settings.seed,
+        console=console,
+    )
+    if noticed := report.findings[len(job.findings) :]:
+        print_findings(noticed, console)
+    version = _publish(settings, repository, report)
+    if tuned is not None:
+        tuned.trained.clear()
+    return JobResult(
+        version=version,
+        evaluation=fits.reference.evaluation,
+        deduplicated=fits.reference.deduplicated,
+        comparison=report.comparison,
+        train_size=len(job.material.train),
+        test_size=len(job.material.test),
+        seconds=time.monotonic() - started,
+    )
+
+
+def assist_job(settings: JobSettings, repository: ModelRepository) -> None:
+    """Takes this process's share of the training; the first process does everything else. Raises as `run_job` does."""
+    console = Console(quiet=True)
+    job = _prepare(settings, repository, console)
+    if job.recipe is not None:
+        _tune(settings, job, job.recipe, repository, console)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """A job whose data and backbone are there.
+
+    Attributes:
+        recipe: how the backbone learns; None where it does not.
+        findings: of the data check.
+    """
+
+    dataset: Dataset
+    material: Material
+    engines: EngineFactory
+    recipe: Recipe | None
+    findings: tuple[Finding, ...]
+
+
+def _prepare(settings: JobSettings, repository: ModelRepository, console: Console) -> _Job:
+    from finetune.fit import Material
+
     check_name(settings.name)
     if settings.backbone is not None:
         from models.sources import check_backbone_name  # with timm: seconds, which the data check need not wait for
 
         check_backbone_name(settings.backbone)
+    recipe = _recipe(settings)
     engines = _engines(settings)
     examination = examine_data(settings, console)
     print_examination(examination, console)
-    _refuse_what_cannot_be_fitted(examination.require())
     dataset = split_dataset(examination.require(), test_share=settings.test_share)
-
-    train, test = dataset.pool, dataset.split("test")
+    modality, test = Modality(dataset.modality), dataset.split("test")
     fresh = _not_duplicated(dataset, test)
-
-    checkpoint = _checkpoint(settings, Modality(dataset.modality), train)
-    stored = repository.backbones.add(checkpoint)
+    checkpoint = _checkpoint(settings, modality, dataset.pool)
     material = Material(
-        train=train,
+        task=dataset.task,
+        train=dataset.pool,
         test=test,
         fresh=fresh,
         classes=dataset.classes,
-        backbone=stored,
+        backbone=repository.backbones.add(checkpoint),
         preprocessor=checkpoint.preprocessor,
         seed=settings.seed,
     )
-    with console.status("choosing an engine"):
-        wanted = engines.precisions(stored)
-    fits: dict[Precision, Fit] = {}
-    failed: dict[Precision, str] = {}
-    for precision in filter(wanted.__contains__, Precision):  # fp32, with which others are compared, comes first
-        try:
-            with console.status("preparing the engine"):
-                engine = engines.build(stored, precision)
-            fits[precision] = fit_head(material, engine, precision, cache_dir=settings.cache_dir, console=console)
-        except Exception as error:  # such as features that are all the same, or a disk without room for a graph
-            if precision is Precision.FP32:
-                raise
-            failed[precision] = error.message if isinstance(error, GraftworkError) else "it does not run here"
-            logger.warning("%s is left out: %s", precision, error)
-
-    noticed = _own_findings(fits, failed, checkpoint)
-    if noticed:
-        print_findings(noticed, console)
-    findings = examination.findings + noticed
-    version = _publish(settings, repository, dataset, findings, material, fits)
-    fp32 = fits[Precision.FP32]
-    return JobResult(
-        version=version,
-        evaluation=fp32.evaluation,
-        deduplicated=fp32.deduplicated,
-        train_size=len(train),
-        test_size=len(test),
-        seconds=time.monotonic() - started,
+    return _Job(
+        dataset=dataset,
+        material=material,
+        engines=engines,
+        recipe=None if recipe is None else recipe(modality),
+        findings=examination.findings,
     )
+
+
+def _recipe(settings: JobSettings) -> Callable[[Modality], Recipe] | None:
+    """How the backbone learns, once it is known what it reads; None where it does not learn. Bounds are checked at once."""
+    if settings.strategy is Strategy.PROBE:
+        if settings.recipe:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in settings.recipe)
+            raise InvalidParameter(f"{options}: for the strategies partial, full and lora, and not for the probe")
+        return None
+    from finetune.training.processes import has_bf16
+    from finetune.training.recipe import recipe_for
+
+    chosen = {"bf16": has_bf16(settings.device), **settings.recipe, "seed": settings.seed}
+    recipe_for(settings.strategy, Modality.TEXT, **chosen)
+    return lambda modality: recipe_for(settings.strategy, modality, **chosen)
+
+
+def _tune(
+    settings: JobSettings, job: _Job, recipe: Recipe, repository: ModelRepository, console: Console
+) -> Tuned | None:
+    """Trains the backbone, from a probe on what it learns from; None in all processes but the first."""
+    from finetune.fit import fit_head
+    from finetune.tuning import Pupil, held_out, tune
+    from models.precision import Precision
+
+    material, (learn, validate) = job.material, held_out(job.dataset)
+
+    def start() -> Start:
+        with console.status("preparing the engine"):
+            engine = job.engines.build(material.backbone, Precision.FP32, material.task.traits.features)
+        part = replace(material, train=learn, test=validate, fresh=range(len(validate)))
+        fit = fit_head(part, engine, Precision.FP32, cache_dir=settings.cache_dir, console=console, linear=True)
+        return fit.head, fit.preprocessor
+
+    return tune(
+        Pupil(stored=material.backbone, task=material.task, labels=material.classes, learn=learn, validate=validate),
+        recipe,
+        start,
+        repository.backbones,
+        device=settings.device,
+        directory=settings.cache_dir / "runs",
+        console=console,
+    )
+
+
+def _fits(settings: JobSettings, job: _Job, tuned: Tuned | None, console: Console) -> Fits:
+    """The trained head, judged; or a probe's, where no backbone was trained, or none became better than a probe."""
+    from finetune.fit import fit_given_head, fit_head
+    from finetune.fits import fit_every_precision
+
+    def probe(material: Material, engine: Engine, precision: Precision) -> Fit:
+        return fit_head(material, engine, precision, cache_dir=settings.cache_dir, console=console)
+
+    if tuned is None or not tuned.gained:
+        return fit_every_precision(job.material, job.engines, probe, console)
+
+    def given(material: Material, engine: Engine, precision: Precision) -> Fit:
+        return fit_given_head(
+            material,
+            tuned.head,
+            engine,
+            precision,
+            validation=tuned.validate,
+            strategy=settings.strategy,
+            settings=tuned.settings(),
+            cache_dir=settings.cache_dir,
+            console=console,
+        )
+
+    trained = replace(job.material, backbone=tuned.stored, preprocessor=tuned.preprocessor)
+    return fit_every_precision(trained, job.engines, given, console)
 
 
 def _checkpoint(settings: JobSettings, modality: Modality, train: Sequence[Example]) -> Checkpoint:
@@ -196,14 +308,6 @@ def _engines(settings: JobSettings) -> EngineFactory:
     )
 
 
-def _refuse_what_cannot_be_fitted(dataset: Dataset) -> None:
-    if dataset.task is not Task.SINGLE_LABEL or dataset.pairs:
-        what = f"{dataset.task} on pairs of texts" if dataset.pairs else str(dataset.task)
-        raise InvalidParameter(
-            f"the data asks for {what}, for which nothing can be fitted yet; give each text or image one class"
-        )
-
-
 def _not_duplicated(dataset: Dataset, test: Sequence[Example]) -> list[int]:
     duplicated = duplicated_in_training(dataset)
     fresh = [index for index, example in enumerate(test) if example.identity not in duplicated]
@@ -212,80 +316,28 @@ def _not_duplicated(dataset: Dataset, test: Sequence[Example]) -> list[int]:
     return fresh
 
 
-def _own_findings(
-    fits: Mapping[Precision, Fit], failed: Mapping[Precision, str], checkpoint: Checkpoint
-) -> tuple[Finding, ...]:
-    """What the job noticed after the data check."""
-    from models.precision import Precision
-
-    findings = []
-    extraction, probe = fits[Precision.FP32].extraction, fits[Precision.FP32].probe
-    if extraction.truncated:
-        limit = getattr(checkpoint.preprocessor, "max_tokens", None)
-        message = f"texts are longer than the {limit} tokens that the backbone reads; what follows was cut off"
-        findings.append(Finding(severity="info", code="long_text", message=message, count=extraction.truncated))
-    if extraction.cache_error is not None:
-        message = f"features could not be kept for the next run: {extraction.cache_error}; choose another --cache-dir"
-        findings.append(Finding(severity="warning", code="cache_failed", message=message, count=1))
-    if not probe.converged:
-        message = "the head's optimiser was stopped at its limit of iterations; it may do better on cleaner data"
-        findings.append(Finding(severity="warning", code="not_converged", message=message, count=1))
-    refused = {**failed, **{precision: fit.refusal(fits[Precision.FP32]) for precision, fit in fits.items()}}
-    for precision, why in refused.items():
-        if why is not None:
-            message = f"it will not be served in {precision}: {why}"
-            findings.append(Finding(severity="info", code="precision_refused", message=message, count=0))
-    return tuple(findings)
-
-
-def _publish(
-    settings: JobSettings,
-    repository: ModelRepository,
-    dataset: Dataset,
-    findings: Sequence[Finding],
-    material: Material,
-    fits: Mapping[Precision, Fit],
-) -> ModelVersion:
-    from finetune.figures import confusion_matrix_png, reliability_png
+def _publish(settings: JobSettings, repository: ModelRepository, report: Report) -> ModelVersion:
     from finetune.publishing import GOLDEN_ITEMS, Graft, publish, spread
     from models.manifest import Data
-    from models.precision import Precision
 
+    dataset, material, fits = report.dataset, report.fits.material, report.fits
     golden = spread([*material.train, *material.test], GOLDEN_ITEMS, key=lambda example: example.digest)
-    fp32 = fits[Precision.FP32]
     graft = Graft(
         name=settings.name,
         backbone=material.backbone,
         preprocessor=material.preprocessor,
-        heads={precision: fit.fitted_head(fp32) for precision, fit in fits.items()},
+        heads={precision: fit.fitted_head(fits.reference) for precision, fit in fits.by_precision.items()},
         labels=dataset.classes,
         golden_items=[example.read() for example in golden],
+        task=dataset.task,
         data=Data(
             source=dataset.name,
             fingerprint=dataset.fingerprint,
             train_size=len(material.train),
             test_size=len(material.test),
-            findings=tuple(finding.to_dict() for finding in findings),
+            findings=tuple(finding.to_dict() for finding in report.findings),
         ),
-        report={
-            "report/evaluation.json": json.dumps(fp32.evaluation.to_dict(), indent=1).encode(),
-            "report/confusion_matrix.png": confusion_matrix_png(fp32.evaluation),
-            "report/reliability.png": reliability_png(fp32.evaluation),
-        },
-        card={
-            "dataset": dataset.name,
-            "rows": {split: len(examples) for split, examples in dataset.splits.items()},
-            "fingerprint": dataset.fingerprint,
-            "strategy": "a linear head on frozen features (probe)",
-            "regularisation_c": fp32.probe.regularisation_c,
-            "folds": fp32.probe.folds,
-            "seed": settings.seed,
-            "evaluation": fp32.evaluation.to_dict(),
-            "without_duplicates": None if fp32.deduplicated is fp32.evaluation else fp32.deduplicated.to_dict(),
-            "findings": [
-                (finding.severity, f"{finding.message} ({finding.count:,})" if finding.count else finding.message)
-                for finding in findings
-            ],
-        },
+        report=report.files(),
+        card=report.card(),
     )
     return publish(repository, graft)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from finetune.evaluations.metrics import HEADLINES
 from models.version import ModelVersion
 
 if TYPE_CHECKING:
-    from finetune.evaluation import Evaluation
+    from finetune.comparison import Comparison
+    from finetune.evaluations.evaluation import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,43 +21,47 @@ class JobResult:
     Attributes:
         evaluation: in fp32, on all rows of the test split.
         deduplicated: without those that are in the training data too; the same object where there are none.
+        comparison: with the version before, where that could be asked.
         seconds: from the first look at the data to the published version.
     """
 
     version: ModelVersion
     evaluation: Evaluation
     deduplicated: Evaluation
+    comparison: Comparison | None = None
     train_size: int
     test_size: int
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
-        evaluation = self.evaluation
+        manifest, figures = self.version.manifest, self.evaluation.summary()
+        primary, *others = HEADLINES[manifest.task]
         return {
             "model": self.version.name,
             "version": self.version.number,
-            "task": str(self.version.manifest.task),
-            "accuracy": evaluation.accuracy,
-            "accuracy_ci": list(evaluation.accuracy_ci),
-            "accuracy_deduplicated": self.deduplicated.accuracy,
-            "accuracy_deduplicated_ci": list(self.deduplicated.accuracy_ci),
-            "macro_f1": evaluation.macro_f1,
-            "macro_f1_ci": list(evaluation.macro_f1_ci),
-            "ece": evaluation.ece,
-            "ece_ci": list(evaluation.ece_ci),
+            "task": str(manifest.task),
+            **_with_interval(primary, figures),
+            **_with_interval(primary, self.deduplicated.summary(), f"{primary}_deduplicated"),
+            **{name: value for other in others for name, value in _with_interval(other, figures).items()},
+            "beats_chance": self.evaluation.beats_chance,
             "precisions": {
                 precision: {
                     "validation_metric": head.training and head.training.validation_metric,
                     "validation_score": head.training and head.training.validation_score,
-                    "accuracy": head.metrics.get("accuracy"),
+                    primary: head.metrics.get(primary),
                     "refused": head.refused,
                 }
-                for precision, head in self.version.manifest.heads.items()
+                for precision, head in manifest.heads.items()
             },
-            "classes": len(self.version.manifest.labels),
+            "comparison": None if self.comparison is None else self.comparison.to_dict(),
+            "classes": len(manifest.labels),
             "train_size": self.train_size,
             "test_size": self.test_size,
             "seconds": round(self.seconds, 2),
             "path": str(self.version.directory),
         }
+
+
+def _with_interval(metric: str, figures: Mapping[str, Any], name: str | None = None) -> dict[str, Any]:
+    return {name or metric: figures[metric], f"{name or metric}_ci": figures[f"{metric}_ci"]}

@@ -70,7 +70,7 @@ def make_splits(
     if not 0 < test_share < 1:
         raise InvalidParameter(f"the test share must lie between 0 and 1, not {test_share}; 0.2 holds out a fifth")
     ordered = sorted(examples, key=lambda one: (one.label, one.digest, one.source, one.group or ""))
-    stratum_of = _strata(ordered, task, test_share)
+    stratum_of = strata_of(ordered, task, test_share)
     sizes = Counter(stratum_of(example.label) for example in ordered)
     room = Counter({stratum: min(max(1, round(test_share * size)), size - 1) for stratum, size in sizes.items()})
     spare = Counter(name for example in ordered for name in classes_in(task, example.label))
@@ -154,8 +154,8 @@ def _smallest_group(units: Iterable[_Unit], task: Task, spare: Counter[str], cou
     return []
 
 
-def _strata(examples: Sequence[Example], task: Task, test_share: float) -> Callable[[Label], str]:
-    """What an example counts for when a share of each class is held out."""
+def strata_of(examples: Sequence[Example], task: Task, test_share: float) -> Callable[[Label], str]:
+    """What an example counts for when a share of each class is held out, by its label."""
     if task is Task.REGRESSION:
         values = sorted(example.label for example in examples if isinstance(example.label, float))
         bins = min(_MOST_BINS, max(1, round(test_share * len(values))))

@@ -19,7 +19,7 @@ class Strategy(StrEnum):
 
     | strategy | what learns | what a version stores |
     |---|---|---|
-    | probe | a head on frozen features (`finetune.probe`) | the head: kilobytes |
+    | probe | a head on frozen features (`finetune.probes`) | the head: kilobytes |
     | partial | the head and the last layer groups (`finetune.partial`) | a backbone of its own |
     | full | everything, lower layers more slowly (`finetune.full`) | a backbone of its own |
     | lora | low-rank additions to linear layers, merged at the end (`finetune.lora`) | a backbone of its own |

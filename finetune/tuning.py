@@ -6,8 +6,8 @@ share batches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,17 +15,20 @@ from rich.console import Console
 
 from finetune.dataset import Dataset
 from finetune.example import Example
+from finetune.findings import Finding
 from finetune.progress import progress_bar
 from finetune.split import make_splits
 from finetune.training.lesson import Lesson
-from finetune.training.processes import accelerating, is_first, share
+from finetune.training.processes import Start, accelerating, is_first, share
 from finetune.training.recipe import Recipe
 from finetune.training.run import Run, Trained, train
+from finetune.training.trainer import DIVERGED
 from models.backbone_store import BackboneStore, StoredBackbone
 from models.checkpoint import Checkpoint
 from models.errors import DatasetInvalid
 from models.head import Head
-from models.preprocessor import ImagePreprocessorConfig, TextPreprocessorConfig
+from models.manifest import Setting
+from models.preprocessor import PreprocessorConfig
 from models.task import Task
 
 VALIDATION_SHARE = 0.15  # of what is not the test split, where the data names no validation split
@@ -42,7 +45,6 @@ class Pupil:
     """
 
     stored: StoredBackbone
-    preprocessor: ImagePreprocessorConfig | TextPreprocessorConfig
     task: Task
     labels: Sequence[str]
     learn: Sequence[Example]
@@ -54,15 +56,39 @@ class Tuned:
     """A backbone that has learnt, and its head.
 
     Attributes:
-        stored: in the repository.
+        stored: in the repository; where it gained nothing, the one that it started from.
+        preprocessor: of pairs it says how they are read.
         head: as it was after the best epoch.
-        gained: whether any epoch was better than the probe that it started from.
+        validate: the examples that chose that epoch.
     """
 
     stored: StoredBackbone
+    preprocessor: PreprocessorConfig
     head: Head
+    validate: Sequence[Example]
+    recipe: Recipe
     trained: Trained
-    gained: bool
+
+    @property
+    def gained(self) -> bool:
+        """Whether any epoch was better than the probe that it started from."""
+        return self.trained.outcome.history.best.epoch > 0
+
+    def settings(self) -> Mapping[str, Setting]:
+        """How it was trained, for the manifest."""
+        told = self.recipe.model_dump(mode="json", exclude={"strategy", "seed"}, exclude_none=True)
+        return {**told, "best_epoch": self.trained.outcome.history.best.epoch}
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What a user should know of the training."""
+        outcome, found = self.trained.outcome, []
+        if outcome.stopped == DIVERGED:
+            message = f"training ended early: {outcome.stopped}; try a lower --learning-rate"
+            found.append(Finding(severity="warning", code="diverged", message=message, count=1))
+        if not self.gained:
+            message = "no epoch was better than a head on frozen features, which is published instead"
+            found.append(Finding(severity="warning", code="nothing_gained", message=message, count=1))
+        return tuple(found)
 
 
 def held_out(dataset: Dataset) -> tuple[Sequence[Example], Sequence[Example]]:
@@ -84,7 +110,7 @@ def held_out(dataset: Dataset) -> tuple[Sequence[Example], Sequence[Example]]:
 def tune(
     pupil: Pupil,
     recipe: Recipe,
-    start: Callable[[], Head],
+    start: Callable[[], Start],
     backbones: BackboneStore,
     *,
     device: str,
@@ -96,7 +122,7 @@ def tune(
     Args:
         pupil: what is to learn.
         recipe: the settings, the strategy among them.
-        start: the head that it starts from; asked in the first process only.
+        start: head and preprocessor that it starts from; asked in the first process only.
         backbones: where the trained one is stored.
         device: ``cpu`` or ``cuda``.
         directory: for what is kept until the run is done.
@@ -109,10 +135,10 @@ def tune(
         InvalidParameter, Conflict, DatasetInvalid, OutOfMemory, StorageFailed: see `finetune.training.run.train`.
     """
     with accelerating(device, bf16=recipe.bf16) as accelerator:
-        head = share(start() if is_first() else None)
+        head, preprocessor = share(start() if is_first() else None)
         run = Run(
             stored=pupil.stored,
-            preprocessor=pupil.preprocessor,
+            preprocessor=preprocessor,
             task=pupil.task,
             labels=pupil.labels,
             head=head,
@@ -124,12 +150,15 @@ def tune(
             trained = train(run, accelerator, directory=directory, progress=progress)
     if not is_first():
         return None
-    return Tuned(
-        stored=backbones.add(_checkpoint(pupil, trained)),
+    tuned = Tuned(
+        stored=pupil.stored,
+        preprocessor=preprocessor,
         head=trained.outcome.head,
+        validate=pupil.validate,
+        recipe=recipe,
         trained=trained,
-        gained=trained.outcome.history.best.epoch > 0,
     )
+    return replace(tuned, stored=backbones.add(_checkpoint(pupil, tuned))) if tuned.gained else tuned
 
 
 def lesson(examples: Sequence[Example], task: Task, labels: Sequence[str]) -> Lesson:
@@ -150,11 +179,11 @@ def lesson(examples: Sequence[Example], task: Task, labels: Sequence[str]) -> Le
     return Lesson(examples=examples, targets=[target(example) for example in examples])
 
 
-def _checkpoint(pupil: Pupil, trained: Trained) -> Checkpoint:
+def _checkpoint(pupil: Pupil, tuned: Tuned) -> Checkpoint:
     tokenizer = pupil.stored.directory / TOKENIZER
     return Checkpoint(
         config=pupil.stored.config,
-        state=dict(trained.state),
-        preprocessor=pupil.preprocessor,
+        state=dict(tuned.trained.state),
+        preprocessor=tuned.preprocessor,
         tokenizer_json=tokenizer.read_bytes() if tokenizer.exists() else None,
     )

@@ -26,6 +26,8 @@ _FLOOR = 1e-6
 class ClassCovariance:
     """The covariance within classes by its eigenvectors, along which any shrinkage is one factor each.
 
+    Where labels are no classes, it is the covariance of what they leave unexplained of the features.
+
     Attributes:
         mean_D: of all rows.
         directions_DK: orthonormal columns that span the centred rows.
@@ -39,15 +41,30 @@ class ClassCovariance:
     total_K: Floats
 
     @classmethod
+    def around(cls, features_ND: Floats, labels_NL: Floats) -> ClassCovariance:
+        """Estimates it from rows and numbers that explain a part of them, by least squares.
+
+        Of one-hot classes it is what `of` gives.
+        """
+        centred_ND = _centred(features_ND)
+        design_NL = labels_NL - labels_NL.mean(axis=0)
+        slopes_LD = np.linalg.pinv(design_NL.T @ design_NL, hermitian=True) @ (design_NL.T @ centred_ND)
+        return cls._of(features_ND, (centred_ND - design_NL @ slopes_LD).astype(features_ND.dtype))
+
+    @classmethod
     def of(cls, features_ND: Floats, targets_N: Targets) -> ClassCovariance:
         """Estimates it from rows and the indices of their classes, in the precision of the rows."""
-        rows, dimensions = features_ND.shape
-        mean_D = features_ND.mean(axis=0, dtype=np.float64).astype(features_ND.dtype)
-        centred_ND = features_ND - mean_D
-        within_ND = centred_ND.copy()
+        within_ND = _centred(features_ND)
         for target in np.unique(targets_N):
             members = targets_N == target
             within_ND[members] -= within_ND[members].mean(axis=0)
+        return cls._of(features_ND, within_ND)
+
+    @classmethod
+    def _of(cls, features_ND: Floats, within_ND: Floats) -> ClassCovariance:
+        rows, dimensions = features_ND.shape
+        mean_D = _mean(features_ND)
+        centred_ND = features_ND - mean_D
         if rows >= dimensions:
             within_K, directions_DK = _eigenvectors(within_ND)
         else:  # the same in the space that the rows span: there is nothing outside of it
@@ -67,13 +84,28 @@ class ClassCovariance:
         Returns:
             ``(D, K)``; the rows that the covariance comes from get a mean squared length of 1.
         """
+        map_DK: Floats = (self.directions_DK / self.lengths(shrinkage)).astype(self.directions_DK.dtype)
+        return map_DK
+
+    def lengths(self, shrinkage: float) -> Floats:
+        """What each direction is divided by in `whitening`: ``(K,)``."""
         dimensions = len(self.mean_D)
         average = self.within_K.sum() / dimensions
         floor = _FLOOR * self.total_K.sum() / dimensions or 1.0
         shrunk_K = (1 - shrinkage) * self.within_K + shrinkage * average + floor
         length = np.sqrt((self.total_K / shrunk_K).sum()) or 1.0  # 0 where all rows are equal
-        map_DK: Floats = (self.directions_DK / (np.sqrt(shrunk_K) * length)).astype(self.directions_DK.dtype)
-        return map_DK
+        lengths_K: Floats = np.sqrt(shrunk_K) * length
+        return lengths_K
+
+
+def _mean(features_ND: Floats) -> Floats:
+    mean_D: Floats = features_ND.mean(axis=0, dtype=np.float64).astype(features_ND.dtype)
+    return mean_D
+
+
+def _centred(features_ND: Floats) -> Floats:
+    centred_ND: Floats = features_ND - _mean(features_ND)
+    return centred_ND
 
 
 def _eigenvectors(rows_ND: Floats) -> tuple[Floats, Floats]:

@@ -15,8 +15,7 @@
     |  `- MethodNotAllowed                                                                             405
     |- Conflict                         VersionInUse                                                   409
     |- DatasetInvalid                   what the user's data lacks, with file and line                 422
-    |- VersionCorrupt                   a version on disk that must not be served                      422
-    |  `- EngineMismatch
+    |- VersionCorrupt                   EngineMismatch: a version that must not be served             422
     |- StorageFailed                    the repository cannot be written                               507
     |- Unavailable                      Overloaded, TooManyConnections, NotReady, WorkerLost, OutOfMemory,
     |                                   DeviceFailed (with Retry-After)                                  503
@@ -239,6 +238,8 @@ class VersionCorrupt(GraftworkError):
 
 class EngineMismatch(VersionCorrupt):
     """The golden inputs get other features here than at publishing: the engine may be to blame, and another one do."""
+
+    code = "engine_mismatch"
 
 
 class StorageFailed(GraftworkError):

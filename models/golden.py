@@ -127,7 +127,7 @@ class GoldenSet:
         Raises:
             VersionCorrupt: an answer is not what it was at publishing.
         """
-        if self.features_VD.shape[1] != predictor.head.weight_CD.shape[1]:
+        if self.features_VD.shape[1] != predictor.head.feature_dim:
             raise VersionCorrupt("the golden features do not fit the head; publish the model again")
         self._compare(predictor, self.features_VD)
 

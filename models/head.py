@@ -1,4 +1,4 @@
-"""The grafted part: a linear map from features to logits, and the one kernel that applies it."""
+"""The grafted part: from features to logits, by a linear map or with one hidden layer, and the one kernel that applies it."""
 
 from __future__ import annotations
 
@@ -14,24 +14,54 @@ from safetensors.torch import load, save
 
 from models.task import Activation
 
+_LINEAR, _HIDDEN = {"weight", "bias"}, {"hidden.weight", "hidden.bias"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hidden:
+    """A layer of rectified linear units (Nair and Hinton 2010).
+
+    Attributes:
+        weight_HD: fp32, on the CPU.
+        bias_H: likewise.
+    """
+
+    weight_HD: torch.Tensor
+    bias_H: torch.Tensor
+
+    def units(self, features_BD: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``(B, H)``."""
+        weight_HD, bias_H = self._arrays
+        units_BH: NDArray[np.float32] = features_BD.dot(weight_HD.T) + bias_H
+        return np.maximum(units_BH, 0, out=units_BH)
+
+    @cached_property
+    def _arrays(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return self.weight_HD.detach().numpy(), self.bias_H.detach().numpy()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """A linear head; standardisation of the features is folded into its weights.
+    """A linear head, or one with a hidden layer; standardisation of the features is folded into its weights.
 
     Attributes:
-        weight_CD: fp32, on the CPU.
-        bias_C: fp32, on the CPU.
+        weight_CD: of the logits, fp32, on the CPU; with a hidden layer, D is the number of its units.
+        bias_C: likewise.
         activation: turns its logits into scores. The task says which it is, so the file does not.
+        hidden: what the features go through first; None where the head is linear.
     """
 
     weight_CD: torch.Tensor
     bias_C: torch.Tensor
     activation: Activation = "softmax"
+    hidden: Hidden | None = None
 
     def to_bytes(self) -> bytes:
         """The contents of ``head.safetensors``; equal heads give equal bytes."""
-        return save({"weight": self.weight_CD.contiguous(), "bias": self.bias_C.contiguous()})
+        tensors = {"weight": self.weight_CD.contiguous(), "bias": self.bias_C.contiguous()}
+        if self.hidden is not None:
+            tensors |= {"hidden.weight": self.hidden.weight_HD.contiguous(), "hidden.bias": self.hidden.bias_H}
+        return save(tensors)
 
     @classmethod
     def from_bytes(cls, data: bytes, activation: Activation = "softmax") -> Head:
@@ -47,20 +77,26 @@ class Head:
             tensors = load(data)
         except SafetensorError as error:
             raise ValueError(f"a head is stored as safetensors: {error}") from None
-        if set(tensors) != {"weight", "bias"}:
+        if set(tensors) not in (_LINEAR, _LINEAR | _HIDDEN):
             raise ValueError(f"a head has 'weight' and 'bias', not {sorted(tensors)}")
-        weight_CD, bias_C = tensors["weight"], tensors["bias"]
-        if weight_CD.ndim != 2 or bias_C.shape != weight_CD.shape[:1] or not len(bias_C):
-            raise ValueError(f"a head's weight (C, D) and bias (C) do not fit: {weight_CD.shape}, {bias_C.shape}")
-        if weight_CD.dtype != torch.float32 or bias_C.dtype != torch.float32:
+        if any(tensor.dtype != torch.float32 for tensor in tensors.values()):
             raise ValueError("a head is stored as float32")
-        if not (weight_CD.isfinite().all() and bias_C.isfinite().all()):
+        if not all(tensor.isfinite().all() for tensor in tensors.values()):
             raise ValueError("a head's values must be finite")
-        return cls(weight_CD=weight_CD, bias_C=bias_C, activation=activation)
+        weight_CD, bias_C = _layer(tensors["weight"], tensors["bias"])
+        hidden = None
+        if set(tensors) > _LINEAR:
+            weight_HD, bias_H = _layer(tensors["hidden.weight"], tensors["hidden.bias"])
+            if len(bias_H) != weight_CD.shape[1]:
+                raise ValueError(f"{len(bias_H)} hidden units do not fit a head that reads {weight_CD.shape[1]}")
+            hidden = Hidden(weight_HD=weight_HD, bias_H=bias_H)
+        return cls(weight_CD=weight_CD, bias_C=bias_C, activation=activation, hidden=hidden)
 
     def logits(self, features_BD: NDArray[np.float32], rows: Sequence[int]) -> NDArray[np.float32]:
         """The logits of some rows of a batch, one row's after the other's: ``(len(rows) * C,)``."""
         weight_CD, bias_C = self._arrays
+        if self.hidden is not None:
+            features_BD, rows = self.hidden.units(features_BD[rows]), range(len(rows))
         if len(rows) == 1:
             logits_L: NDArray[np.float32] = weight_CD.dot(features_BD[rows[0]]) + bias_C
         else:
@@ -72,10 +108,21 @@ class Head:
         """C."""
         return len(self.bias_C)
 
+    @property
+    def feature_dim(self) -> int:
+        """The length of the vectors that it reads."""
+        return int((self.weight_CD if self.hidden is None else self.hidden.weight_HD).shape[1])
+
     @cached_property
     def _arrays(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The same memory; made once, as a batch may hold many heads."""
         return self.weight_CD.detach().numpy(), self.bias_C.detach().numpy()
+
+
+def _layer(weight_CD: torch.Tensor, bias_C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    if weight_CD.ndim != 2 or bias_C.shape != weight_CD.shape[:1] or not len(bias_C):
+        raise ValueError(f"a head's weight (C, D) and bias (C) do not fit: {weight_CD.shape}, {bias_C.shape}")
+    return weight_CD, bias_C
 
 
 def scores_by_head(
@@ -119,12 +166,15 @@ def scores_by_head(
     starts_B = ends_B - sizes_B
     logits_L = np.concatenate([heads[rows[0]].logits(features, rows) for rows in groups])
     scores_L = logits_L / np.array([temperatures[row] for row in order]).repeat(sizes_B)
-    first = 0
-    for activation in sorted(rows_with):
-        last = first + rows_with[activation]
-        start = starts_B[first]
-        _activate(activation, scores_L[start : ends_B[last - 1]], starts_B[first:last] - start, sizes_B[first:last])
-        first = last
+    if len(rows_with) == 1:  # nothing to take apart
+        _activate(heads[0].activation, scores_L, starts_B, sizes_B)
+    else:
+        first = 0
+        for activation in sorted(rows_with):
+            last = first + rows_with[activation]
+            start = starts_B[first]
+            _activate(activation, scores_L[start : ends_B[last - 1]], starts_B[first:last] - start, sizes_B[first:last])
+            first = last
     scores: list[NDArray[np.float64]] = [scores_L] * len(heads)
     for row, start, end in zip(order, starts_B.tolist(), ends_B.tolist(), strict=True):
         scores[row] = scores_L[start:end]

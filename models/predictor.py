@@ -77,8 +77,8 @@ def read_head(directory: Path, manifest: Manifest, precision: Precision = Precis
     except ValueError as error:
         raise VersionCorrupt(f"the head of {version} is damaged: {error}") from None
     wanted = (len(manifest.labels), manifest.head_dim)
-    if tuple(head.weight_CD.shape) != wanted:
+    if (head.classes, head.feature_dim) != wanted:
         raise VersionCorrupt(
-            f"the head of {version} has shape {tuple(head.weight_CD.shape)}, its manifest says {wanted}"
+            f"the head of {version} has shape {(head.classes, head.feature_dim)}, its manifest says {wanted}"
         )
     return head

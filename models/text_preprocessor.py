@@ -37,6 +37,8 @@ class TextPreprocessor:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._tokenizer.encode_special_tokens = True
+        # Of a batch of one: `encode` holds the interpreter's lock while it tokenises. The fast one keeps no offsets.
+        self._encode = self._tokenizer.encode_batch if self._needs_words else self._tokenizer.encode_batch_fast
 
     def prepare(self, item: RawItem, *, truncate: bool = False) -> Row:
         """Tokenises one text or pair.
@@ -62,14 +64,14 @@ class TextPreprocessor:
         return PairRow(first=self._row(item[0], truncate), second=self._row(item[1], truncate))
 
     def _row(self, item: TextItem, truncate: bool) -> TextRow:
-        # A batch of one: `encode` holds the interpreter's lock while it tokenises. The fast one keeps no offsets.
-        encode = self._tokenizer.encode_batch if self._needs_words else self._tokenizer.encode_batch_fast
-        (encoding,) = encode([item])
+        (encoding,) = self._encode([item])
         ids, segments, limit = encoding.ids, encoding.type_ids, self._config.max_tokens
         if not ids:
             raise EmptyText("the text holds no character that the model reads")
         if len(ids) <= limit:
-            return TextRow(ids=ids, segments=segments, words=self._words(item, encoding, range(len(ids))))
+            if not self._needs_words:
+                return TextRow(ids=ids, segments=segments)
+            return TextRow(ids=ids, segments=segments, words=_words(item, encoding, range(len(ids))))
         if not truncate:
             raise ContextLengthExceeded(
                 f"the text has {len(ids)} tokens, the model reads {limit}; shorten it or add ?truncate=true"
@@ -79,19 +81,18 @@ class TextPreprocessor:
             ids=[ids[i] for i in kept],
             segments=[segments[i] for i in kept],
             truncated=True,
-            words=self._words(item, encoding, kept),
+            words=_words(item, encoding, kept) if self._needs_words else None,
         )
 
     def collate(self, rows: Sequence[Row]) -> Batch:
         return collate(rows, pad_id=self._config.pad_id)
 
-    def _words(self, item: TextItem, encoding: Encoding, kept: Sequence[int]) -> Words | None:
-        """Which token stands for which word, of a row of those tokens of an encoding that are kept."""
-        if not self._needs_words:
-            return None
-        assert isinstance(item, str)
-        offsets = encoding.offsets
-        return find_words(item, [offsets[i] for i in kept])
+
+def _words(item: TextItem, encoding: Encoding, kept: Sequence[int]) -> Words:
+    """Which token stands for which word, in a row of those tokens of an encoding that are kept."""
+    assert isinstance(item, str)
+    offsets = encoding.offsets
+    return find_words(item, [offsets[i] for i in kept])
 
 
 def find_words(text: str, offsets: Sequence[tuple[int, int]]) -> Words:

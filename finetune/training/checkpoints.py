@@ -1,6 +1,6 @@
 """Where a run goes on after it was killed: its state on disk, complete or not there at all.
 
-    <cache_dir>/runs/<identity of the run>/checkpoint-00000120/   state.safetensors, state.json
+    <cache_dir>/runs/<identity of the run>/checkpoints/checkpoint-00000120/   state.safetensors, state.json
 
 The newest one stays. It is written beside the one before it, synced, renamed, and only then is the older one removed.
 """
@@ -100,11 +100,6 @@ class Checkpoints:
                 groups[group][name] = tensor
             return TrainingState(step=step, facts=facts, **groups)
         return None
-
-    def clear(self) -> None:
-        """Removes all that was kept of this run, as it is done."""
-        with storage.reporting("the training state cannot be removed"):
-            storage.remove(self._directory)
 
     def _found(self) -> list[Path]:
         return sorted(self._directory.glob("checkpoint-*"))

@@ -6,12 +6,20 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
+
+from pydantic import TypeAdapter
 
 from models.head import Head
+from models.preprocessor import PreprocessorConfig
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+Start: TypeAlias = tuple[Head, PreprocessorConfig]
+"""What a run starts from: a head, and how rows are made, which for pairs was chosen with it."""
+
+_PREPROCESSOR: TypeAdapter[PreprocessorConfig] = TypeAdapter(PreprocessorConfig)
 
 PATIENCE = timedelta(hours=6)  # of a process that waits: for the first one's features and head, on a large data set
 
@@ -21,13 +29,23 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def share(head: Head | None) -> Head:
-    """The first process's head, in all of them."""
+def has_bf16(device: str) -> bool:
+    """Whether the device computes in bfloat16 by itself; a CPU mostly takes longer that way."""
+    import torch
+
+    return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def share(start: Start | None) -> Start:
+    """What the first process has, in all of them."""
     from accelerate.utils import broadcast_object_list
 
-    parts = [None, ""] if head is None else [head.to_bytes(), head.activation]
-    data, activation = broadcast_object_list(parts)
-    return Head.from_bytes(data, activation)
+    parts: list[object] = [None, "", ""]
+    if start is not None:
+        head, preprocessor = start
+        parts = [head.to_bytes(), head.activation, preprocessor.model_dump_json()]
+    data, activation, config = broadcast_object_list(parts)
+    return Head.from_bytes(data, activation), _PREPROCESSOR.validate_json(config)
 
 
 @contextmanager

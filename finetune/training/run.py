@@ -29,7 +29,7 @@ from models import storage
 from models.backbone_store import StoredBackbone
 from models.errors import Conflict
 from models.head import Head
-from models.preprocessor import ImagePreprocessorConfig, TextPreprocessorConfig
+from models.preprocessor import PreprocessorConfig
 from models.task import Task
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Run:
     """
 
     stored: StoredBackbone
-    preprocessor: ImagePreprocessorConfig | TextPreprocessorConfig
+    preprocessor: PreprocessorConfig
     task: Task
     labels: Sequence[str]
     head: Head
@@ -91,7 +91,8 @@ class Trained:
 
     def clear(self) -> None:
         """Removes what was kept of the run; raises `StorageFailed` where that cannot be."""
-        Checkpoints(self.directory).clear()
+        with storage.reporting("the training state cannot be removed"):
+            storage.remove(self.directory)
 
 
 def train(
@@ -137,7 +138,7 @@ def train(
             lesson=run.learn,
             validator=Validator(judged, run.validate, task=run.task, labels=run.labels, device=accelerator.device),
             accelerator=accelerator,
-            checkpoints=Checkpoints(own),
+            checkpoints=Checkpoints(own / "checkpoints"),  # which it holds for a moment each time it writes
             history=History(own / "log.jsonl" if is_first else None),
             progress=progress if is_first else None,
             **options,

@@ -54,13 +54,13 @@ class BatchPlan:
             above = curve
             if first > 0:
                 more = count + rows[first - 1]
-                if more <= min(most_rows, curve.worth) and more * padded <= most_tokens:
+                if more <= most_rows and more <= curve.worth and more * padded <= most_tokens:
                     shorter_worth += rows[first - 1] * self._curve(lengths[first - 1]).row_seconds(alike)
                     with_shorter = shorter_worth / curve.seconds[more]
             if last + 1 < len(lengths):
                 more = count + rows[last + 1]
                 above = self._curve(lengths[last + 1])
-                if more <= min(most_rows, above.worth) and more * lengths[last + 1] <= most_tokens:
+                if more <= most_rows and more <= above.worth and more * lengths[last + 1] <= most_tokens:
                     longer_worth += rows[last + 1] * above.row_seconds(alike)
                     with_longer = longer_worth / above.seconds[more]
             if not with_shorter and not with_longer:

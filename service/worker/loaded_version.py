@@ -13,6 +13,7 @@ from models.backbone import Modality
 from models.batch import ImageRow, PairRow, text_length
 from models.batch_cost import BatchCost
 from models.errors import InvalidUtf8
+from models.features import FeatureKind
 from models.head import scores_by_head
 from models.head_inputs import head_inputs
 from models.manifest import Manifest
@@ -47,6 +48,11 @@ class LoadedVersion:
         return self.predictor.engine.cost
 
     @cached_property
+    def kind(self) -> FeatureKind:
+        """The features that its head reads."""
+        return self.predictor.task.traits.features
+
+    @cached_property
     def answers(self) -> Answers:
         """Makes predictions of its scores."""
         return answers_for(self.predictor.task, self.predictor.labels, self.predictor.calibration)
@@ -58,7 +64,7 @@ class LoadedVersion:
             InputError: what is wrong with it.
         """
         row = self.predictor.preprocessor.prepare(_raw_item(item, self.manifest), truncate=truncate)
-        group = (self.backbone, self.predictor.engine.identity, self.predictor.task.traits.features)
+        group = (self.backbone, self.predictor.engine.identity, self.kind)
         if isinstance(row, ImageRow):
             return Prepared(row, (*group, tuple(row.pixels_CHW.shape)))
         return Prepared(row, group, max(1, text_length(row)), 2 if isinstance(row, PairRow) else 1)
@@ -72,9 +78,7 @@ class LoadedVersion:
         """
         rows = [waiting.row for waiting in batch]
         versions = [v for v in (w.request.version for w in batch) if isinstance(v, LoadedVersion)]
-        features = self.predictor.engine.features(
-            self.predictor.preprocessor.collate(rows), self.predictor.task.traits.features
-        )
+        features = self.predictor.engine.features(self.predictor.preprocessor.collate(rows), self.kind)
         scores: list[list[NDArray[np.float64]]] = [[] for _ in rows]
         for inputs in head_inputs(features, rows):
             if not np.isfinite(inputs.vectors_VD.numpy()).all():

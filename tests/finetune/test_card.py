@@ -15,12 +15,13 @@ from markdown_it import MarkdownIt
 from finetune.card import CardFacts, model_card
 from finetune.comparison import Comparison
 from finetune.curves import LearningCurves
-from finetune.evaluation import evaluate
+from finetune.evaluations.single_label import evaluate_single_label
 from finetune.intervals import Interval
 from finetune.markdown import escape
 from finetune.mistakes import Mistakes
 from finetune.training.history import History, Validation
 from models.backbone import Modality
+from models.manifest import Training
 from models.task import Task
 
 HOSTILE = 'a "b": |c|\n---\n- <script>alert(1)</script> `d` *e* _f_ [g](h) \\ 🎉 \x00 \u2028 no #'
@@ -30,7 +31,7 @@ def scores_of(classes: list[str], *, rows: int = 60, wrong: float = 0.1) -> dict
     generator = np.random.default_rng(0)
     targets_N = np.arange(rows) % len(classes)
     guesses_N = np.where(generator.random(rows) < wrong, generator.integers(len(classes), size=rows), targets_N)
-    return evaluate(np.eye(len(classes))[guesses_N], targets_N, classes=classes, seed=0).to_dict()
+    return evaluate_single_label(np.eye(len(classes))[guesses_N], targets_N, classes=classes, seed=0).to_dict()
 
 
 FACTS = CardFacts(
@@ -46,12 +47,19 @@ FACTS = CardFacts(
     dataset="my flowers",
     rows={"train": 240, "test": 60},
     fingerprint="c0ffee",
-    strategy="frozen features",
-    regularisation_c=0.01,
+    training=Training(
+        strategy="probe",
+        seed=0,
+        settings={"regularisation_c": 0.01, "feature_scaling": "whiten-0.75"},
+        validated_on="cross-validation",
+        validation_metric="accuracy",
+        validation_score=0.9,
+        validation_loss=0.3,
+        folds=5,
+    ),
     temperature=1.25,
-    folds=5,
-    seed=0,
     evaluation=scores_of(["daisy", "rose", "tulip"]),
+    figures=[("Confusion matrix", "report/confusion_matrix.png"), ("Reliability", "report/reliability.png")],
     findings=[("warning", "2 texts occur twice")],
 )
 

@@ -9,7 +9,6 @@ import pytest
 from typer.testing import CliRunner
 
 from graftwork import app
-from models.errors import InvalidParameter
 
 
 @pytest.fixture
@@ -82,13 +81,6 @@ def test_doctor_takes_the_task_and_the_columns(tmp_path: Path) -> None:
     document = json.loads(stdout)
     assert (code, document["task"], document["pairs"]) == (0, "regression", True)
     assert document["splits"] == {"train": 3}
-
-
-@pytest.mark.parametrize("task", ["multi-label", "regression"])
-def test_finetune_says_what_it_cannot_fit(tmp_path: Path, task: str) -> None:
-    (tmp_path / "data.csv").write_text("text,label\na,1\nb,2\nc,1\nd,2\n")
-    with pytest.raises(InvalidParameter, match=f"the data asks for {task}"):
-        invoke("finetune", str(tmp_path / "data.csv"), "--name", "d", "--task", task)
 
 
 def test_samples_are_listed_and_written(tmp_path: Path) -> None:

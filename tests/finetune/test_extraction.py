@@ -20,7 +20,7 @@ from models.backbone_store import BackboneStore, build_backbone
 from models.batch import Batch, ImageBatch, TextBatch
 from models.errors import DatasetInvalid, GraftworkError
 from models.features import FeatureKind, Features
-from models.preprocessor import Preprocessor, build_preprocessor
+from models.preprocessor import PairReading, Preprocessor, build_preprocessor
 from models.sources import fetch_checkpoint
 from models.torch_engine import TorchEngine
 
@@ -41,6 +41,21 @@ class Content:
     def read(self) -> bytes | str:
         self.reads.append(self.source)
         return self.content
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairContent:
+    """Two texts in memory."""
+
+    source: str
+    pair: tuple[str, str]
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256("|".join(self.pair).encode()).hexdigest()
+
+    def read(self) -> tuple[str, str]:
+        return self.pair
 
 
 @dataclass(kw_only=True)
@@ -66,6 +81,7 @@ class Extractor:
 
     preprocessor: Preprocessor
     engine: Counting
+    kind: FeatureKind = FeatureKind.POOLED
 
     def __call__(self, items: Sequence[Content], cache: FeatureCache | None = None, batch_size: int = 8) -> Extraction:
         return extract_features(
@@ -75,6 +91,7 @@ class Extractor:
             identity=self.engine.identity,
             cache=cache,
             batch_size=batch_size,
+            kind=self.kind,
             threads=2,
         )
 
@@ -116,9 +133,9 @@ def texts(count: int) -> list[Content]:
 
 def test_features_are_the_engine_s_in_the_order_of_the_items(vision: Extractor, text: Extractor) -> None:
     for extract, items in ((vision, images(12)), (text, texts(50))):
-        features_ND = extract(items).features_ND
-        assert features_ND.dtype == np.float32
-        for item, features_D in zip(items, features_ND, strict=True):
+        features_VD = extract(items).features_VD
+        assert features_VD.dtype == np.float32
+        for item, features_D in zip(items, features_VD, strict=True):
             batch = extract.preprocessor.collate([extract.preprocessor.prepare(item.content, truncate=True)])
             alone_D = extract.engine.features(batch, FeatureKind.POOLED).values[0].numpy()
             np.testing.assert_allclose(features_D, alone_D, rtol=1e-3, atol=1e-6)
@@ -128,7 +145,7 @@ def test_features_have_the_same_bits_whatever_the_cache_holds(
     vision: Extractor, text: Extractor, tmp_path: Path
 ) -> None:
     for extract, items in ((vision, images(40)), (text, texts(60))):
-        without = extract(items).features_ND
+        without = extract(items).features_VD
         cache = FeatureCache(tmp_path / "cache")
         cold = extract(items, cache)
         warm = extract(items, cache)
@@ -138,7 +155,7 @@ def test_features_have_the_same_bits_whatever_the_cache_holds(
             elif number % 3 == 1:
                 file.write_bytes(file.read_bytes()[:-1])
         patched = extract(items, cache)
-        assert {x.features_ND.tobytes() for x in (cold, warm, patched)} == {without.tobytes()}
+        assert {x.features_VD.tobytes() for x in (cold, warm, patched)} == {without.tobytes()}
         assert cold.computed == len(items)
         assert warm.computed == 0
         assert 0 < patched.computed < len(items)
@@ -148,7 +165,7 @@ def test_features_have_the_same_bits_whatever_the_cache_holds(
 
 def test_the_order_of_the_items_changes_no_feature(text: Extractor) -> None:
     items = texts(40)
-    forward, backward = text(items).features_ND, text(items[::-1]).features_ND
+    forward, backward = text(items).features_VD, text(items[::-1]).features_VD
     assert backward[::-1].tobytes() == forward.tobytes()
 
 
@@ -156,7 +173,7 @@ def test_copies_are_computed_once(vision: Extractor) -> None:
     items = images(6)
     extraction = vision([*items, *items[::-1]])
     assert sum(vision.engine.sizes) == extraction.computed == 6
-    assert extraction.features_ND[6:][::-1].tobytes() == extraction.features_ND[:6].tobytes()
+    assert extraction.features_VD[6:][::-1].tobytes() == extraction.features_VD[:6].tobytes()
 
 
 def test_one_more_image_computes_little_more(vision: Extractor, tmp_path: Path) -> None:
@@ -211,7 +228,7 @@ def test_texts_that_are_too_long_are_cut_and_counted(text: Extractor) -> None:
     extraction = text([*texts(5), long, long])
     assert extraction.truncated == 2
     kept = Content(source="data.csv:10", content="a " * 62)  # 64 tokens with the two special ones
-    np.testing.assert_allclose(extraction.features_ND[5], text([kept]).features_ND[0], atol=1e-5)
+    np.testing.assert_allclose(extraction.features_VD[5], text([kept]).features_VD[0], atol=1e-5)
     assert text([kept]).truncated == 0
 
 
@@ -235,7 +252,7 @@ def test_a_cache_that_cannot_be_written_fails_no_job(vision: Extractor, tmp_path
     (tmp_path / "cache").write_text("a file where a directory should be")
     items = images(5)
     extraction = vision(items, FeatureCache(tmp_path / "cache"))
-    assert extraction.features_ND.tobytes() == vision(items).features_ND.tobytes()
+    assert extraction.features_VD.tobytes() == vision(items).features_VD.tobytes()
     assert extraction.cache_error == "Not a directory"
     assert vision(items).cache_error is None
 
@@ -282,6 +299,47 @@ def test_progress_counts_distinct_contents(vision: Extractor, tmp_path: Path) ->
         )
         assert reports == sorted(reports)
         assert reports[-1] == (10, 10)
+
+
+def of_kind(text: Extractor, tiny_text: str, root: Path, kind: FeatureKind, pair: PairReading | None) -> Extractor:
+    checkpoint = fetch_checkpoint(tiny_text)
+    config = checkpoint.preprocessor.model_copy(update={"pair": pair})
+    preprocessor = build_preprocessor(config, BackboneStore(root).add(checkpoint).directory, kind)
+    return Extractor(preprocessor=preprocessor, engine=text.engine, kind=kind)
+
+
+def test_words_have_a_vector_each_with_the_same_bits_whatever_the_cache_holds(
+    text: Extractor, tiny_text: str, tmp_path: Path
+) -> None:
+    extract = of_kind(text, tiny_text, tmp_path / "words", FeatureKind.TOKENS, None)
+    items = [*texts(30), Content(source="data.csv:60", content="a \u200b b " + "c " * 100)]
+    extraction = extract(items)
+    assert extraction.words is not None
+    assert [len(words) for words in extraction.words[:30]] == [n + 1 for n in range(30)]
+    assert list(extraction.words[30])[:3] == [0, 2, 3]  # nothing is left of the second one; and the end was cut off
+    assert len(extraction.words[30]) < 102
+    assert extraction.truncated == 1
+    assert len(extraction.features_VD) == sum(map(len, extraction.words))
+    starts = np.cumsum([0, *map(len, extraction.words)])
+    for number in (0, 7, 29):
+        alone = extract([items[number]]).features_VD
+        np.testing.assert_allclose(extraction.features_VD[starts[number] : starts[number + 1]], alone, atol=1e-5)
+    cache = FeatureCache(tmp_path / "cache")
+    cold, warm = extract(items, cache), extract(items, cache)
+    assert cold.features_VD.tobytes() == warm.features_VD.tobytes() == extraction.features_VD.tobytes()
+    assert (warm.computed, warm.words) == (0, cold.words)
+
+
+def test_a_pair_has_one_vector_however_it_is_read(text: Extractor, tiny_text: str, tmp_path: Path) -> None:
+    items = [PairContent(source=f"{n}", pair=(f"one {n}", f"another {n * 7}")) for n in range(20)]
+    width = {}
+    for pair in ("joint", "separate"):
+        extract = of_kind(text, tiny_text, tmp_path / pair, FeatureKind.POOLED, pair)  # type: ignore[arg-type]
+        extraction = extract(items)  # type: ignore[arg-type]
+        assert extraction.words is None
+        assert len(extraction.features_VD) == 20
+        width[pair] = extraction.features_VD.shape[1]
+    assert width["separate"] == 4 * width["joint"]
 
 
 digests = st.sets(st.integers(0, 2**32).map(lambda n: hashlib.sha256(str(n).encode()).hexdigest()), max_size=150)

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from finetune.evaluation import Evaluation, evaluate
+from finetune.evaluations.single_label import SingleLabelEvaluation, evaluate_single_label
 from finetune.figures import confusion_matrix_png, most_confused, reliability_png
 from tests.finetune.pictures import pixels
 
@@ -16,20 +16,20 @@ FIGURES = [confusion_matrix_png, reliability_png]
 HOSTILE = ("", " ", "$x^", r"\frac", "a\nb", "<b>", "猫", "🎉", "x" * 300, "\x00", "e\u0301", "grün")
 
 
-def evaluation_of(classes: tuple[str, ...] | int, *, rows: int = 200, wrong: float = 0.3) -> Evaluation:
+def evaluation_of(classes: tuple[str, ...] | int, *, rows: int = 200, wrong: float = 0.3) -> SingleLabelEvaluation:
     labels = classes if isinstance(classes, tuple) else tuple(f"label {i}" for i in range(classes))
     generator = np.random.default_rng(0)
     targets_N = generator.integers(len(labels), size=rows)
     guesses_N = np.where(generator.random(rows) < wrong, generator.integers(len(labels), size=rows), targets_N)
     probabilities_NC = np.full((rows, len(labels)), 0.2 / len(labels))
     probabilities_NC[np.arange(rows), guesses_N] += 0.8
-    return evaluate(probabilities_NC, targets_N, classes=labels, seed=0)
+    return evaluate_single_label(probabilities_NC, targets_N, classes=labels, seed=0)
 
 
 @pytest.mark.parametrize("draw", FIGURES)
 @pytest.mark.parametrize("classes", [1, 2, 12, 77, 1000])
 def test_a_figure_has_a_sensible_size_for_any_number_of_classes(
-    draw: Callable[[Evaluation], bytes], classes: int
+    draw: Callable[[SingleLabelEvaluation], bytes], classes: int
 ) -> None:
     height, width, _ = pixels(draw(evaluation_of(classes))).shape
     assert 300 <= height <= 1500
@@ -37,18 +37,20 @@ def test_a_figure_has_a_sensible_size_for_any_number_of_classes(
 
 
 @pytest.mark.parametrize("draw", FIGURES)
-def test_labels_may_be_anything(draw: Callable[[Evaluation], bytes]) -> None:
+def test_labels_may_be_anything(draw: Callable[[SingleLabelEvaluation], bytes]) -> None:
     # A warning of matplotlib (a missing glyph, a layout that does not fit) would be an error here.
     assert pixels(draw(evaluation_of(HOSTILE))).std() > 0
 
 
 @pytest.mark.parametrize("draw", FIGURES)
-def test_one_row_is_enough(draw: Callable[[Evaluation], bytes]) -> None:
+def test_one_row_is_enough(draw: Callable[[SingleLabelEvaluation], bytes]) -> None:
     assert pixels(draw(evaluation_of(2, rows=1))).std() > 0
 
 
 @pytest.mark.parametrize("draw", FIGURES)
-def test_equal_evaluations_give_equal_bytes_whatever_the_users_style(draw: Callable[[Evaluation], bytes]) -> None:
+def test_equal_evaluations_give_equal_bytes_whatever_the_users_style(
+    draw: Callable[[SingleLabelEvaluation], bytes],
+) -> None:
     first = draw(evaluation_of(3))
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 20}):
         assert draw(evaluation_of(3)) == first
@@ -78,11 +80,11 @@ def test_the_most_confused_classes_are_those_in_most_errors() -> None:
 def test_neither_imports_nor_figures_touch_pyplot_or_load_heavy_libraries_early() -> None:
     script = """
 import sys
-import finetune.evaluation, finetune.figures, finetune.card, finetune.samples
+import finetune.evaluations.single_label, finetune.figures, finetune.card, finetune.samples
 import finetune.curves, finetune.mistakes, finetune.previous_version
 print(sorted({"matplotlib", "sklearn", "torch", "yaml"} & set(sys.modules)))
 import numpy as np
-evaluation = finetune.evaluation.evaluate(np.eye(2), np.array([0, 1]), classes=["a", "b"], seed=0)
+evaluation = finetune.evaluations.single_label.evaluate_single_label(np.eye(2), np.array([0, 1]), classes=["a", "b"], seed=0)
 finetune.figures.confusion_matrix_png(evaluation)
 print("matplotlib.pyplot" in sys.modules, "torch" in sys.modules)
 """

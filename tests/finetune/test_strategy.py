@@ -89,7 +89,7 @@ def test_lora_starts_as_nothing_and_ends_in_the_weights(backbone: TorchBackbone)
             for parameter in group.parameters.values():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) / 10)
     moved_BD = pooled(backbone, batch)
-    assert not torch.allclose(moved_BD, wanted_BD, atol=1e-3)
+    assert not torch.allclose(moved_BD, wanted_BD, atol=1e-5)  # little, where branches are scaled down
     planned.finish()
     torch.testing.assert_close(pooled(backbone, batch), moved_BD, atol=1e-4, rtol=1e-4)
     after = backbone.state_dict()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -13,9 +14,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from safetensors.torch import save
+from safetensors.torch import load, save
 
-from models.head import Head, best, scores_by_head
+from models.head import Head, Hidden, best, scores_by_head
 from models.task import Activation
 
 
@@ -44,7 +45,48 @@ def test_equal_heads_are_equal_bytes_however_they_lie_in_memory() -> None:
     assert strided.to_bytes() == original.to_bytes()
 
 
+def two_layers(classes: int, units: int, dim: int, seed: int = 0) -> Head:
+    generator = torch.Generator().manual_seed(seed)
+    hidden = Hidden(
+        weight_HD=torch.randn(units, dim, generator=generator), bias_H=torch.randn(units, generator=generator)
+    )
+    return replace(head(classes, units, seed), hidden=hidden)
+
+
+def test_a_hidden_layer_survives_its_file() -> None:
+    original = two_layers(3, 7, 5)
+    found = Head.from_bytes(original.to_bytes())
+    assert (found.classes, found.feature_dim) == (3, 5)
+    assert found.hidden is not None
+    assert original.hidden is not None
+    assert torch.equal(found.hidden.weight_HD, original.hidden.weight_HD)
+    assert torch.equal(found.hidden.bias_H, original.hidden.bias_H)
+    assert set(load(original.to_bytes())) == {"weight", "bias", "hidden.weight", "hidden.bias"}
+
+
+def test_a_hidden_layer_is_computed_beside_linear_heads() -> None:
+    deep, linear = two_layers(3, 7, 5), head(4, 5)
+    features_BD = torch.randn(6, 5, generator=torch.Generator().manual_seed(1))
+    order = [deep, linear, deep, linear, linear, deep]
+    found = scores_by_head(features_BD, order, [2.0] * 6)
+    assert deep.hidden is not None
+    for row, own in enumerate(order):
+        logits_C = (
+            own.weight_CD
+            @ (
+                features_BD[row]
+                if own is linear
+                else torch.relu(deep.hidden.weight_HD @ features_BD[row] + deep.hidden.bias_H)
+            )
+            + own.bias_C
+        )
+        np.testing.assert_allclose(found[row], torch.softmax(logits_C / 2, 0), atol=1e-5)
+    (alone,) = scores_by_head(features_BD[:1], [deep], [2.0])
+    np.testing.assert_allclose(alone, found[0], atol=1e-6)
+
+
 GOOD = {"weight": torch.ones(3, 5), "bias": torch.ones(3)}
+DEEP = {"hidden.weight": torch.ones(5, 4), "hidden.bias": torch.ones(5)}
 
 
 @pytest.mark.parametrize(
@@ -61,6 +103,11 @@ GOOD = {"weight": torch.ones(3, 5), "bias": torch.ones(3)}
         ({"bias": torch.ones(3).double()}, "float32"),
         ({"weight": torch.full((3, 5), torch.nan)}, "finite"),
         ({"bias": torch.tensor([0, torch.inf, 0])}, "finite"),
+        ({"hidden.weight": torch.ones(5, 4)}, "has 'weight' and 'bias'"),
+        ({**DEEP, "hidden.bias": torch.ones(6)}, "do not fit"),
+        ({**DEEP, "hidden.weight": torch.ones(6, 4), "hidden.bias": torch.ones(6)}, "6 hidden units do not fit"),
+        ({**DEEP, "hidden.weight": torch.full((5, 4), torch.nan)}, "finite"),
+        ({**DEEP, "hidden.bias": torch.ones(5).half()}, "float32"),
     ],
 )
 def test_a_file_that_is_no_head_is_refused(changes: dict[str, torch.Tensor | None], message: str) -> None:

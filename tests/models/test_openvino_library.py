@@ -50,7 +50,7 @@ for thread in threads:
 def graph(tmp_path_factory: pytest.TempPathFactory, tiny_vision: str) -> Path:
     directory = tmp_path_factory.mktemp("graph")
     stored = BackboneStore(directory / "backbones").add(fetch_checkpoint(tiny_vision))
-    return GraphCache(directory / "cache").graph(stored, Precision.FP32)
+    return GraphCache(directory / "cache").graph(stored, Precision.FP32).file
 
 
 def test_the_first_batches_of_a_process_may_come_from_several_threads(graph: Path) -> None:

@@ -317,7 +317,7 @@ def test_the_answer_to_a_load_that_was_taken_back_is_not_that_to_the_next() -> N
 def test_l04_a_worker_is_silent_for_as_many_ticks_as_it_says_nothing() -> None:
     async def story(line: Line) -> None:
         for ticks in (1, 2, 3):
-            line.connection.tick()
+            line.connection.tick(30.0)
             assert line.connection.silent_ticks == ticks
         report = Report(batches=[Batch(backbone="b", rows=2, seconds=0.1)], dropped=1, waiting=5, busy_seconds=3.5)
         line.worker.say(report)
@@ -331,7 +331,7 @@ def test_l04_a_worker_is_silent_for_as_many_ticks_as_it_says_nothing() -> None:
 
 def test_l04_part_of_a_message_is_no_silence() -> None:
     async def story(line: Line) -> None:
-        line.connection.tick()
+        line.connection.tick(30.0)
         line.worker._writer.write(pack(Report())[:5])
         await until(lambda: line.connection.silent_ticks == 0)
 

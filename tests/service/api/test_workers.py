@@ -126,7 +126,7 @@ def test_a_worker_that_is_silent_is_asked_last() -> None:
         silent, heard = stage.pool.connections
         heard.rows = 100
         for _ in range(workers_module.QUIET_TICKS + 1):
-            silent.tick()
+            silent.tick(30.0)
         task = stage.ask(b"?")
         request, payload = await second.hear_a_request()
         second.answer(request, payload)

@@ -396,8 +396,8 @@ def test_int8_of_another_graph_is_found_out_though_a_version_of_this_one_was_loa
     """Copied from a machine whose graph was calibrated otherwise, say: its identity says so."""
 
     class Elsewhere(TwoPrecisions):
-        def build(self, stored: StoredBackbone, precision: Precision) -> Engine:
-            engine = super().build(stored, precision)
+        def build(self, stored: StoredBackbone, precision: Precision, kind: FeatureKind = FeatureKind.POOLED) -> Engine:
+            engine = super().build(stored, precision, kind)
             if isinstance(engine, CoarseEngine):
                 engine.identity = "coarse/cpu/int8/elsewhere"
             return engine
@@ -423,3 +423,32 @@ def test_int8_that_computes_otherwise_here_gives_way_to_fp32(
         version.predictor.predict(["a"]),
         Registry(two_precisions, TorchEngines()).load("letters", 2).predictor.predict(["a"]),
     )
+
+
+# Tasks
+
+
+@pytest.fixture
+def tasks(tasks_on_disk: Path, engines: Engines) -> Registry:
+    return Registry(ModelRepository(tasks_on_disk), TorchEngines(engines))
+
+
+ALL = ("letters", "topics", "prices", "names", "follows", "likeness")
+
+
+def test_every_task_is_loaded_on_two_engines(tasks: Registry, engines: Engines) -> None:
+    """One for pooled features, and one for those of tokens."""
+    loaded = {name: tasks.load(name, 1) for name in ALL}
+    assert len(engines.built) == 2
+    assert {loaded[name].predictor.engine for name in ALL if name != "names"} == {loaded["letters"].predictor.engine}
+    assert loaded["names"].predictor.engine is not loaded["letters"].predictor.engine
+    tasks.unload("names", 1)
+    loaded.clear()
+    assert engines.alive == 1
+
+
+def test_every_task_must_give_its_golden_answers(tasks_on_disk: Path) -> None:
+    crooked = Registry(ModelRepository(tasks_on_disk), Crooked(lambda stored: CrookedEngine(torch_engine(stored))))
+    for name in ALL:
+        with pytest.raises(VersionCorrupt, match="golden"):
+            crooked.load(name, 1)

@@ -12,33 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from finetune.evaluations.class_scores import CONFIDENCE, ClassScores, share_interval
+from finetune.evaluations.resamples import RESAMPLES
 from finetune.intervals import Interval, bootstrap, percentile, wilson
 
 RELIABILITY_BINS = 15
-RESAMPLES = 1000
-CONFIDENCE = 0.95
 
 # A sum of C float16 scores is off by up to this; a row further off is no distribution.
 _SUM_TOLERANCE = 1e-2
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassScores:
-    """One class's scores; a ratio without any row to count is 0, and its interval everything: (0, 1).
-
-    Attributes:
-        precision_ci: Wilson, as for ``recall_ci``; ``f1_ci`` is bootstrapped.
-        support: number of rows whose true class this is.
-    """
-
-    label: str
-    precision: float
-    precision_ci: Interval
-    recall: float
-    recall_ci: Interval
-    f1: float
-    f1_ci: Interval
-    support: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +40,7 @@ class ReliabilityBin:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class SingleLabelEvaluation:
     """Scores of one classifier on one set of rows, each ``_ci`` a 95 % confidence interval.
 
     Attributes:
@@ -97,7 +78,7 @@ class Evaluation:
     confusion_CC: npt.NDArray[np.int64] = field(compare=False, repr=False)
 
     @property
-    def beats_majority(self) -> bool:
+    def beats_chance(self) -> bool:
         """Whether even the low end of the accuracy's interval is above always answering the most frequent class."""
         return self.accuracy_ci.low > self.majority_accuracy
 
@@ -116,7 +97,7 @@ class Evaluation:
             "balanced_accuracy": self.balanced_accuracy,
             "majority_class": self.majority_class,
             "majority_accuracy": self.majority_accuracy,
-            "beats_majority": self.beats_majority,
+            "beats_chance": self.beats_chance,
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -132,22 +113,19 @@ class Evaluation:
         )
         return {
             **self.summary(),
-            "per_class": [
-                {key: list(value) if isinstance(value, Interval) else value for key, value in asdict(scores).items()}
-                for scores in self.per_class
-            ],
+            "per_class": [scores.to_dict() for scores in self.per_class],
             "reliability": [asdict(bin_) for bin_ in self.reliability],
             "confusion": [[self.classes[true], self.classes[predicted], count] for true, predicted, count in pairs],
         }
 
 
-def evaluate(
+def evaluate_single_label(
     probabilities_NC: npt.NDArray[np.floating[Any]],
     targets_N: npt.NDArray[np.integer[Any]],
     *,
     classes: Sequence[str],
     seed: int,
-) -> Evaluation:
+) -> SingleLabelEvaluation:
     """Scores predictions against the truth.
 
     Args:
@@ -193,7 +171,7 @@ def evaluate(
     confusion_CC.setflags(write=False)
     right = int(correct_N.sum())
     majority = int(support_C.argmax())
-    return Evaluation(
+    return SingleLabelEvaluation(
         classes=tuple(classes),
         rows=row_count,
         accuracy=right / row_count,
@@ -211,9 +189,9 @@ def evaluate(
             ClassScores(
                 label=label,
                 precision=float(precision_C[c]),
-                precision_ci=_share(hits_C[c], predicted_C[c]),
+                precision_ci=share_interval(int(hits_C[c]), int(predicted_C[c])),
                 recall=float(recall_C[c]),
-                recall_ci=_share(hits_C[c], support_C[c]),
+                recall_ci=share_interval(int(hits_C[c]), int(support_C[c])),
                 f1=float(f1_C[c]),
                 f1_ci=percentile(float(f1_C[c]), resampled_RK[:, 3 + c], CONFIDENCE),
                 support=int(support_C[c]),
@@ -254,10 +232,6 @@ def _count(
     weights = None if weights_RN is None else weights_RN.ravel()
     counts = np.bincount(keys_RN.ravel(), weights, resamples * size).astype(np.float64)
     return counts.reshape(resamples, size)
-
-
-def _share(hits: np.integer[Any], rows: np.integer[Any]) -> Interval:
-    return wilson(int(hits), int(rows), CONFIDENCE) if rows else Interval(0.0, 1.0)
 
 
 def _f1(

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.evaluation import RESAMPLES, Evaluation, evaluate
+from finetune.evaluations.resamples import RESAMPLES
+from finetune.evaluations.single_label import SingleLabelEvaluation, evaluate_single_label
 from finetune.intervals import bootstrap, percentile, wilson
 
 ABC = ("a", "b", "c")
@@ -25,9 +26,9 @@ def predictions(rows: int, classes: int, *, skill: float, seed: int = 0) -> tupl
     return odds_NC / odds_NC.sum(axis=1, keepdims=True), targets_N
 
 
-def evaluated(rows: int, classes: int, *, skill: float, seed: int = 0) -> Evaluation:
+def evaluated(rows: int, classes: int, *, skill: float, seed: int = 0) -> SingleLabelEvaluation:
     probabilities_NC, targets_N = predictions(rows, classes, skill=skill, seed=seed)
-    return evaluate(probabilities_NC, targets_N, classes=[f"class {i}" for i in range(classes)], seed=seed)
+    return evaluate_single_label(probabilities_NC, targets_N, classes=[f"class {i}" for i in range(classes)], seed=seed)
 
 
 @settings(max_examples=25, deadline=None)
@@ -38,7 +39,7 @@ def test_scores_agree_with_scikit_learn(rows: int, class_count: int, skill: floa
     probabilities_NC, targets_N = predictions(rows, class_count, skill=skill, seed=seed)
     predicted_N = probabilities_NC.argmax(axis=1)
     labels = range(class_count)
-    evaluation = evaluate(probabilities_NC, targets_N, classes=[str(label) for label in labels], seed=0)
+    evaluation = evaluate_single_label(probabilities_NC, targets_N, classes=[str(label) for label in labels], seed=0)
 
     assert evaluation.accuracy == metrics.accuracy_score(targets_N, predicted_N)
     assert evaluation.macro_f1 == pytest.approx(metrics.f1_score(targets_N, predicted_N, average="macro"))
@@ -62,7 +63,7 @@ def test_each_score_lies_in_its_interval(rows: int, class_count: int, skill: flo
 def test_expected_calibration_error_by_hand() -> None:
     # Bins of width 1/15: 0.95 and 0.94 share the last, (0.933, 1]; 0.61 lies alone in (0.6, 0.667].
     probabilities_NC = np.array([[0.95, 0.05], [0.94, 0.06], [0.39, 0.61]])
-    evaluation = evaluate(probabilities_NC, np.array([0, 1, 1]), classes=["no", "yes"], seed=0)
+    evaluation = evaluate_single_label(probabilities_NC, np.array([0, 1, 1]), classes=["no", "yes"], seed=0)
     assert evaluation.ece == pytest.approx((2 * abs(0.945 - 0.5) + abs(0.61 - 1)) / 3)
     lonely, last = evaluation.reliability
     assert (lonely.low, lonely.high, lonely.confidence, lonely.accuracy, lonely.count) == pytest.approx(
@@ -86,7 +87,7 @@ def test_intervals_are_those_of_a_plain_bootstrap() -> None:
             scores.append([np.mean(f1)])
         return np.array(scores)
 
-    evaluation = evaluate(probabilities_NC, targets_N, classes=ABC, seed=5)
+    evaluation = evaluate_single_label(probabilities_NC, targets_N, classes=ABC, seed=5)
     resampled = bootstrap(f1_the_slow_way, 40, seed=5, resamples=RESAMPLES)
     assert evaluation.macro_f1_ci == pytest.approx(percentile(evaluation.macro_f1, resampled[:, 0]))
     assert evaluation.accuracy_ci == wilson(round(evaluation.accuracy * 40), 40)
@@ -94,14 +95,14 @@ def test_intervals_are_those_of_a_plain_bootstrap() -> None:
 
 def test_a_class_that_never_occurs_is_left_out_of_macro_f1() -> None:
     probabilities_NC = np.eye(3)[[0, 1, 1, 0]]
-    evaluation = evaluate(probabilities_NC, np.array([0, 1, 1, 1]), classes=ABC, seed=0)
+    evaluation = evaluate_single_label(probabilities_NC, np.array([0, 1, 1, 1]), classes=ABC, seed=0)
     assert evaluation.macro_f1 == pytest.approx((2 / 3 + 4 / 5) / 2)
     never = evaluation.per_class[2]
     assert (never.label, never.precision, never.recall, never.f1, never.support) == ("c", 0.0, 0.0, 0.0, 0)
 
 
 def test_rows_of_the_confusion_matrix_are_the_true_classes() -> None:
-    evaluation = evaluate(np.eye(3)[[1, 1, 2]], np.array([0, 0, 2]), classes=ABC, seed=0)
+    evaluation = evaluate_single_label(np.eye(3)[[1, 1, 2]], np.array([0, 0, 2]), classes=ABC, seed=0)
     assert evaluation.confusion_CC.tolist() == [[0, 2, 0], [0, 0, 0], [0, 0, 1]]
     assert evaluation.to_dict()["confusion"] == [["a", "b", 2], ["c", "c", 1]]
     with pytest.raises(ValueError, match="read-only"):
@@ -112,24 +113,24 @@ def test_rows_of_the_confusion_matrix_are_the_true_classes() -> None:
 def test_a_classifier_that_learned_nothing_does_not_beat_chance(seed: int) -> None:
     evaluation = evaluated(300, 4, skill=0, seed=seed)
     assert abs(evaluation.accuracy - 0.25) < 0.1
-    assert not evaluation.beats_majority
+    assert not evaluation.beats_chance
 
 
 def test_a_classifier_that_learned_beats_chance() -> None:
-    assert evaluated(300, 4, skill=3).beats_majority
+    assert evaluated(300, 4, skill=3).beats_chance
 
 
 def test_always_answering_the_majority_is_called_chance() -> None:
     probabilities_NC = np.tile([0.1, 0.9], (100, 1))
-    evaluation = evaluate(probabilities_NC, np.array([0] * 2 + [1] * 98), classes=["spam", "ham"], seed=0)
+    evaluation = evaluate_single_label(probabilities_NC, np.array([0] * 2 + [1] * 98), classes=["spam", "ham"], seed=0)
     assert (evaluation.majority_class, evaluation.majority_accuracy) == ("ham", 0.98)
     assert evaluation.accuracy == 0.98
     assert evaluation.balanced_accuracy == 0.5
-    assert not evaluation.beats_majority
+    assert not evaluation.beats_chance
 
 
 def test_an_impossible_row_gives_a_finite_loss() -> None:
-    evaluation = evaluate(np.array([[1.0, 0.0]]), np.array([1]), classes=["a", "b"], seed=0)
+    evaluation = evaluate_single_label(np.array([[1.0, 0.0]]), np.array([1]), classes=["a", "b"], seed=0)
     assert evaluation.log_loss == pytest.approx(36.04, abs=0.01)
 
 
@@ -148,14 +149,16 @@ def test_the_dict_is_plain_json() -> None:
 def test_low_precision_scores_are_welcome(precision: type) -> None:
     probabilities_NC, targets_N = predictions(100, 50, skill=3)
     classes = [str(i) for i in range(50)]
-    exact = evaluate(probabilities_NC, targets_N, classes=classes, seed=0)
-    rounded = evaluate(probabilities_NC.astype(precision), targets_N, classes=classes, seed=0)
+    exact = evaluate_single_label(probabilities_NC, targets_N, classes=classes, seed=0)
+    rounded = evaluate_single_label(probabilities_NC.astype(precision), targets_N, classes=classes, seed=0)
     assert rounded.log_loss == pytest.approx(exact.log_loss, rel=1e-2)
 
 
 def test_equal_seeds_give_equal_evaluations() -> None:
     probabilities_NC, targets_N = predictions(80, 3, skill=1)
-    first, again, other = (evaluate(probabilities_NC, targets_N, classes=ABC, seed=seed) for seed in (3, 3, 2**70))
+    first, again, other = (
+        evaluate_single_label(probabilities_NC, targets_N, classes=ABC, seed=seed) for seed in (3, 3, 2**70)
+    )
     assert first == again
     assert first != other
     same = {name: getattr(first, name) for name in ("macro_f1_ci", "ece_ci", "log_loss_ci", "per_class")}
@@ -169,7 +172,7 @@ def test_every_class_score_lies_in_its_interval() -> None:
             low, high = getattr(scores, f"{name}_ci")
             assert 0 <= low <= getattr(scores, name) <= high <= 1
             assert high - low < 0.9
-    never = evaluate(GOOD[:1], np.array([0]), classes=["a", "b"], seed=0).per_class[1]
+    never = evaluate_single_label(GOOD[:1], np.array([0]), classes=["a", "b"], seed=0).per_class[1]
     assert (never.precision_ci, never.recall_ci) == ((0, 1), (0, 1))
 
 
@@ -195,11 +198,11 @@ def test_what_cannot_be_scored_is_refused(
     probabilities_NC: np.ndarray, targets: list[int], classes: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        evaluate(probabilities_NC, np.array(targets, dtype=np.int64), classes=classes, seed=0)
+        evaluate_single_label(probabilities_NC, np.array(targets, dtype=np.int64), classes=classes, seed=0)
 
 
 def test_the_size_of_banking77_takes_seconds_at_most() -> None:
     probabilities_NC, targets_N = predictions(3080, 77, skill=3)
     before = time.process_time()
-    evaluate(probabilities_NC, targets_N, classes=[str(i) for i in range(77)], seed=0)
+    evaluate_single_label(probabilities_NC, targets_N, classes=[str(i) for i in range(77)], seed=0)
     assert time.process_time() - before < 3

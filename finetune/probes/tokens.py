@@ -1,0 +1,241 @@
+"""A tag a word: multinomial logistic regression on the whitened vectors of the words' first tokens.
+
+All folds are of whole sentences. There are many words and few settings, so the settings are searched on a part of the
+sentences, by log loss; fits on all of them then start from those weights. Products are computed in fp32.
+
+Most words are outside of every entity, and what is likeliest for each word alone finds too few entities. So the logit of ``O``
+is lowered by a margin, the one with the highest entity F1 of the out-of-fold answers: what a threshold is to other tasks.
+Temperature and entity F1 come from the same answers.
+
+Shapes: N sentences, V words (those that have a vector), H of them held out, D feature dimensions, K whitened dimensions, C tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from finetune.calibration import fit_temperature, log_loss
+from finetune.evaluations.spans import entity_f1
+from finetune.probes.folds import FOLDS, Units, assign_folds, fitting_threads, in_folds
+from finetune.probes.logistic import MOST_ITERATIONS, Weights, fit_logistic
+from finetune.probes.probe import Candidate, Probe, Progress, head_of
+from finetune.probes.search import Place, lowest, walk
+from finetune.whitening import ClassCovariance, Floats, Targets
+from models.entities import OUTSIDE
+from models.errors import DatasetInvalid
+from models.manifest import Calibration, Setting
+
+SEARCHED_WORDS = 15_000
+_TOLERANCE = 3e-5  # of the gradient: moves the log loss by less than 1 % of it
+_MARGINS = np.arange(13) / 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaggedWords:
+    """Sentences of tagged words.
+
+    Attributes:
+        features_VD: of the words that have a vector, fp32.
+        words: for each sentence which of its words have one.
+        tags: of all words of each sentence.
+        classes: the tags that there are, in the order of a head's rows.
+    """
+
+    features_VD: npt.NDArray[np.float32]
+    words: Sequence[Sequence[int]]
+    tags: Sequence[Sequence[str]]
+    classes: Sequence[str]
+
+    @cached_property
+    def targets(self) -> npt.NDArray[np.int64]:
+        """The index of each vector's tag: ``(V,)``."""
+        index = {tag: number for number, tag in enumerate(self.classes)}
+        own = [index[tags[word]] for tags, words in zip(self.tags, self.words, strict=True) for word in words]
+        return np.array(own, dtype=np.int64)
+
+    @cached_property
+    def owners(self) -> npt.NDArray[np.int64]:
+        """The number of each vector's sentence: ``(V,)``."""
+        return np.repeat(np.arange(len(self.words)), [len(words) for words in self.words])
+
+    def said(self, answers_V: npt.NDArray[np.integer[Any]]) -> list[list[str]]:
+        """The answered tags of all words; a word that has no vector is outside of everything.
+
+        Args:
+            answers_V: for each vector the index of its tag.
+        """
+        found, answers = [], iter(answers_V.tolist())
+        for words, tags in zip(self.words, self.tags, strict=True):
+            said = [OUTSIDE] * len(tags)
+            for word in words:
+                said[word] = self.classes[next(answers)]
+            found.append(said)
+        return found
+
+    def part(self, chosen: npt.NDArray[np.bool_]) -> TaggedWords:
+        """Some of the sentences."""
+        return TaggedWords(
+            features_VD=self.features_VD[chosen[self.owners]],
+            words=[words for words, kept in zip(self.words, chosen, strict=True) if kept],
+            tags=[tags for tags, kept in zip(self.tags, chosen, strict=True) if kept],
+            classes=self.classes,
+        )
+
+
+def fit_tokens(
+    sentences: TaggedWords,
+    *,
+    strata_N: Targets,
+    seed: int,
+    units: Units | None = None,
+    folds: int = FOLDS,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Probe:
+    """Chooses the settings by cross-validation, then fits the head on all words.
+
+    Args:
+        sentences: of the training pool.
+        strata_N: what the folds should have alike of each sentence, such as the rarest type of entity in it.
+        seed, units, folds, threads, progress: as in `finetune.probes.single_label.fit_single_label`; units are those of
+            sentences.
+
+    Raises:
+        DatasetInvalid: there is only one sentence.
+    """
+    numbers_N1 = np.arange(len(sentences.tags))[:, None]
+    fold_N = assign_folds(numbers_N1, strata_N, units=units, spare=False, folds=folds, seed=seed)
+    if fold_N.max() < 0:
+        raise DatasetInvalid("nothing can be held out to choose a head by; give two different examples or more")
+    searched_N = _some(sentences, seed)
+    with fitting_threads(threads) as pool:
+        search = _CrossValidation(sentences.part(searched_N), fold_N[searched_N], pool)
+        tried = walk(lambda place: search.candidate(search.logits(place), place.settings), progress)
+        place = lowest(tried)
+        every = _CrossValidation(sentences, fold_N, pool, start=search.weights)
+        logits_HC = every.logits(place)
+        chosen = max(
+            (every.candidate(logits_HC, place.settings, float(margin)) for margin in _MARGINS),
+            key=lambda candidate: candidate.score,
+        )
+    covariance = ClassCovariance.of(sentences.features_VD, sentences.targets)
+    weights = _fit(sentences, covariance, place, start=every.weights[0])
+    bias_C = weights.bias_C - _lowered(sentences.classes, float(chosen.settings["outside_margin"]))
+    return Probe(
+        head=head_of(weights.weight_CK, bias_C, "softmax"),
+        chosen=chosen,
+        folds=int(fold_N.max()) + 1,
+        candidates=tuple(tried.values()),
+        converged=weights.iterations < MOST_ITERATIONS,
+    )
+
+
+def _some(sentences: TaggedWords, seed: int) -> npt.NDArray[np.bool_]:
+    """Sentences by chance, with about as many words as are searched on; all where there are no more."""
+    order_N = np.random.default_rng(seed).permutation(len(sentences.words))
+    words_N = np.array([len(words) for words in sentences.words])
+    chosen_N = np.zeros(len(order_N), dtype=np.bool_)
+    chosen_N[order_N[np.cumsum(words_N[order_N]) <= SEARCHED_WORDS]] = True
+    return chosen_N
+
+
+class _CrossValidation:
+    """Out-of-fold answers with any settings.
+
+    Args:
+        sentences: to be held out in turn.
+        fold_N: of each of them.
+        start: for each fold, weights from which its fits start; settings that are compared start from nothing.
+
+    Attributes:
+        weights: of each fold's last fit.
+    """
+
+    def __init__(
+        self,
+        sentences: TaggedWords,
+        fold_N: npt.NDArray[np.int64],
+        pool: ThreadPoolExecutor,
+        *,
+        start: Mapping[int, Weights] | None = None,
+    ) -> None:
+        self._fold_N, self._pool, self._start = fold_N, pool, start or {}
+        self._kept = [sentences.part(fold_N != fold) for fold in range(int(fold_N.max()) + 1)]
+        self._held = [sentences.part(fold_N == fold) for fold in range(int(fold_N.max()) + 1)]
+        self._covariances = in_folds(
+            pool, fold_N, lambda fold: ClassCovariance.of(self._kept[fold].features_VD, self._kept[fold].targets)
+        )
+        self.weights: dict[int, Weights] = {}
+
+    def logits(self, place: Place) -> Floats:
+        """Of all words, those of the first fold first: ``(H, C)``."""
+        return np.concatenate(in_folds(self._pool, self._fold_N, lambda fold: self._held_out_logits(place, fold)))
+
+    def candidate(
+        self, logits_HC: Floats, settings: Mapping[str, Setting], outside_margin: float | None = None
+    ) -> Candidate:
+        """What cross-validation says of logits, those of ``O`` lowered by a margin."""
+        if outside_margin is None:
+            return candidate(settings, logits_HC, self._held)
+        lowered_HC = logits_HC - _lowered(self._held[0].classes, outside_margin)
+        return candidate({**settings, "outside_margin": outside_margin}, lowered_HC, self._held)
+
+    def _held_out_logits(self, place: Place, fold: int) -> Floats:
+        weights = _fit(self._kept[fold], self._covariances[fold], place, start=self._start.get(fold))
+        self.weights[fold] = weights
+        return weights.logits(self._held[fold].features_VD)
+
+
+def _lowered(classes: Sequence[str], margin: float) -> Floats:
+    """What is taken off each tag's logit."""
+    return np.array([margin if tag == OUTSIDE else 0.0 for tag in classes])
+
+
+def candidate(settings: Mapping[str, Setting], logits_HC: Floats, held: Sequence[TaggedWords]) -> Candidate:
+    """What words that a head was not fitted on say of it: temperature, entity F1 and log loss.
+
+    Args:
+        logits_HC: of the words of all parts, one part after the other.
+        held: parts of the sentences.
+    """
+    targets_H = np.concatenate([part.targets for part in held])
+    temperature = fit_temperature(logits_HC, targets_H)
+    answers = np.split(logits_HC.argmax(axis=1), np.cumsum([len(part.targets) for part in held])[:-1])
+    said = [tags for part, answers_V in zip(held, answers, strict=True) for tags in part.said(answers_V)]
+    wanted = [tags for part in held for tags in part.tags]
+    return Candidate(
+        settings=settings,
+        calibration=Calibration(temperature=temperature),
+        score=entity_f1(said, wanted, held[0].classes),
+        loss=log_loss(logits_HC, targets_H, temperature),
+    )
+
+
+def _fit(
+    sentences: TaggedWords,
+    covariance: ClassCovariance,
+    place: Place,
+    *,
+    start: Weights | None,
+) -> Weights:
+    """Regression on whitened vectors, as weights of the vectors themselves.
+
+    Args:
+        start: weights of the vectors themselves.
+    """
+    whitening_DK = covariance.whitening(place.shrinkage)
+    rows_VK = (sentences.features_VD - covariance.mean_D) @ whitening_DK
+    wanted_VC = np.eye(len(sentences.classes), dtype=rows_VK.dtype)[sentences.targets]
+    if start is not None:  # in terms of whitened vectors; the columns of the map are orthogonal
+        weight_CK = start.weight_CK @ whitening_DK / np.square(whitening_DK).sum(axis=0)
+        start = Weights(weight_CK, start.bias_C + start.weight_CK @ covariance.mean_D, 0)
+    found = fit_logistic(rows_VK, wanted_VC, activation="softmax", c=place.c, tolerance=_TOLERANCE, start=start)
+    weight_CD = found.weight_CK @ whitening_DK.T
+    return Weights(weight_CD, found.bias_C - weight_CD @ covariance.mean_D, found.iterations)

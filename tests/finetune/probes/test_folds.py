@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetune.probes.folds import assign_folds
+from tests.finetune.probes.blobs import blobs
+
+
+def test_another_seed_deals_other_folds() -> None:
+    features_ND, targets_N = blobs(60)
+    one, other = (assign_folds(features_ND, targets_N, folds=5, seed=seed) for seed in (0, 1))
+    assert not np.array_equal(one, other)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=1, max_size=40),
+    st.integers(2, 6),
+    st.integers(0, 5),
+)
+def test_every_class_stays_in_the_training_part_of_every_fold(
+    rows: list[tuple[int, int]], folds: int, seed: int
+) -> None:
+    targets_N = np.array([target for target, _ in rows])
+    features_ND = np.array([[content] for _, content in rows], dtype=np.float32)
+    fold_N = assign_folds(features_ND, targets_N, folds=folds, seed=seed)
+    different = {target: {content for t, content in rows if t == target} for target in set(targets_N.tolist())}
+    for fold in range(fold_N.max() + 1):
+        assert (fold_N == fold).any()
+        assert set(targets_N[fold_N != fold]) == set(targets_N)
+    for (target, content), fold in zip(rows, fold_N, strict=True):
+        assert (fold == -1) == (len(different[target]) == 1)
+        assert {fold_N[i] for i, row in enumerate(rows) if row == (target, content)} == {fold}
+    dealt = {(row, fold) for row, fold in zip(rows, fold_N.tolist(), strict=True) if fold >= 0}
+    sizes = [sum(fold == other for _, other in dealt) for fold in range(fold_N.max() + 1)]
+    assert not sizes or max(sizes) - min(sizes) <= 1
+
+
+UNITS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(0, 8)), min_size=1, max_size=40)
+
+
+@given(UNITS, st.booleans(), st.integers(0, 5))
+def test_what_belongs_together_is_held_out_together(rows: list[tuple[int, int, int]], spare: bool, seed: int) -> None:
+    strata_N = np.array([stratum for stratum, _, _ in rows])
+    units = [(f"group {group}", f"content {content}") for _, group, content in rows]
+    numbers_N1 = np.arange(len(rows))[:, None]
+    fold_N = assign_folds(numbers_N1, strata_N, units=units, spare=spare, folds=3, seed=seed)
+    for one, (_, group, content) in enumerate(rows):
+        for other, (_, another, copy) in enumerate(rows):
+            if group == another or content == copy:
+                assert fold_N[one] == fold_N[other]
+    for fold in range(fold_N.max() + 1):
+        assert (fold_N == fold).any()
+        assert (fold_N != fold).any()
+        if spare:
+            assert set(strata_N[fold_N != fold]) == set(strata_N)
+    if not spare:
+        assert fold_N.min() == fold_N.max() == -1 or fold_N.min() >= 0
+
+
+def test_units_that_are_single_rows_change_nothing() -> None:
+    features_ND, targets_N = blobs(80)
+    units = [[row] for row in range(80)]
+    alone = assign_folds(features_ND, targets_N, seed=2)
+    np.testing.assert_array_equal(alone, assign_folds(features_ND, targets_N, units=units, seed=2))

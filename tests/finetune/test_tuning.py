@@ -1,0 +1,127 @@
+"""Jobs whose backbone learns, in miniature."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from finetune.job import JobSettings, run_job
+from finetune.result import JobResult
+from finetune.strategy import Strategy
+from models.errors import InvalidParameter
+from models.precision import Precision
+from models.repository import ModelRepository
+from service.worker.registry import Registry
+from tests.finetune.training.runs import pictures, texts
+from tests.tiny_models import FINE, TorchEngines, TwoPrecisions
+
+QUICKLY = {"epochs": 3, "batch_size": 16, "learning_rate": 3e-3}
+
+
+@pytest.fixture(autouse=True)
+def engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetune.job._engines", lambda settings: TorchEngines())
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> ModelRepository:
+    return ModelRepository(tmp_path / "repository")
+
+
+@pytest.fixture
+def text_job(tmp_path: Path, tiny_text: str) -> JobSettings:
+    rows = [f"{example.text},{example.label}\n" for example in texts(100)]
+    (tmp_path / "texts.csv").write_text("text,label\n" + "".join(rows))
+    return JobSettings(data=tmp_path / "texts.csv", name="texts", cache_dir=tmp_path / "cache", backbone=tiny_text)
+
+
+def run(settings: JobSettings, repository: ModelRepository, strategy: Strategy, **recipe: Any) -> tuple[JobResult, str]:
+    """The result, and what was said on the way."""
+    output = io.StringIO()
+    settings = JobSettings(**{**vars(settings), "strategy": strategy, "recipe": {**QUICKLY, **recipe}})
+    return run_job(settings, repository, Console(file=output, width=200)), output.getvalue()
+
+
+@pytest.mark.parametrize("strategy", [Strategy.PARTIAL, Strategy.FULL, Strategy.LORA])
+def test_a_version_of_a_trained_backbone_is_published_and_served(
+    text_job: JobSettings, repository: ModelRepository, strategy: Strategy
+) -> None:
+    first, _ = run(text_job, repository, strategy, trained_groups=1)
+    manifest = first.version.manifest
+    training = manifest.reference.training
+    assert training is not None
+    assert (training.strategy, training.validated_on) == (strategy, "validation split")
+    assert training.settings["learning_rate"] == 3e-3
+    assert len(repository.backbones.list()) == 2
+    assert manifest.backbone.digest != _pretrained(text_job, repository)
+    log = [json.loads(line) for line in (first.version.directory / "report/training.jsonl").read_text().splitlines()]
+    assert {line["kind"] for line in log} == {"step", "validation"}
+    assert max(line["score"] for line in log if line["kind"] == "validation") == training.validation_score
+
+    loaded = Registry(repository, TorchEngines()).load("texts", 1)  # its golden answers are checked
+    assert loaded.backbone == manifest.backbone.digest
+    assert not list((text_job.cache_dir / "runs").iterdir())  # what was kept for a restart
+
+    again, _ = run(text_job, repository, strategy, trained_groups=1)
+    assert again.version.number == 2
+    assert again.version.manifest.backbone == manifest.backbone  # bit for bit, so it is stored once
+    head = "head.safetensors"
+    assert (again.version.directory / head).read_bytes() == (first.version.directory / head).read_bytes()
+
+
+def _pretrained(settings: JobSettings, repository: ModelRepository) -> str:
+    from models.backbone_store import BackboneStore
+    from models.sources import fetch_checkpoint
+
+    assert settings.backbone is not None
+    return BackboneStore(repository.root / ".backbones").add(fetch_checkpoint(settings.backbone)).digest
+
+
+def test_pictures_too(tmp_path: Path, repository: ModelRepository, tiny_vision: str) -> None:
+    (tmp_path / "loose").mkdir()
+    for example in pictures(60, tmp_path / "loose"):
+        assert example.path is not None
+        folder = tmp_path / "pictures" / str(example.label)
+        folder.mkdir(parents=True, exist_ok=True)
+        example.path.rename(folder / example.path.name)
+    settings = JobSettings(
+        data=tmp_path / "pictures", name="pictures", cache_dir=tmp_path / "cache", backbone=tiny_vision
+    )
+    result, _ = run(settings, repository, Strategy.FULL)
+    Registry(repository, TorchEngines()).load("pictures", result.version.number)
+
+
+def test_a_backbone_that_gained_nothing_is_not_published(text_job: JobSettings, repository: ModelRepository) -> None:
+    result, said = run(text_job, repository, Strategy.FULL, learning_rate=1e-12)
+    training = result.version.manifest.reference.training
+    assert training is not None
+    assert training.strategy == "probe"
+    assert result.version.manifest.backbone.digest == _pretrained(text_job, repository)
+    assert len(repository.backbones.list()) == 1
+    assert "no epoch was better than a head on frozen features" in said
+    assert result.version.manifest.data is not None
+    assert "nothing_gained" in {finding["code"] for finding in result.version.manifest.data.findings}
+
+
+def test_the_trained_head_serves_in_int8_too_if_it_loses_little(
+    text_job: JobSettings, repository: ModelRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune.job._engines", lambda settings: TwoPrecisions(FINE))
+    result, _ = run(text_job, repository, Strategy.FULL)
+    assert result.version.manifest.heads[Precision.INT8].refused is None
+
+
+def test_options_of_training_are_none_of_the_probe(text_job: JobSettings, repository: ModelRepository) -> None:
+    with pytest.raises(InvalidParameter, match=r"--epochs.*partial, full and lora"):
+        run(text_job, repository, Strategy.PROBE)
+
+
+def test_j13_a_bound_is_told_before_the_data_is_read(text_job: JobSettings, repository: ModelRepository) -> None:
+    settings = JobSettings(**{**vars(text_job), "data": Path("nowhere")})
+    with pytest.raises(InvalidParameter, match="--learning-rate"):
+        run(settings, repository, Strategy.FULL, learning_rate=7.0)
