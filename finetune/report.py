@@ -28,7 +28,7 @@ class Report:
     """A job, told.
 
     Attributes:
-        curves: of the training of the backbone, where it gained something.
+        curves: of the training of the backbone, whether it gained anything or not.
         comparison: with the version before; None where there is none, or none to compare with.
     """
 
@@ -109,7 +109,7 @@ def report_on(
             progress=progress,
         )
     curves = None
-    if tuned is not None and tuned.gained:
+    if tuned is not None:
         outcome = tuned.trained.outcome
         curves = LearningCurves(
             history=outcome.history, metric=fp32.training.validation_metric, stopped=outcome.stopped
