@@ -56,8 +56,8 @@ class Grafted(nn.Module):
             (inputs,) = head_inputs(self.backbone(batch, self._kind), rows)
             mean_D = inputs.vectors_VD.float().mean(dim=0)
             scale = (inputs.vectors_VD.float() - mean_D).square().mean().sqrt().clamp_min(1e-6)
-            self.head.bias += self.head.weight @ mean_D
-            self.head.weight *= scale
+            self.head.bias.add_(self.head.weight @ mean_D)
+            self.head.weight.mul_(scale)
             self.mean_D.copy_(mean_D)
             self.scale.copy_(scale)
 
