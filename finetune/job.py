@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from finetune.checks import Policy
-from finetune.columns import ColumnNames
 from finetune.dataset import Dataset
 from finetune.doctor import Examination, examine, print_examination
 from finetune.duplicates import duplicated_in_training
 from finetune.example import Example
 from finetune.findings import Finding, print_findings
+from finetune.job_settings import JobSettings
 from finetune.progress import progress_bar
 from finetune.result import JobResult
 from finetune.split import split_dataset
 from finetune.strategy import Strategy
 from models.backbone import Modality
 from models.errors import DatasetInvalid, InvalidParameter
-from models.options import EngineName, PrecisionName
 from models.repository import ModelRepository
-from models.task import Task
 from models.version import ModelVersion, check_name
 
 if TYPE_CHECKING:
@@ -46,40 +42,6 @@ if TYPE_CHECKING:
     from models.precision import Precision
 
 DEFAULT_BACKBONES = {Modality.IMAGE: "timm:tf_efficientnet_lite0", Modality.TEXT: "hf:all-MiniLM-L6-v2"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobSettings:
-    """What a user asks for.
-
-    Attributes:
-        backbone: by name; the default for the data's modality without.
-        device: ``cpu`` or ``cuda``.
-        engine: what computes features; ``auto`` takes the fastest that gives the right ones.
-        precision: ``auto`` fits a head for int8 too where that is faster.
-        cache_dir: for features, graphs of backbones, and which engine is the fastest.
-        strategy: what learns.
-        recipe: fields of `finetune.training.recipe.Recipe` that the user chose.
-        seed: of the cross-validation's folds, the bootstrap and the training.
-        test_share: of each class, where the data brings no test split.
-        task: what labels are for; None reads it from the data.
-    """
-
-    data: Path
-    name: str
-    cache_dir: Path
-    backbone: str | None = None
-    device: str = "cpu"
-    engine: EngineName = "auto"
-    precision: PrecisionName = "auto"
-    strategy: Strategy = Strategy.PROBE
-    recipe: Mapping[str, object] = field(default_factory=dict)
-    seed: int = 0
-    test_share: float = 0.2
-    columns: ColumnNames | None = None
-    task: Task | None = None
-    encoding: str | None = None
-    policy: Policy = field(default_factory=Policy)
 
 
 def examine_data(settings: JobSettings, console: Console) -> Examination:
@@ -206,6 +168,9 @@ def _prepare(settings: JobSettings, repository: ModelRepository, console: Consol
 
 def _recipe(settings: JobSettings) -> Callable[[Modality], Recipe] | None:
     """How the backbone learns, once it is known what it reads; None where it does not learn. Bounds are checked at once."""
+    is_scratch = settings.backbone is not None and settings.backbone.startswith("scratch:")
+    if is_scratch and settings.strategy is not Strategy.FULL:
+        raise InvalidParameter(f"{settings.backbone} has learnt nothing yet, so all of it has to: use --strategy full")
     if settings.strategy is Strategy.PROBE:
         if settings.recipe:
             options = ", ".join(f"--{name.replace('_', '-')}" for name in settings.recipe)
@@ -215,8 +180,12 @@ def _recipe(settings: JobSettings) -> Callable[[Modality], Recipe] | None:
     from finetune.training.recipe import recipe_for
 
     chosen = {"bf16": has_bf16(settings.device), **settings.recipe, "seed": settings.seed}
-    recipe_for(settings.strategy, Modality.TEXT, **chosen)
-    return lambda modality: recipe_for(settings.strategy, modality, **chosen)
+
+    def recipe(modality: Modality) -> Recipe:
+        return recipe_for(settings.strategy, modality, pretrained=not is_scratch, **chosen)
+
+    recipe(Modality.TEXT)
+    return recipe
 
 
 def _tune(

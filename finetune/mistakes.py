@@ -209,8 +209,8 @@ def _value(example: Example, scores_C: Scores, predictions: Predictions) -> Mist
         example=example,
         text=_text(example),
         about="",
-        true=f"{example.label:.6g}",
-        predicted=f"{value:.6g}",
+        true=_number(example.label),
+        predicted=_number(value),
         size=abs(value - example.label),
     )
 
@@ -265,7 +265,12 @@ def _shortened(text: str) -> str:
 
 
 def _size(mistake: Mistake, task: Task) -> str:
-    return f"{mistake.size:.4g}" if task is Task.REGRESSION else f"{mistake.size:.3f}"
+    return _number(mistake.size) if task is Task.REGRESSION else f"{mistake.size:.3f}"
+
+
+def _number(value: float) -> str:
+    """Four digits; all of them before the point."""
+    return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
 def _about(mistake: Mistake, task: Task) -> str:

@@ -35,6 +35,7 @@ from models.task import Task
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+CENTRED_ROWS = 64  # whose features say what is their middle
 LIBRARIES = ("torch", "timm", "transformers", "peft", "accelerate", "torchvision")
 
 
@@ -126,11 +127,14 @@ def train(
     torch.manual_seed(recipe.seed)  # of what a strategy adds
     backbone = run.stored.load(dropout=recipe.dropout, drop_path=recipe.drop_path)
     planned = plan(recipe.strategy, backbone, recipe)
+    grafted = Grafted(backbone, run.head, run.task.traits.features)
+    first = [rows[0, number] for number in range(min(CENTRED_ROWS, len(rows)))]
+    grafted.centre(rows.preprocessor.collate(first), first)
     own = directory / run.identity[:32]
     is_first = accelerator.is_main_process
     with _held(own) if is_first else nullcontext():
         trainer = Trainer(
-            Grafted(backbone, run.head, run.task.traits.features),
+            grafted,
             planned,
             recipe,
             task=run.task,

@@ -17,7 +17,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from finetune.job import JobSettings, run_job
+from finetune.job import run_job
+from finetune.job_settings import JobSettings
 from finetune.result import JobResult
 from models.precision import Precision
 from models.repository import ModelRepository

@@ -12,8 +12,10 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from finetune.checks import Policy
-from finetune.job import JobSettings, run_job
+from finetune.job import run_job
+from finetune.job_settings import JobSettings
 from finetune.result import JobResult
+from finetune.strategy import Strategy
 from models.errors import BackboneNotFound, DatasetInvalid, InvalidParameter
 from models.precision import Precision
 from models.predictor import Predictor, read_head
@@ -91,7 +93,10 @@ def test_a_backbone_from_scratch_is_made_of_the_training_texts(
         f"the {animal} number {index} is {noise},{animal}" for animal, noise in SOUNDS.items() for index in range(10)
     ]
     table.write_text("\n".join(["text,label", *rows]))
-    result = run(replace(settings, data=table, backbone="scratch:lstm"), repository)
+    from_scratch = replace(
+        settings, data=table, backbone="scratch:lstm", strategy=Strategy.FULL, recipe={"epochs": 1, "batch_size": 4}
+    )
+    result = run(from_scratch, repository)
     stored = repository.backbones.get(result.version.manifest.backbone.digest)
     assert (stored.config.source, stored.config.architecture) == ("scratch:lstm", "lstm")
     tokenizer = Tokenizer.from_file(str(stored.directory / "tokenizer.json"))
@@ -100,6 +105,8 @@ def test_a_backbone_from_scratch_is_made_of_the_training_texts(
 
 def test_a_backbone_from_scratch_reads_texts_only(settings: JobSettings, repository: ModelRepository) -> None:
     with pytest.raises(BackboneNotFound, match="learns from the texts"):
+        run(replace(settings, backbone="scratch:lstm", strategy=Strategy.FULL), repository)
+    with pytest.raises(InvalidParameter, match="--strategy full"):
         run(replace(settings, backbone="scratch:lstm"), repository)
 
 

@@ -67,16 +67,20 @@ def test_a_label_too_many_or_too_few_is_a_mistake_and_each_example_has_one() -> 
 
 
 def test_of_values_the_largest_differences_count() -> None:
-    examples = texts((("a", "b"), 1.0), (("c", "d"), 4.5), (("e", "f"), 3.0))
-    predictions = Predictions(
-        task=Task.REGRESSION, classes=("likeness",), scores=[np.array([value]) for value in (1.5, 0.5, 3.0)]
-    )
+    examples = texts((("a", "b"), 1.0), (("c", "d"), 4.5), (("e", "f"), 3.0), (("g", "h"), 250_000.0))
+    scores = [np.array([value]) for value in (1.54321, 0.5, 3.0, 123_456.7)]
+    predictions = Predictions(task=Task.REGRESSION, classes=("likeness",), scores=scores)
     mistakes = find_mistakes(examples, predictions)
     assert mistakes.wrong is None
-    assert shown(mistakes) == [("test.csv:3", "", "4.5", "0.5", 4.0), ("test.csv:2", "", "1", "1.5", 0.5)]
+    assert [each.example.source for each in mistakes.largest] == ["test.csv:5", "test.csv:3", "test.csv:2"]
+    assert mistakes.largest[1].size == 4.0
     head, rows = mistakes.markdown()
-    assert head.startswith("The 2 test rows whose values are furthest")
-    assert "| test.csv:3 | c / d | 4.5 | 0.5 | 4 |" in rows
+    assert head.startswith("The 3 test rows whose values are furthest")
+    assert rows.splitlines()[2:] == [
+        "| test.csv:5 | g / h | 250,000 | 123,457 | 126,543 |",
+        "| test.csv:3 | c / d | 4.5 | 0.5 | 4 |",
+        "| test.csv:2 | a / b | 1 | 1.543 | 0.5432 |",
+    ]
 
 
 def test_of_words_the_surest_wrong_tag_counts_and_its_neighbours_are_shown() -> None:

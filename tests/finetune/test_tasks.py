@@ -16,7 +16,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from finetune.cli import app
-from finetune.job import JobSettings, run_job
+from finetune.job import run_job
+from finetune.job_settings import JobSettings
 from finetune.result import JobResult
 from models.repository import ModelRepository
 from models.task import Task

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from finetune.job import JobSettings, run_job
+from finetune.job import run_job
+from finetune.job_settings import JobSettings
 from finetune.result import JobResult
 from finetune.strategy import Strategy
 from models.errors import InvalidParameter
