@@ -13,50 +13,27 @@ from finetune.evaluations.evaluation import Evaluation
 from finetune.example import Example
 from finetune.extraction import Extraction, extract_features
 from finetune.feature_cache import FeatureCache
+from finetune.material import Material
 from finetune.predictions import Predictions
 from finetune.probes.pairs import block_scales, unscaled
 from finetune.probes.probe import Probe, Progress
 from finetune.progress import progress_bar
 from finetune.publishing import FittedHead
 from finetune.task_fit import Rows, scores_of, task_fit
-from models.backbone_store import StoredBackbone
 from models.engine import Engine
 from models.head import Head
 from models.manifest import Calibration, Setting, Training
 from models.precision import Precision
 from models.preprocessor import (
     ImagePreprocessorConfig,
-    PairReading,
     TextPreprocessorConfig,
     build_preprocessor,
     preprocessing_identity,
 )
-from models.task import Task
+
+__all__ = ["Fit", "Material", "fit_given_head", "fit_head"]
 
 MOST_POINTS_LOST = 0.5  # of the validation score in per cent, for speed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Material:
-    """What every head of a job is fitted and judged on.
-
-    Attributes:
-        task: what labels are for.
-        train: every example but those of the test split.
-        fresh: indices of the test examples whose content is not in the training data.
-        classes: labels in the order of a head's rows.
-        preprocessor: where the examples are pairs and it does not say how they are read, `fit_head` chooses.
-        seed: of the cross-validation's folds and the bootstrap.
-    """
-
-    task: Task = Task.SINGLE_LABEL
-    train: Sequence[Example]
-    test: Sequence[Example]
-    fresh: Sequence[int]
-    classes: Sequence[str]
-    backbone: StoredBackbone
-    preprocessor: ImagePreprocessorConfig | TextPreprocessorConfig
-    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +123,7 @@ def fit_head(
     """
     where, every = _where(precision), [*material.train, *material.test]
     best: tuple[Material, Extraction, Rows, Probe] | None = None
-    for read in _readings(material):
+    for read in material.readings():
         extraction = _extract(read, every, engine, where, cache_dir=cache_dir, console=console)
         rows = _rows(every, extraction)
         with progress_bar(console, f"fitting the head{where}") as progress:
@@ -156,7 +133,6 @@ def fit_head(
             best = read, extraction, rows, probe
     assert best is not None
     read, extraction, rows, probe = best
-    pair = _pair(read)
     return _judged(
         read,
         rows.part(range(len(material.train), len(every))),
@@ -165,7 +141,7 @@ def fit_head(
         training=Training(
             strategy="probe",
             seed=material.seed,
-            settings={**probe.chosen.settings, **({} if pair is None else {"pair": pair})},
+            settings={**probe.chosen.settings, **({} if read.pair is None else {"pair": read.pair})},
             validated_on="cross-validation",
             validation_metric=material.task.traits.primary_metric,
             validation_score=probe.chosen.score,
@@ -211,7 +187,7 @@ def fit_given_head(
     extraction = _extract(material, every, engine, _where(precision), cache_dir=cache_dir, console=console)
     rows = _rows(every, extraction)
     fitting = task_fit(material.task, material.classes, seed=material.seed)
-    chosen = fitting.judge(rows.part(range(len(validation))), head, settings)
+    head, chosen = fitting.judge(rows.part(range(len(validation))), head, settings)
     return _judged(
         material,
         rows.part(range(len(validation), len(every))),
@@ -220,7 +196,7 @@ def fit_given_head(
         training=Training(
             strategy=strategy,
             seed=material.seed,
-            settings=dict(settings),
+            settings=dict(chosen.settings),
             validated_on="validation split",
             validation_metric=material.task.traits.primary_metric,
             validation_score=chosen.score,
@@ -269,29 +245,12 @@ def _judged(
 
 def _probe(material: Material, train: Rows, *, linear: bool, progress: Progress) -> Probe:
     fitting = task_fit(material.task, material.classes, seed=material.seed)
-    if _pair(material) != "separate":
+    if material.pair != "separate":
         return fitting.fit(train, linear=linear, progress=progress)
     scales_D = block_scales(train.vectors_VD)
     scaled = replace(train, vectors_VD=train.vectors_VD * scales_D)
     probe = fitting.fit(scaled, linear=linear, progress=progress)
     return replace(probe, head=unscaled(probe.head, scales_D))
-
-
-def _readings(material: Material) -> Sequence[Material]:
-    """The material, once for each way to read its pairs of texts."""
-    config = material.preprocessor
-    pairs = any(isinstance(example.text, tuple) for example in material.train[:1])
-    if not pairs or isinstance(config, ImagePreprocessorConfig) or config.pair is not None:
-        return [material]
-    ways: list[PairReading] = ["separate"]
-    if getattr(material.backbone.load(), "takes_segments", False):
-        ways.append("joint")
-    return [replace(material, preprocessor=config.model_copy(update={"pair": way})) for way in ways]
-
-
-def _pair(material: Material) -> PairReading | None:
-    config = material.preprocessor
-    return None if isinstance(config, ImagePreprocessorConfig) else config.pair
 
 
 def _extract(

@@ -92,8 +92,12 @@ class TaskFit(Protocol):
         """
         ...
 
-    def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> Candidate:
-        """Calibration, primary metric and loss of a head, by rows that it was not fitted on."""
+    def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> tuple[Head, Candidate]:
+        """Calibration, primary metric and loss of a head, by rows that it was not fitted on.
+
+        Returns:
+            The head, of token classification with a margin (`finetune.probes.tokens`), and what is known of it.
+        """
         ...
 
     def evaluate(self, rows: Rows, scores_VC: Scores) -> Evaluation:
@@ -144,10 +148,10 @@ class _SingleLabel(_TaskFit):
             progress=progress,
         )
 
-    def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> Candidate:
+    def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> tuple[Head, Candidate]:
         logits_NC, targets_N = logits_of(head, rows.vectors_VD), self._targets(rows)
         temperature = fit_temperature(logits_NC, targets_N)
-        return Candidate(
+        return head, Candidate(
             settings=settings,
             calibration=Calibration(temperature=temperature),
             score=float(np.mean(logits_NC.argmax(axis=1) == targets_N)),
@@ -173,8 +177,8 @@ class _MultiLabel(_TaskFit):
             progress=progress,
         )
 
-    def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> Candidate:
-        return multi_label.candidate(settings, logits_of(head, rows.vectors_VD), self._wanted(rows))
+    def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> tuple[Head, Candidate]:
+        return head, multi_label.candidate(settings, logits_of(head, rows.vectors_VD), self._wanted(rows))
 
     def evaluate(self, rows: Rows, scores_VC: Scores) -> Evaluation:
         threshold = self.calibration.threshold
@@ -203,8 +207,8 @@ class _Regression(_TaskFit):
             progress=progress,
         )
 
-    def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> Candidate:
-        return regression.candidate(settings, logits_of(head, rows.vectors_VD)[:, 0], self._values(rows))
+    def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> tuple[Head, Candidate]:
+        return head, regression.candidate(settings, logits_of(head, rows.vectors_VD)[:, 0], self._values(rows))
 
     def evaluate(self, rows: Rows, scores_VC: Scores) -> Evaluation:
         interval = self.calibration.interval
@@ -225,8 +229,9 @@ class _Tokens(_TaskFit):
             progress=progress,
         )
 
-    def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> Candidate:
-        return tokens.candidate(settings, logits_of(head, rows.vectors_VD), [self._sentences(rows)])
+    def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> tuple[Head, Candidate]:
+        chosen = tokens.with_margin(settings, logits_of(head, rows.vectors_VD), [self._sentences(rows)])
+        return tokens.lowered(head, self.classes, chosen), chosen
 
     def evaluate(self, rows: Rows, scores_VC: Scores) -> Evaluation:
         sentences = self._sentences(rows)

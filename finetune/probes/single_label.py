@@ -30,7 +30,7 @@ from finetune.calibration import fit_temperature, log_losses
 from finetune.probes.folds import FOLDS, Units, assign_folds, fitting_threads, held_out, in_folds
 from finetune.probes.mlp import MLP_ROWS, fit_mlp
 from finetune.probes.probe import Candidate, Probe, Progress, head_of
-from finetune.probes.search import Place, lowest, walk
+from finetune.probes.search import WORTHWHILE, Place, lowest, walk
 from finetune.whitening import ClassCovariance, Floats, Targets
 from models.errors import DatasetInvalid
 from models.head import Head, Hidden
@@ -158,7 +158,7 @@ class _CrossValidation:
         first_HC = self._held_out_logits(fit, 0)
         targets_H = self._targets_H[: len(first_HC)]
         losses_H = log_losses(first_HC, targets_H, fit_temperature(first_HC, targets_H))
-        if losses_H.mean() >= self._losses_H[str(best.settings)][: len(first_HC)].mean():
+        if losses_H.mean() >= (1 - WORTHWHILE) * self._losses_H[str(best.settings)][: len(first_HC)].mean():
             return None
         rest = range(1, int(self._fold_N.max()) + 1)
         logits = in_folds(self._pool, self._fold_N, lambda fold: self._held_out_logits(fit, fold), rest)

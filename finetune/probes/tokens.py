@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,16 +25,18 @@ from finetune.calibration import fit_temperature, log_loss
 from finetune.evaluations.spans import entity_f1
 from finetune.probes.folds import FOLDS, Units, assign_folds, fitting_threads, in_folds
 from finetune.probes.logistic import MOST_ITERATIONS, Weights, fit_logistic
-from finetune.probes.probe import Candidate, Probe, Progress, head_of
+from finetune.probes.probe import Candidate, Probe, Progress, as_tensor, head_of
 from finetune.probes.search import Place, lowest, walk
 from finetune.whitening import ClassCovariance, Floats, Targets
 from models.entities import OUTSIDE
 from models.errors import DatasetInvalid
+from models.head import Head
 from models.manifest import Calibration, Setting
 
 SEARCHED_WORDS = 15_000
 _TOLERANCE = 3e-5  # of the gradient: moves the log loss by less than 1 % of it
 _MARGINS = np.arange(13) / 4
+MARGIN = "outside_margin"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,19 +119,14 @@ def fit_tokens(
     searched_N = _some(sentences, seed)
     with fitting_threads(threads) as pool:
         search = _CrossValidation(sentences.part(searched_N), fold_N[searched_N], pool)
-        tried = walk(lambda place: search.candidate(search.logits(place), place.settings), progress)
+        tried = walk(lambda place: candidate(place.settings, search.logits(place), search.held), progress)
         place = lowest(tried)
         every = _CrossValidation(sentences, fold_N, pool, start=search.weights)
-        logits_HC = every.logits(place)
-        chosen = max(
-            (every.candidate(logits_HC, place.settings, float(margin)) for margin in _MARGINS),
-            key=lambda candidate: candidate.score,
-        )
+        chosen = with_margin(place.settings, every.logits(place), every.held)
     covariance = ClassCovariance.of(sentences.features_VD, sentences.targets)
     weights = _fit(sentences, covariance, place, start=every.weights[0])
-    bias_C = weights.bias_C - _lowered(sentences.classes, float(chosen.settings["outside_margin"]))
     return Probe(
-        head=head_of(weights.weight_CK, bias_C, "softmax"),
+        head=lowered(head_of(weights.weight_CK, weights.bias_C, "softmax"), sentences.classes, chosen),
         chosen=chosen,
         folds=int(fold_N.max()) + 1,
         candidates=tuple(tried.values()),
@@ -155,6 +152,7 @@ class _CrossValidation:
         start: for each fold, weights from which its fits start; settings that are compared start from nothing.
 
     Attributes:
+        held: the sentences of each fold.
         weights: of each fold's last fit.
     """
 
@@ -168,7 +166,7 @@ class _CrossValidation:
     ) -> None:
         self._fold_N, self._pool, self._start = fold_N, pool, start or {}
         self._kept = [sentences.part(fold_N != fold) for fold in range(int(fold_N.max()) + 1)]
-        self._held = [sentences.part(fold_N == fold) for fold in range(int(fold_N.max()) + 1)]
+        self.held = [sentences.part(fold_N == fold) for fold in range(int(fold_N.max()) + 1)]
         self._covariances = in_folds(
             pool, fold_N, lambda fold: ClassCovariance.of(self._kept[fold].features_VD, self._kept[fold].targets)
         )
@@ -178,22 +176,27 @@ class _CrossValidation:
         """Of all words, those of the first fold first: ``(H, C)``."""
         return np.concatenate(in_folds(self._pool, self._fold_N, lambda fold: self._held_out_logits(place, fold)))
 
-    def candidate(
-        self, logits_HC: Floats, settings: Mapping[str, Setting], outside_margin: float | None = None
-    ) -> Candidate:
-        """What cross-validation says of logits, those of ``O`` lowered by a margin."""
-        if outside_margin is None:
-            return candidate(settings, logits_HC, self._held)
-        lowered_HC = logits_HC - _lowered(self._held[0].classes, outside_margin)
-        return candidate({**settings, "outside_margin": outside_margin}, lowered_HC, self._held)
-
     def _held_out_logits(self, place: Place, fold: int) -> Floats:
         weights = _fit(self._kept[fold], self._covariances[fold], place, start=self._start.get(fold))
         self.weights[fold] = weights
-        return weights.logits(self._held[fold].features_VD)
+        return weights.logits(self.held[fold].features_VD)
 
 
-def _lowered(classes: Sequence[str], margin: float) -> Floats:
+def with_margin(settings: Mapping[str, Setting], logits_HC: Floats, held: Sequence[TaggedWords]) -> Candidate:
+    """The candidate with the best margin of ``O``; of equals the lowest. Arguments as for `candidate`."""
+    found = (
+        candidate({**settings, MARGIN: float(margin)}, logits_HC - _outside(held[0].classes, float(margin)), held)
+        for margin in _MARGINS
+    )
+    return max(found, key=lambda one: one.score)
+
+
+def lowered(head: Head, classes: Sequence[str], chosen: Candidate) -> Head:
+    """The head with the margin that was chosen by `with_margin`."""
+    return replace(head, bias_C=head.bias_C - as_tensor(_outside(classes, float(chosen.settings[MARGIN]))))
+
+
+def _outside(classes: Sequence[str], margin: float) -> Floats:
     """What is taken off each tag's logit."""
     return np.array([margin if tag == OUTSIDE else 0.0 for tag in classes])
 

@@ -3,13 +3,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
 import pytest
 
+from finetune.evaluations.evaluation import Measured
+from finetune.evaluations.multi_label import evaluate_multi_label
+from finetune.evaluations.regression import evaluate_regression
 from finetune.evaluations.single_label import SingleLabelEvaluation, evaluate_single_label
-from finetune.figures import confusion_matrix_png, most_confused, reliability_png
+from finetune.figures import confusion_matrix_png, f1_png, figures_of, most_confused, reliability_png, values_png
 from tests.finetune.pictures import pixels
 
 FIGURES = [confusion_matrix_png, reliability_png]
@@ -90,3 +94,41 @@ print("matplotlib.pyplot" in sys.modules, "torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["[]", "False False"]
+
+
+def labelled(classes: tuple[str, ...]) -> Measured:
+    generator = np.random.default_rng(0)
+    wanted_NL = generator.random((60, len(classes))) < 0.3
+    scores_NL = 0.5 * wanted_NL + 0.5 * generator.random(wanted_NL.shape)
+    return evaluate_multi_label(scores_NL, wanted_NL, threshold=0.5, classes=classes, seed=0)
+
+
+@pytest.mark.parametrize("classes", [HOSTILE, ("only",), tuple(f"label {i}" for i in range(60))])
+def test_bars_of_any_labels(classes: tuple[str, ...]) -> None:
+    height, width, _ = pixels(f1_png(labelled(classes))).shape
+    assert 200 <= height <= 1500
+    assert 400 <= width <= 1600
+
+
+def test_many_labels_show_those_to_work_on() -> None:
+    evaluation = labelled(tuple(f"label {i}" for i in range(60)))
+    lowest = sorted(evaluation.per_class, key=lambda scores: -scores.f1)[-30:]
+    assert f1_png(evaluation) != f1_png(replace(evaluation, per_class=tuple(lowest)))  # it says that there are more
+    assert f1_png(evaluation) == f1_png(evaluation)
+
+
+@pytest.mark.parametrize("found", [np.linspace(-5, 5, 40), np.zeros(40)])
+def test_values_lie_in_the_figure_whatever_they_are(found: np.ndarray) -> None:
+    for wanted in (found * 1e6, np.zeros(40)):
+        evaluation = evaluate_regression(found, wanted, interval=1.0, seed=0)
+        assert pixels(values_png(evaluation)).std() > 0
+
+
+def test_each_evaluation_has_its_figures() -> None:
+    assert [figure.file for figure in figures_of(evaluation_of(3))] == [
+        "report/confusion_matrix.png",
+        "report/reliability.png",
+    ]
+    assert [figure.file for figure in figures_of(labelled(("a", "b")))] == ["report/f1.png"]
+    numbers = evaluate_regression(np.arange(9.0), np.arange(9.0), interval=1.0, seed=0)
+    assert [figure.file for figure in figures_of(numbers)] == ["report/values.png"]
