@@ -21,7 +21,7 @@ from service.worker.registry import Registry
 from tests.finetune.training.runs import pictures, texts
 from tests.tiny_models import FINE, TorchEngines, TwoPrecisions
 
-QUICKLY = {"epochs": 3, "batch_size": 16, "learning_rate": 3e-3}
+QUICKLY = {"epochs": 12, "patience": 12, "batch_size": 8, "learning_rate": 3e-3}
 
 
 @pytest.fixture(autouse=True)
