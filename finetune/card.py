@@ -50,7 +50,12 @@ _HUB_METRICS = {  # the Hub's names, where it has others
     "spearman": "spearmanr",
     "ece": "expected_calibration_error",
 }
-_STRATEGY = {"probe": "a head on frozen features"}
+_STRATEGY = {
+    "probe": "a head on frozen features",
+    "partial": "the head and the last groups of layers were trained (partial)",
+    "full": "the head and all layers were trained (full)",
+    "lora": "the head and low-rank additions to all linear layers were trained, and merged (lora)",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,6 +90,10 @@ class History:
             "validations": [asdict(validation) for validation in self.validations],
         }
 
+    def clear(self) -> None:
+        """Forgets everything; the file, too."""
+        self.restore({"steps": [], "validations": []})
+
     def restore(self, document: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Goes back to what `to_dict` gave; the file, too."""
         self.steps = [Step(**step) for step in document["steps"]]

@@ -29,7 +29,7 @@ from models import storage
 from models.backbone_store import StoredBackbone
 from models.errors import Conflict
 from models.head import Head
-from models.preprocessor import PreprocessorConfig
+from models.preprocessor import PreprocessorConfig, preprocessing_identity
 from models.task import Task
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Run:
         """Sha256 (hex) over all that the result depends on: a run with the same one goes on where the other was stopped."""
         facts = {
             "backbone": self.stored.digest,
-            "preprocessor": self.preprocessor.model_dump(mode="json"),
+            "preprocessor": preprocessing_identity(self.preprocessor),
             "task": self.task,
             "head": hashlib.sha256(self.head.to_bytes()).hexdigest(),
             "recipe": self.recipe.model_dump(mode="json"),
@@ -159,9 +159,12 @@ def _held(directory: Path) -> Iterator[None]:
         storage.make_directory(directory)
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(
+                "the same run is going on in another process; wait for it, or choose another --seed"
+            ) from None
         yield
-    except BlockingIOError:
-        raise Conflict("the same run is going on in another process; wait for it, or choose another --seed") from None
     finally:
         os.close(descriptor)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -179,8 +179,10 @@ class Trainer:
     # Rows
 
     def _batches(self) -> Iterator[tuple[int, Sequence[int]]]:
-        """Epoch and rows of each step that is still to do, over all processes."""
-        first, position = divmod(self._step, self._order.batches)
+        """Epoch and rows of each step that is still to do now, over all processes."""
+        return self._batches_from(*divmod(self._step, self._order.batches))
+
+    def _batches_from(self, first: int, position: int) -> Iterator[tuple[int, Sequence[int]]]:
         for epoch in range(first, self._recipe.epochs):
             for batch in self._order.epoch(epoch)[position:]:
                 yield epoch, batch.tolist()
@@ -197,10 +199,11 @@ class Trainer:
 
     def _load(self) -> Iterator[Sequence[Row]]:
         """This process's rows of each of those steps, ahead of time where other processes decode."""
-        keys = [[(epoch, number) for number in self._share_of(numbers)[0]] for epoch, numbers in self._batches()]
         loader: Any = torch.utils.data.DataLoader(
             self._rows,
-            batch_sampler=keys,
+            batch_sampler=_Keys(
+                [(epoch, number) for number in self._share_of(numbers)[0]] for epoch, numbers in self._batches()
+            ),
             collate_fn=list,
             num_workers=self._loaders,
             multiprocessing_context="spawn" if self._loaders else None,
@@ -235,6 +238,7 @@ class Trainer:
     def _resume(self) -> None:
         state = None if self._checkpoints is None else self._checkpoints.load()
         if state is None:
+            self._history.clear()  # whatever a run logged that was killed before its first checkpoint
             return
         self._step, self._stepper.micro_batch = state.step, state.facts["micro_batch"]
         self._grafted.restore(state.weights)
@@ -242,6 +246,16 @@ class Trainer:
         restore_optimizer(self._stepper.optimizer, state.optimizer)
         self._history.restore(state.facts["history"])
         logger.info("going on after step %d of %d", self._step, self._steps)
+
+
+class _Keys:
+    """What loaders are asked for, made step by step: a run may have many of them."""
+
+    def __init__(self, keys: Iterable[list[tuple[int, int]]]) -> None:
+        self._keys = keys
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return iter(self._keys)
 
 
 DIVERGED = "the loss was not finite any more; the best model before that is kept"

@@ -126,3 +126,15 @@ def test_j13_a_bound_is_told_before_the_data_is_read(text_job: JobSettings, repo
     settings = JobSettings(**{**vars(text_job), "data": Path("nowhere")})
     with pytest.raises(InvalidParameter, match="--learning-rate"):
         run(settings, repository, Strategy.FULL, learning_rate=7.0)
+
+
+def test_a_run_says_how_it_compares_with_the_version_before(text_job: JobSettings, repository: ModelRepository) -> None:
+    first, _ = run(text_job, repository, Strategy.FULL)
+    again, _ = run(text_job, repository, Strategy.FULL)
+    assert first.comparison is None
+    assert again.comparison is not None
+    assert again.comparison.difference == 0
+    assert (
+        again.comparison.sentence[0].upper() + again.comparison.sentence[1:]
+        in (again.version.directory / "README.md").read_text()
+    )

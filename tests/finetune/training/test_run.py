@@ -10,6 +10,7 @@ import torch
 
 from finetune.strategy import Strategy
 from finetune.training.grafted import Grafted
+from finetune.training.order import RowOrder
 from finetune.training.processes import accelerating
 from finetune.training.run import Run, Trained, train
 from finetune.training.trainer import DIVERGED
@@ -257,3 +258,31 @@ def test_pictures_are_augmented_the_same_way_in_every_run(tiny_vision: str, tmp_
         for name in ("a", "b")
     ]
     assert same(*found)
+
+
+def test_a_run_that_is_killed_before_its_first_checkpoint_leaves_no_log_behind(tiny_text: str, tmp_path: Path) -> None:
+    run = run_of(tiny_text, tmp_path, epochs=1)
+
+    def die(done: int, total: int, note: str = "") -> None:
+        if done == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        trained(run, tmp_path, progress=die)
+    found = trained(run, tmp_path)
+    assert (found.directory / "log.jsonl").read_text() == found.outcome.history.lines()
+
+
+def test_steps_are_made_one_by_one(tiny_text: str, tmp_path: Path) -> None:
+    """A run of a thousand epochs that stops after a few does not lay them all out."""
+    seen: list[int] = []
+    epoch = RowOrder.epoch
+
+    def counted(order: RowOrder, number: int) -> Any:
+        seen.append(number)
+        return epoch(order, number)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(RowOrder, "epoch", counted)
+        trained(run_of(tiny_text, tmp_path, epochs=1000, learning_rate=1e-12, patience=1), tmp_path)
+    assert max(seen) <= 2
