@@ -207,7 +207,7 @@ def extract_features(
 def _words_with_a_token(row: Row) -> Sequence[int]:
     assert isinstance(row, TextRow)
     assert row.words is not None
-    return [word for word, token in enumerate(row.words.tokens) if token >= 0]
+    return row.words.read
 
 
 def _chunks(contents: Iterable[str], texts: Mapping[str, Row], batch_size: int) -> list[Chunk]:

@@ -119,7 +119,7 @@ def predict(predictor: Predictor, examples: Sequence[Example], progress: Progres
         if predictor.task is not Task.TOKEN_CLASSIFICATION:
             return list(scores_VC)
         rows: Any = [predictor.preprocessor.prepare(item, truncate=True) for item in items]
-        return by_word(scores_VC, [[word for word, token in enumerate(row.words.tokens) if token >= 0] for row in rows])
+        return by_word(scores_VC, [row.words.read for row in rows])
 
     scores: list[Scores] = [np.empty(0)] * len(examples)
     done = 0

@@ -34,6 +34,11 @@ class Words:
     spans: Sequence[tuple[int, int]]
     tokens: Sequence[int]
 
+    @property
+    def read(self) -> list[int]:
+        """Which words have a token, ascending."""
+        return [word for word, token in enumerate(self.tokens) if token >= 0]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextRow:

@@ -33,12 +33,9 @@ class Lesson:
         """The targets of some examples: ``(V,)`` or ``(V, C)``; of words, those that the rows have a token for."""
         found = []
         for number, row in zip(numbers, rows, strict=True):
+            own = self.targets[number]
             words = row.words if isinstance(row, TextRow) else None
-            if words is None:
-                found.append(self.targets[number][None])
-            else:
-                read = [word for word, token in enumerate(words.tokens) if token >= 0]
-                found.append(self.targets[number][read])
+            found.append(own[None] if words is None else own[words.read])
         return torch.cat(found)
 
     def count(self, numbers: Sequence[int], *, words: bool) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from finetune.evaluations.metrics import shown
 from finetune.progress import ProgressReport
 from finetune.strategy import Plan
 from finetune.training.checkpoints import Checkpoints, TrainingState
@@ -24,6 +25,7 @@ from finetune.training.lesson import Lesson
 from finetune.training.loss import LOSSES
 from finetune.training.optimizer import optimizer_tensors, restore_optimizer
 from finetune.training.order import RowOrder
+from finetune.training.reading import Reading
 from finetune.training.recipe import Recipe
 from finetune.training.rows import TrainingRows
 from finetune.training.stepper import Stepper, Targets
@@ -104,12 +106,13 @@ class Trainer:
         )
         self._grafted, self._plan, self._recipe = grafted, plan, recipe
         self._rows, self._lesson, self._validator = rows, lesson, validator
-        self._has_words = task.traits.features is FeatureKind.TOKENS
+        self._has_words, self._metric = task.traits.features is FeatureKind.TOKENS, shown(task.traits.primary_metric)
         self._accelerator, self._checkpoints, self._history = accelerator, checkpoints, history
         self._checkpoint_seconds, self._loaders, self._progress = checkpoint_seconds, loaders, progress
         self._step = 0  # how many are done
         self._best: dict[str, torch.Tensor] = {}
-        self._unseen: tuple[Step, torch.Tensor, torch.Tensor] | None = None
+        self._unseen: tuple[Step, Reading] | None = None
+        self._kept_at, self._is_due = 0.0, False
 
     def run(self) -> Outcome:
         """Trains, from the last checkpoint where there is one, and leaves the best model in place.
@@ -130,13 +133,15 @@ class Trainer:
 
     def _learn(self) -> str | None:
         """Returns why it stopped early, if it did."""
-        patience, kept_at, seen_at = self._recipe.patience, time.monotonic(), time.monotonic()
+        patience, seen_at = self._recipe.patience, time.monotonic()
+        self._kept_at = seen_at
         for (epoch, numbers), rows in zip(self._batches(), self._load(), strict=True):
             if self._history.epochs_without_gain >= patience:
                 return f"no better score in {patience} epochs"
             own, weight = self._share_of(numbers)
             loss, norm = self._stepper.take(self._step, rows, self._wanted(own), weight)
             now = time.monotonic()
+            reading = self._read(loss, norm, is_due=now - self._kept_at > self._checkpoint_seconds)
             record = Step(
                 step=self._step + 1,
                 epoch=(self._step + 1) / self._order.batches,
@@ -148,32 +153,41 @@ class Trainer:
             seen_at, self._step = now, self._step + 1
             if not self._see():
                 return DIVERGED
-            self._unseen = (record, loss, norm)
+            self._unseen = (record, reading)
             is_epoch_end = self._step % self._order.batches == 0
-            if is_epoch_end or now - kept_at > self._checkpoint_seconds:
+            if is_epoch_end or self._is_due:
                 if not self._see():
                     return DIVERGED
                 if is_epoch_end:
                     self._validate(epoch + 1)
                 self._keep()
-                kept_at = seen_at = time.monotonic()
+                self._kept_at = seen_at = time.monotonic()
+                self._is_due = False
         return None
+
+    def _read(self, loss: torch.Tensor, norm: torch.Tensor, *, is_due: bool) -> Reading:
+        """A step's loss over all processes, its gradient's norm, and whether the first process, whose clock counts, is to keep
+        a checkpoint: clocks that differ by a moment would have processes wait for each other in different places.
+        """
+        due = float(is_due and self._accelerator.is_main_process)
+        loss_due = self._accelerator.reduce(torch.stack([loss, torch.full_like(loss, due)]), reduction="sum")
+        return Reading(torch.stack([loss_due[0], norm.to(loss_due), loss_due[1]]))
 
     def _see(self) -> bool:
         """Takes the step before this one into the history, now that the device is done with it; whether all is well with it."""
         if self._unseen is None:
             return True
-        record, loss_of_process, norm_on_device = self._unseen
+        record, reading = self._unseen
         self._unseen = None
-        loss = float(self._accelerator.reduce(loss_of_process, reduction="sum"))
-        norm = float(norm_on_device)
+        loss, norm, due = reading.values()
+        self._is_due = due > 0
         if not (math.isfinite(loss) and math.isfinite(norm)):
             logger.warning("step %d: the loss is %g and the length of its gradient %g", record.step, loss, norm)
             return False
         self._history.add(Step(**{**vars(record), "loss": loss, "gradient_norm": norm}))
         if self._progress is not None:
             best = self._history.best.score
-            self._progress(record.step, self._steps, f"loss {loss:.3f}  best score {best:.3f}")
+            self._progress(record.step, self._steps, f"loss {loss:.3f}  best {self._metric} {best:.3f}")
         return True
 
     # Rows

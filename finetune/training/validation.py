@@ -8,11 +8,13 @@ import numpy as np
 import torch
 
 from finetune.training.grafted import Grafted
+from finetune.predictions import Predictions
+from finetune.primary_metric import METRICS
 from finetune.training.history import Validation
 from finetune.training.lesson import Lesson
 from finetune.training.loss import LOSSES
-from finetune.training.metrics import METRICS
 from finetune.training.rows import TrainingRows
+from models.batch import TextRow
 from models.task import Task
 
 BATCH_ROWS = 32
@@ -32,7 +34,7 @@ class Validator:
     def __init__(
         self, rows: TrainingRows, lesson: Lesson, *, task: Task, labels: Sequence[str], device: torch.device
     ) -> None:
-        self._rows, self._lesson, self._labels, self._device = rows, lesson, labels, device
+        self._rows, self._lesson, self._task, self._labels, self._device = rows, lesson, task, labels, device
         self._loss, self._metric = LOSSES[task.traits.loss], METRICS[task.traits.primary_metric]
         order = np.arange(len(rows))
         if rows.lengths is not None:  # those of similar length together
@@ -44,7 +46,7 @@ class Validator:
     def judge(self, grafted: Grafted, epoch: int) -> Validation:
         """Score and loss of a model, which it leaves in eval mode."""
         grafted.eval()
-        logits, targets, losses = [], [], []
+        logits, losses, words = [], [], []
         with torch.inference_mode():
             for numbers in self._batches:
                 rows = [self._rows[0, number] for number in numbers]
@@ -52,6 +54,14 @@ class Validator:
                 logits_VC = grafted(self._rows.preprocessor.collate(rows).to(self._device), rows)
                 losses.append(self._loss(logits_VC, wanted.to(self._device), 0.0))
                 logits.append(logits_VC)
-                targets.append(wanted)
-        score = self._metric(torch.cat(logits).cpu().numpy(), torch.cat(targets).numpy(), self._labels)
-        return Validation(epoch=epoch, score=score, loss=float(torch.cat(losses).mean()))
+                words += [row.words.read for row in rows if isinstance(row, TextRow) and row.words is not None]
+        predictions = Predictions.of(
+            torch.cat(logits).cpu().numpy(),
+            words or None,
+            task=self._task,
+            classes=self._labels,
+            threshold=0.0,  # of logits: a label that is as likely as not
+        )
+        truths = [self._lesson.examples[number].label for numbers in self._batches for number in numbers]
+        (score,) = self._metric(truths, predictions.answers)(np.arange(len(truths))[None])
+        return Validation(epoch=epoch, score=float(score), loss=float(torch.cat(losses).mean()))
