@@ -56,7 +56,9 @@ def main() -> None:
         scores, truths = learner.get_preds(dl=tests)
     said = scores.argmax(dim=1)
     print(
-        json.dumps({"score": float((said == torch.as_tensor(truths)).float().mean()), "seconds": time.monotonic() - started})
+        json.dumps(
+            {"score": float((said == torch.as_tensor(truths)).float().mean()), "seconds": time.monotonic() - started}
+        )
     )
 
 
