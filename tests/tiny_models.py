@@ -119,6 +119,9 @@ MOODS = ("glad", "sad")
 TOPICS = ("art", "food", "sport", "war")
 
 
+TASK_MODELS = ("topics", "prices", "names", "follows", "likeness")  # those of `publish_tasks`
+
+
 TAGS = ("B-place", "I-place", "B-name", "I-name", "O")
 
 
