@@ -21,7 +21,7 @@ from finetune.evaluations.single_label import evaluate_single_label
 from finetune.evaluations.tokens import evaluate_tokens
 from finetune.example import Example, Label
 from finetune.probes import multi_label, regression, tokens
-from finetune.probes.folds import FOLDS, Units
+from finetune.probes.folds import FOLDS, Units, assign_folds
 from finetune.probes.probe import Candidate, Probe, Progress
 from finetune.probes.single_label import fit_single_label
 from finetune.probes.tokens import TaggedWords
@@ -63,11 +63,16 @@ class Rows:
             words=None if self.words is None else [self.words[i] for i in chosen],
         )
 
-    def strata(self, task: Task) -> Targets:
-        """What folds should have alike of each example, as numbers: its class, the rarest of several, a tenth of values."""
+    def folds(self, task: Task, *, seed: int) -> npt.NDArray[np.int64]:
+        """Which fold each example is held out in; folds are alike in the rarest labels of examples, or in their values.
+
+        Raises:
+            DatasetInvalid: there are no two different examples.
+        """
         stratum_of = strata_of(self.examples, task, 1 / FOLDS)
         strata_N: Targets = np.unique([stratum_of(one.label) for one in self.examples], return_inverse=True)[1]
-        return strata_N.reshape(-1)
+        contents_NX = self.vectors_VD if self.words is None else np.arange(len(self.examples))[:, None]
+        return assign_folds(contents_NX, strata_N.reshape(-1), units=self.units, spare=False, seed=seed)
 
     @property
     def units(self) -> Units:
@@ -168,14 +173,8 @@ class _SingleLabel(_TaskFit):
 
 class _MultiLabel(_TaskFit):
     def fit(self, rows: Rows, *, linear: bool = False, progress: Progress | None = None) -> Probe:
-        return multi_label.fit_multi_label(
-            rows.vectors_VD,
-            self._wanted(rows),
-            strata_N=rows.strata(Task.MULTI_LABEL),
-            seed=self.seed,
-            units=rows.units,
-            progress=progress,
-        )
+        fold_N = rows.folds(Task.MULTI_LABEL, seed=self.seed)
+        return multi_label.fit_multi_label(rows.vectors_VD, self._wanted(rows), fold_N, progress=progress)
 
     def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> tuple[Head, Candidate]:
         return head, multi_label.candidate(settings, logits_of(head, rows.vectors_VD), self._wanted(rows))
@@ -198,14 +197,8 @@ class _MultiLabel(_TaskFit):
 
 class _Regression(_TaskFit):
     def fit(self, rows: Rows, *, linear: bool = False, progress: Progress | None = None) -> Probe:
-        return regression.fit_regression(
-            rows.vectors_VD,
-            self._values(rows),
-            strata_N=rows.strata(Task.REGRESSION),
-            seed=self.seed,
-            units=rows.units,
-            progress=progress,
-        )
+        fold_N = rows.folds(Task.REGRESSION, seed=self.seed)
+        return regression.fit_regression(rows.vectors_VD, self._values(rows), fold_N, progress=progress)
 
     def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> tuple[Head, Candidate]:
         return head, regression.candidate(settings, logits_of(head, rows.vectors_VD)[:, 0], self._values(rows))
@@ -221,13 +214,8 @@ class _Regression(_TaskFit):
 
 class _Tokens(_TaskFit):
     def fit(self, rows: Rows, *, linear: bool = False, progress: Progress | None = None) -> Probe:
-        return tokens.fit_tokens(
-            self._sentences(rows),
-            strata_N=rows.strata(Task.TOKEN_CLASSIFICATION),
-            seed=self.seed,
-            units=rows.units,
-            progress=progress,
-        )
+        fold_N = rows.folds(Task.TOKEN_CLASSIFICATION, seed=self.seed)
+        return tokens.fit_tokens(self._sentences(rows), fold_N, seed=self.seed, progress=progress)
 
     def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> tuple[Head, Candidate]:
         chosen = tokens.with_margin(settings, logits_of(head, rows.vectors_VD), [self._sentences(rows)])

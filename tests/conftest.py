@@ -9,7 +9,7 @@ import pytest
 
 from finetune.importing import import_classifier
 from models.repository import ModelRepository
-from tests.server_process import ServerProcess
+from tests.server_process import ServerProcess, ready_server
 from tests.tiny_models import (
     LETTERS,
     MOODS,
@@ -72,9 +72,5 @@ def texts_on_disk(tmp_path: Path, models_on_disk: Path) -> ModelRepository:
 @pytest.fixture(scope="session")
 def server(models_on_disk: Path) -> Iterator[ServerProcess]:
     """One server of all tiny models, for tests that leave it as it is."""
-    process = ServerProcess(repository=models_on_disk)
-    try:
-        process.wait_until_ready()
-        yield process
-    finally:
-        process.destroy()
+    with ready_server(models_on_disk) as server:
+        yield server

@@ -11,8 +11,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,3 +149,14 @@ class ServerProcess:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         shutil.rmtree(self.directory)
+
+
+@contextmanager
+def ready_server(repository: Path, *options: str) -> Iterator[ServerProcess]:
+    """A server that answers, until the end of the block."""
+    server = ServerProcess(repository=repository, options=options)
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        server.destroy()

@@ -108,20 +108,11 @@ class NoGraph(TwoPrecisions):
 
 
 FINE, USELESS = 1e-4, 10.0  # steps
-
-
 LETTERS = ("vowel", "consonant", "digit", "mark")
-
-
 MOODS = ("glad", "sad")
-
-
 TOPICS = ("art", "food", "sport", "war")
-
-
+TASK_MODELS = ("topics", "prices", "names", "follows", "likeness")  # those of `publish_tasks`
 TAGS = ("B-place", "I-place", "B-name", "I-name", "O")
-
-
 NO_CALIBRATION = Calibration()
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finetune.whitening import Targets
+from models.errors import DatasetInvalid
 
 FOLDS = 5
 
@@ -46,6 +47,9 @@ def assign_folds(
     Returns:
         For each row its fold, from 0; there are ``folds`` of them, or as many as units that can be held out. -1 for a row
         that is never held out.
+
+    Raises:
+        DatasetInvalid: nothing can be held out.
     """
     random = np.random.default_rng(seed)
     together = _Together([()] * len(strata_N) if units is None else units)
@@ -68,10 +72,12 @@ def assign_folds(
             if own[number] not in taken:
                 taken.add(own[number])
                 dealt.append(members[own[number]])
+    if not dealt or len(dealt) + len(needed) == 1:
+        cure = "each class two different examples" if spare else "two different examples or more"
+        raise DatasetInvalid(f"nothing can be held out to choose a head by; give {cure}")
     fold_N = np.full(len(strata_N), -1)
-    if len(dealt) + len(needed) > 1:
-        for turn, unit in enumerate(dealt):
-            fold_N[unit] = turn % min(folds, len(dealt))
+    for turn, unit in enumerate(dealt):
+        fold_N[unit] = turn % min(folds, len(dealt))
     return fold_N
 
 

@@ -16,12 +16,11 @@ import numpy.typing as npt
 
 from finetune.calibration import fit_sigmoid_temperature, sigmoid_log_loss
 from finetune.evaluations.multi_label import macro_f1
-from finetune.probes.folds import FOLDS, Units, assign_folds, fitting_threads, held_out, in_folds
+from finetune.probes.folds import fitting_threads, held_out, in_folds
 from finetune.probes.logistic import MOST_ITERATIONS, Weights, fit_logistic
 from finetune.probes.probe import Candidate, Probe, Progress, head_of
 from finetune.probes.search import Place, lowest, walk
-from finetune.whitening import ClassCovariance, Floats, Targets
-from models.errors import DatasetInvalid
+from finetune.whitening import ClassCovariance, Floats
 from models.manifest import Calibration
 
 _SEARCH_TOLERANCE, _FINAL_TOLERANCE = 1e-5, 1e-7
@@ -31,11 +30,8 @@ _THRESHOLDS = np.arange(1, 100) / 100
 def fit_multi_label(
     features_ND: npt.NDArray[np.float32],
     wanted_NL: npt.NDArray[np.bool_],
+    fold_N: npt.NDArray[np.int64],
     *,
-    strata_N: Targets,
-    seed: int,
-    units: Units | None = None,
-    folds: int = FOLDS,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Probe:
@@ -44,15 +40,9 @@ def fit_multi_label(
     Args:
         features_ND: of the training pool.
         wanted_NL: whether a row has a label.
-        strata_N: what the folds should have alike of each row, such as its rarest label.
-        seed, units, folds, threads, progress: as in `finetune.probes.single_label.fit_single_label`.
-
-    Raises:
-        DatasetInvalid: there are no two different rows.
+        fold_N: which fold each row is held out in.
+        threads, progress: as in `finetune.probes.single_label.fit_single_label`.
     """
-    fold_N = assign_folds(features_ND, strata_N, units=units, spare=False, folds=folds, seed=seed)
-    if fold_N.max() < 0:
-        raise DatasetInvalid("nothing can be held out to choose a head by; give two different examples or more")
     wanted_HL = wanted_NL[held_out(fold_N)]
     with fitting_threads(threads) as pool:
         covariances = in_folds(

@@ -16,11 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from finetune.evaluations.regression import spearman
-from finetune.probes.folds import FOLDS, Units, assign_folds, fitting_threads, held_out, in_folds
+from finetune.probes.folds import fitting_threads, held_out, in_folds
 from finetune.probes.probe import Candidate, Probe, Progress, head_of
 from finetune.probes.search import Place, lowest, walk
-from finetune.whitening import ClassCovariance, Floats, Targets
-from models.errors import DatasetInvalid
+from finetune.whitening import ClassCovariance, Floats
 from models.manifest import Calibration, Setting
 
 COVERAGE = 0.9
@@ -29,11 +28,8 @@ COVERAGE = 0.9
 def fit_regression(
     features_ND: npt.NDArray[np.float32],
     values_N: npt.NDArray[np.float64],
+    fold_N: npt.NDArray[np.int64],
     *,
-    strata_N: Targets,
-    seed: int,
-    units: Units | None = None,
-    folds: int = FOLDS,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Probe:
@@ -42,15 +38,9 @@ def fit_regression(
     Args:
         features_ND: of the training pool.
         values_N: what is to be predicted.
-        strata_N: what the folds should have alike of each row, such as its tenth among the values.
-        seed, units, folds, threads, progress: as in `finetune.probes.single_label.fit_single_label`.
-
-    Raises:
-        DatasetInvalid: there are no two different rows.
+        fold_N: which fold each row is held out in.
+        threads, progress: as in `finetune.probes.single_label.fit_single_label`.
     """
-    fold_N = assign_folds(features_ND, strata_N, units=units, spare=False, folds=folds, seed=seed)
-    if fold_N.max() < 0:
-        raise DatasetInvalid("nothing can be held out to choose a head by; give two different examples or more")
     with fitting_threads(threads) as pool:
         ridges = in_folds(pool, fold_N, lambda fold: Ridge(features_ND[fold_N != fold], values_N[fold_N != fold]))
         values_H = values_N[held_out(fold_N)]

@@ -32,7 +32,6 @@ from finetune.probes.mlp import MLP_ROWS, fit_mlp
 from finetune.probes.probe import Candidate, Probe, Progress, head_of
 from finetune.probes.search import WORTHWHILE, Place, lowest, walk
 from finetune.whitening import ClassCovariance, Floats, Targets
-from models.errors import DatasetInvalid
 from models.head import Head, Hidden
 from models.manifest import Calibration, Setting
 
@@ -94,8 +93,6 @@ def fit_single_label(
     if class_count < 2 or np.bincount(targets_N, minlength=class_count).min() == 0:
         raise ValueError("a head needs two classes or more, and each of them a row")
     fold_N = assign_folds(features_ND, targets_N, units=units, folds=folds, seed=seed)
-    if fold_N.max() < 0:
-        raise DatasetInvalid("nothing can be held out to choose a head by; give each class two different examples")
     with fitting_threads(threads) as pool:
         validation = _CrossValidation(features_ND, targets_N, fold_N, pool)
         tried = walk(lambda place: validation.judge(_logistic(place, tolerance=_SEARCH_TOLERANCE)), progress)

@@ -23,13 +23,12 @@ import numpy.typing as npt
 
 from finetune.calibration import fit_temperature, log_loss
 from finetune.evaluations.spans import entity_f1
-from finetune.probes.folds import FOLDS, Units, assign_folds, fitting_threads, in_folds
+from finetune.probes.folds import fitting_threads, in_folds
 from finetune.probes.logistic import MOST_ITERATIONS, Weights, fit_logistic
 from finetune.probes.probe import Candidate, Probe, Progress, as_tensor, head_of
 from finetune.probes.search import Place, lowest, walk
-from finetune.whitening import ClassCovariance, Floats, Targets
+from finetune.whitening import ClassCovariance, Floats
 from models.entities import OUTSIDE
-from models.errors import DatasetInvalid
 from models.head import Head
 from models.manifest import Calibration, Setting
 
@@ -93,11 +92,9 @@ class TaggedWords:
 
 def fit_tokens(
     sentences: TaggedWords,
+    fold_N: npt.NDArray[np.int64],
     *,
-    strata_N: Targets,
     seed: int,
-    units: Units | None = None,
-    folds: int = FOLDS,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Probe:
@@ -105,17 +102,10 @@ def fit_tokens(
 
     Args:
         sentences: of the training pool.
-        strata_N: what the folds should have alike of each sentence, such as the rarest type of entity in it.
-        seed, units, folds, threads, progress: as in `finetune.probes.single_label.fit_single_label`; units are those of
-            sentences.
-
-    Raises:
-        DatasetInvalid: there is only one sentence.
+        fold_N: which fold each sentence is held out in.
+        seed: of the choice of sentences that settings are searched on.
+        threads, progress: as in `finetune.probes.single_label.fit_single_label`.
     """
-    numbers_N1 = np.arange(len(sentences.tags))[:, None]
-    fold_N = assign_folds(numbers_N1, strata_N, units=units, spare=False, folds=folds, seed=seed)
-    if fold_N.max() < 0:
-        raise DatasetInvalid("nothing can be held out to choose a head by; give two different examples or more")
     searched_N = _some(sentences, seed)
     with fitting_threads(threads) as pool:
         search = _CrossValidation(sentences.part(searched_N), fold_N[searched_N], pool)

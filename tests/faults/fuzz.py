@@ -22,7 +22,7 @@ from tests.faults.figure import Figure
 from tests.faults.fuzz_result import FuzzResult
 from tests.faults.metrics import settled_outcomes
 from tests.faults.schema_fuzz import schema_fuzz
-from tests.server_process import ServerProcess
+from tests.server_process import ServerProcess, ready_server
 from tests.tiny_models import LETTERS, MOODS, TorchEngines, publish_texts, write_tiny_text, write_tiny_vision
 
 
@@ -92,9 +92,5 @@ def tiny_server() -> Iterator[ServerProcess]:
         publish_texts(repository, checkpoint, "letters", LETTERS, seed=1)
         publish_texts(repository, checkpoint, "moods", MOODS, seed=2)
         repository.set_alias(Reference(name="letters", number=1), "champion")
-        server = ServerProcess(repository=repository.root)
-        try:
-            server.wait_until_ready()
+        with ready_server(repository.root) as server:
             yield server
-        finally:
-            server.destroy()

@@ -34,7 +34,7 @@ from tests.faults.load import run_load
 from tests.faults.metrics import settled_outcomes
 from tests.faults.mixture import MALFORMED, Mixture, post, refused
 from tests.faults.tally import Tally
-from tests.server_process import Reply, ServerProcess
+from tests.server_process import Reply, ServerProcess, ready_server
 from tests.tiny_models import TorchEngines, write_tiny_vision
 
 CONNECTIONS = 32
@@ -248,9 +248,5 @@ def image_server() -> Iterator[ServerProcess]:
         (checkpoint := Path(directory, "checkpoint")).mkdir()
         repository = ModelRepository(Path(directory, "repository"))
         import_classifier(repository, write_tiny_vision(checkpoint), "colours", TorchEngines())
-        server = ServerProcess(repository=repository.root)
-        try:
-            server.wait_until_ready()
+        with ready_server(repository.root) as server:
             yield server
-        finally:
-            server.destroy()

@@ -10,7 +10,6 @@ import yaml
 from huggingface_hub import ModelCard
 from hypothesis import example, given
 from hypothesis import strategies as st
-from markdown_it import MarkdownIt
 
 from finetune.card import CardFacts, model_card
 from finetune.comparison import Comparison
@@ -23,8 +22,7 @@ from finetune.training.history import History, Validation
 from models.backbone import Modality
 from models.manifest import Training
 from models.task import Task
-
-HOSTILE = 'a "b": |c|\n---\n- <script>alert(1)</script> `d` *e* _f_ [g](h) \\ 🎉 \x00 \u2028 no #'
+from tests.finetune.markdown import HOSTILE, html_of
 
 
 def scores_of(classes: list[str], *, rows: int = 60, wrong: float = 0.1) -> dict[str, Any]:
@@ -69,10 +67,6 @@ def metadata_of(card: str) -> dict[str, Any]:
     assert found is not None
     metadata: dict[str, Any] = yaml.safe_load(found[1])
     return metadata
-
-
-def html_of(markdown: str) -> str:
-    return MarkdownIt("commonmark").enable("table").render(markdown)
 
 
 def test_the_hub_reads_the_metadata() -> None:

@@ -13,7 +13,7 @@ from finetune.example import Label
 from finetune.findings import Finding
 from models.errors import DatasetInvalid, ImageUndecodable
 from models.task import Task
-from tests.finetune.test_dataset import dataset
+from tests.finetune.datasets import dataset
 
 
 def texts(**sizes: int) -> list[tuple[Split, str, str]]:

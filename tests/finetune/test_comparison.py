@@ -13,7 +13,7 @@ from finetune.example import Label, text_example
 from finetune.intervals import Interval
 from finetune.predictions import Predictions
 from models.task import Task
-from tests.finetune.test_card import html_of
+from tests.finetune.markdown import html_of
 from tests.tiny_models import LETTERS
 
 OLD = ["vowel", "digit", "mark"] * 20

@@ -8,19 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune.dataset import SPLITS, ColumnNames, Dataset, load_dataset
-from finetune.example import Label, Split, text_example
+from finetune.example import Label, text_example
 from models.errors import DatasetInvalid
 from models.task import Task
-
-
-def dataset(*rows: tuple[Split, str, Label], task: Task = Task.SINGLE_LABEL) -> Dataset:
-    """Texts from (split, text, label)."""
-    names: tuple[Split, ...] = ("train", "val", "test")
-    splits = {
-        name: tuple(text_example(text, label=label, source=text) for split, text, label in rows if split == name)
-        for name in names
-    }
-    return Dataset(name="d", modality="text", splits=splits, given_splits=True, task=task)
+from tests.finetune.datasets import dataset
 
 
 def test_the_fingerprint_knows_content_label_and_split_but_no_order() -> None:

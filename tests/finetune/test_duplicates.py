@@ -13,8 +13,8 @@ from finetune.example import text_example
 from finetune.findings import Finding
 from models.image import decode_image
 from models.task import Task
-from tests.finetune.test_dataset import dataset
-from tests.finetune.test_image_hash import scene
+from tests.finetune.datasets import dataset
+from tests.finetune.pictures import scene
 
 
 def found(data: Dataset, *, strict: bool = False) -> dict[str, Finding]:

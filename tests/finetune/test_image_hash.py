@@ -3,17 +3,11 @@ from __future__ import annotations
 import io
 import random
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from finetune.image_hash import ImageHash, hash_image, similar_images
-
-
-def scene(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
-    """A smooth coloured picture, another one for each seed."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+from tests.finetune.pictures import scene
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> Image.Image:

@@ -12,8 +12,8 @@ from finetune.mistakes import Mistakes, find_mistakes
 from finetune.predictions import Predictions
 from models.preprocessor import TextItem
 from models.task import Task
+from tests.finetune.markdown import HOSTILE, html_of
 from tests.finetune.pictures import pixels
-from tests.finetune.test_card import HOSTILE, html_of
 from tests.tiny_models import picture
 
 

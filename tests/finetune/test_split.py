@@ -12,7 +12,7 @@ from finetune.image_hash import ImageHash
 from finetune.split import make_splits, split_dataset
 from models.errors import DatasetInvalid, InvalidParameter
 from models.task import Task
-from tests.finetune.test_dataset import dataset
+from tests.finetune.datasets import dataset
 
 EXAMPLES = st.lists(
     st.builds(

@@ -7,16 +7,10 @@ from finetune.dataset import Dataset, Split
 from finetune.example import Label
 from finetune.findings import Finding
 from finetune.policy import Policy
-from finetune.targets import (
-    find_imbalance,
-    find_nothing_to_learn,
-    find_unlabelled,
-    find_untested,
-    settle_small_classes,
-)
+from finetune.targets import find_imbalance, find_nothing_to_learn, find_unlabelled, find_untested, settle_small_classes
 from models.errors import DatasetInvalid
 from models.task import Task
-from tests.finetune.test_dataset import dataset
+from tests.finetune.datasets import dataset
 
 
 def labelled(task: Task, train: list[Label], test: list[Label] | None = None) -> Dataset:

@@ -12,6 +12,7 @@ from finetune.evaluations.evaluation import Evaluation
 from finetune.example import Example, Label, text_example
 from finetune.probes.probe import Probe
 from finetune.task_fit import Rows, scores_of, task_fit
+from models.errors import DatasetInvalid
 from models.task import Task
 
 NOISE = 0.4
@@ -140,6 +141,12 @@ def test_a_head_from_elsewhere_gets_the_calibration_of_the_rows_that_judge_it(ta
         others, scores_of(head, others.vectors_VD, chosen.calibration.temperature)
     )
     assert evaluation.summary()[task.traits.primary_metric] == pytest.approx(chosen.score)
+
+
+@pytest.mark.parametrize("task", [task for task in CLASSES if task is not Task.SINGLE_LABEL])
+def test_one_example_cannot_be_cross_validated(task: Task) -> None:
+    with pytest.raises(DatasetInvalid, match="two different examples"):
+        task_fit(task, CLASSES[task], seed=0).fit(examples(task, 1, seed=0, wrong=right))
 
 
 def test_a_part_of_the_rows_has_its_own_vectors() -> None:

@@ -21,7 +21,7 @@ from finetune.job_settings import JobSettings
 from finetune.result import JobResult
 from models.repository import ModelRepository
 from models.task import Task
-from tests.server_process import ServerProcess
+from tests.server_process import ServerProcess, ready_server
 from tests.tiny_models import FINE, TwoPrecisions
 
 LETTERS, DIGITS, MARKS = "abcdefgh", "0123456789", ".,!?"
@@ -147,12 +147,8 @@ def test_a_rerun_gives_the_same_heads(
 
 @pytest.fixture(scope="module")
 def answering(results: Mapping[str, JobResult], repository: ModelRepository) -> Iterator[ServerProcess]:
-    process = ServerProcess(repository=repository.root)
-    try:
-        process.wait_until_ready()
-        yield process
-    finally:
-        process.destroy()
+    with ready_server(repository.root) as server:
+        yield server
 
 
 def predictions(process: ServerProcess, name: str, instances: Sequence[object]) -> Any:

@@ -11,6 +11,16 @@ import numpy as np
 from PIL import Image
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+STORED_AS = {  # by its EXIF orientation: what is done to an upright picture before it is stored
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
 
 
 def picture(width: int = 48, height: int = 32) -> Image.Image:

@@ -1,20 +1,18 @@
+"""The engines of one device: what is kept, what may be asked for, and which precision is preferred."""
+
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from models import engine_choice as choice_module
 from models import engine_factory as factory_module
-from models.backbone_store import BackboneStore, StoredBackbone
+from models.backbone_store import StoredBackbone
 from models.batch import Batch
 from models.batch_cost import UNMEASURED
-from models.engine import blank_batch
 from models.engine_choice import Comparison, EngineChoice, EngineRefusal
 from models.engine_factory import EngineFactory
 from models.errors import InvalidParameter
@@ -22,40 +20,10 @@ from models.features import FeatureKind, Features
 from models.openvino_engine import OpenVinoEngine
 from models.options import EngineName, PrecisionName
 from models.precision import Precision
-from models.sources import fetch_checkpoint
 from models.torch_engine import TorchEngine
+from tests.models.pretended_engines import Broken, pretend
 
-
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory, tiny_text: str) -> StoredBackbone:
-    return BackboneStore(tmp_path_factory.mktemp("backbones")).add(fetch_checkpoint(tiny_text))
-
-
-@pytest.fixture(autouse=True)
-def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice_module, "ROUND_SECONDS", 0.02)
-
-
-def pretend(monkeypatch: pytest.MonkeyPatch, **rates: float) -> None:
-    """Each engine, however it is run, has a rate."""
-    monkeypatch.setattr(
-        choice_module, "_rates", lambda engines, batches, kind: {each: rates[each.engine] for each in engines}
-    )
-
-
-def test_the_fastest_is_taken_and_it_is_said_why(
-    stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    for fastest, other, engine in [("torch", "openvino", TorchEngine), ("openvino", "torch", OpenVinoEngine)]:
-        pretend(monkeypatch, **{fastest: 200.0, other: 100.0})
-        factory = EngineFactory("cpu", threads=2, cache_dir=tmp_path / fastest)
-        assert isinstance(factory.build(stored), engine)
-        choice = factory.choice(stored)
-        assert choice.engine == fastest
-        assert "200 rows/s" in choice.reason
-        assert "100 rows/s" in choice.reason
-        assert choice.reason in caplog.text
+pytestmark = pytest.mark.usefixtures("quick_rounds")
 
 
 def test_a_choice_is_kept(stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,23 +105,6 @@ def test_a_refusal_is_kept_and_names_the_cure(
     assert len(kept) == 2
 
 
-def test_a_single_engine_is_compared_with_torch_too(
-    stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(factory_module, "OpenVinoEngine", Crooked)
-    with pytest.raises(InvalidParameter, match=r"off by 0\.01"):
-        EngineFactory("cpu", threads=1, cache_dir=tmp_path, wanted="openvino").build(stored)
-
-
-@pytest.mark.parametrize("engine", ["NotNumbers", "Constant"])
-def test_eight_bits_that_have_nothing_to_do_with_the_backbone_are_refused(
-    stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
-) -> None:
-    monkeypatch.setattr(factory_module, "OpenVinoEngine", {"NotNumbers": NotNumbers, "Constant": Constant}[engine])
-    with pytest.raises(InvalidParameter, match="its features are off"):
-        EngineFactory("cpu", threads=1, cache_dir=tmp_path).build(stored, Precision.INT8)
-
-
 def test_the_reason_tells_of_the_other_precision(
     stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,73 +129,6 @@ def test_without_a_cache_torch_serves(
     assert "the cache of graphs cannot be written" in caplog.text
     EngineFactory("cpu", threads=1, cache_dir=tmp_path / "file", wanted="torch").build(stored)
     assert "the choice of an engine cannot be kept" in caplog.text
-
-
-class Crooked(OpenVinoEngine):
-    def features(self, batch: Batch, kind: FeatureKind) -> Features:
-        features = super().features(batch, kind)
-        return replace(features, values=features.values * 1.01)
-
-
-class NotNumbers(OpenVinoEngine):
-    def features(self, batch: Batch, kind: FeatureKind) -> Features:
-        return Features(kind=kind, values=super().features(batch, kind).values * float("nan"))
-
-
-class Careless(OpenVinoEngine):
-    """Only what it makes of padding is wrong."""
-
-    def features(self, batch: Batch, kind: FeatureKind) -> Features:
-        features = super().features(batch, kind)
-        assert features.mask_BT is not None
-        return replace(features, values=features.values.masked_fill(features.mask_BT[:, :, None] == 0, torch.nan))
-
-
-class Constant(OpenVinoEngine):
-    def features(self, batch: Batch, kind: FeatureKind) -> Features:
-        return Features(kind=kind, values=torch.zeros_like(super().features(batch, kind).values))
-
-
-class Broken(OpenVinoEngine):
-    def features(self, batch: Batch, kind: FeatureKind) -> Features:
-        raise RuntimeError("an operation that it does not know")
-
-
-@pytest.mark.parametrize(
-    ("engine", "why"),
-    [
-        (Crooked, "its features are off by 0.01"),
-        (NotNumbers, "its features are off by nan"),
-        (Broken, "it does not run there"),
-    ],
-)
-def test_an_engine_that_is_not_right_is_not_taken(
-    stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: type[OpenVinoEngine], why: str
-) -> None:
-    monkeypatch.setattr(factory_module, "OpenVinoEngine", engine)
-    pretend(monkeypatch, torch=1.0, openvino=1000.0)
-    factory = EngineFactory("cpu", threads=1, cache_dir=tmp_path)
-    assert isinstance(factory.build(stored), TorchEngine)
-    assert why in factory.choice(stored).reason
-
-
-@pytest.mark.parametrize(("engine", "is_right"), [(OpenVinoEngine, True), (Crooked, False), (Careless, True)])
-def test_engines_are_compared_by_the_features_that_are_asked_for(
-    stored: StoredBackbone,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    engine: type[OpenVinoEngine],
-    is_right: bool,
-) -> None:
-    monkeypatch.setattr(factory_module, "OpenVinoEngine", engine)
-    pretend(monkeypatch, torch=1.0, openvino=1000.0)
-    factory = EngineFactory("cpu", threads=1, cache_dir=tmp_path)
-    built = factory.build(stored, kind=FeatureKind.TOKENS)
-    assert isinstance(built, engine if is_right else TorchEngine)
-    features = built.features(blank_batch(stored.config), FeatureKind.TOKENS)
-    assert features.values.shape == (1, 8, stored.config.feature_dim)
-    assert len(list((tmp_path / "engines").rglob("*-tokens-*.json"))) == 1
-    assert ("off by 0.01" in factory.reason(stored, kind=FeatureKind.TOKENS)) is not is_right
 
 
 def test_an_engine_that_was_asked_for_is_taken_or_refused(stored: StoredBackbone, tmp_path: Path) -> None:
@@ -322,20 +206,3 @@ def test_a_backbone_that_cannot_be_quantized_is_served_in_fp32(
     factory = EngineFactory("cpu", threads=1, cache_dir=tmp_path, wanted="openvino", precision=precision)
     assert factory.precisions(stored) == (Precision.FP32,)
     assert "unknown operation" in caplog.text
-
-
-def test_an_architecture_that_cannot_be_exported_runs_on_torch(
-    stored: StoredBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(*args: object) -> None:
-        raise RuntimeError("it holds for batches of one size only")
-
-    monkeypatch.setattr("models.graph.export_graph", fail)
-    factory = EngineFactory("cpu", threads=2, cache_dir=tmp_path)
-    assert isinstance(factory.build(stored), TorchEngine)
-    assert "openvino, 1 at a time: it does not run there" in factory.reason(stored)
-    assert "batches of one size only" in caplog.text
-    for threads in (1, 2):
-        insisting = EngineFactory("cpu", threads=threads, cache_dir=tmp_path, wanted="openvino")
-        with pytest.raises(InvalidParameter, match=r"it does not run there.*; use --engine torch"):
-            insisting.build(stored)

@@ -21,7 +21,7 @@ from PIL import Image
 from models.errors import AspectRatio, EmptyBody, ImageTruncated, ImageUndecodable, InputError
 from models.image import MAX_PIXELS, decode_image
 from tests.models.image_files import FILES, JPEG, difference, pixels
-from tests.models.pictures import PNG_MAGIC, encode, exif, jpeg_segment, picture, png_chunk, png_with
+from tests.models.pictures import PNG_MAGIC, STORED_AS, encode, exif, jpeg_segment, picture, png_chunk, png_with
 from tests.stopwatch import quickest
 
 # I01 to I03: nothing, half a file, no image
@@ -110,18 +110,6 @@ def test_the_longest_strip_is_decoded(size: tuple[int, int]) -> None:
 
 
 # I10: orientation
-
-
-STORED_AS = {
-    1: None,
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])

@@ -96,7 +96,7 @@ def test_a_hostile_name_is_refused_wherever_it_stands(name: str) -> None:
             Reference.parse(text)
 
 
-@pytest.mark.parametrize("alias", [*(set(HOSTILE) - {"_a"}), "1", "a.b", "champion:3", "a@b"])
+@pytest.mark.parametrize("alias", [*(name for name in HOSTILE if name != "_a"), "1", "a.b", "champion:3", "a@b"])
 def test_a_hostile_alias_is_refused(alias: str) -> None:
     with pytest.raises(InvalidParameter, match="an alias"):
         check_alias(alias)

@@ -16,7 +16,7 @@ import pytest
 
 from models.predictor import Predictor
 from tests.processes import wait_for
-from tests.server_process import Reply, ServerProcess, json_body
+from tests.server_process import Reply, ServerProcess, json_body, ready_server
 from tests.service.answers import TOLERANCE, check, check_refusal, scores, send_image
 from tests.tiny_models import LETTERS, picture
 
@@ -202,11 +202,8 @@ def test_an_unmodified_client_of_the_inference_protocol_sees_that_it_is_ready(se
 def test_the_engine_that_is_chosen_answers_as_torch_does_and_logs_json(
     server: ServerProcess, models_on_disk: Path, tmp_path: Path
 ) -> None:
-    chosen = ServerProcess(
-        repository=models_on_disk, options=("--engine", "openvino", "--cache-dir", str(tmp_path / "cache"))
-    )
-    try:
-        chosen.wait_until_ready()
+    cache = str(tmp_path / "cache")
+    with ready_server(models_on_disk, "--engine", "openvino", "--cache-dir", cache) as chosen:
         for name, instances in [("letters", ["it is a", "it is 7, and more of it"]), ("moods", ["glad"])]:
             wanted = server.predict(name, instances).json()["predictions"]
             found = chosen.predict(name, instances).json()["predictions"]
@@ -215,5 +212,3 @@ def test_the_engine_that_is_chosen_answers_as_torch_does_and_logs_json(
                 assert one["scores"] == pytest.approx(other["scores"], abs=1e-3)
         said = [record["message"] for record in chosen.records()]  # each line is an object
         assert any("runs on openvino" in message for message in said)
-    finally:
-        chosen.destroy()

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from models.predictor import Predictor
+from tests.models.pictures import STORED_AS, exif
 from tests.server_process import ServerProcess, json_body
 from tests.service.answers import TOLERANCE, check, check_refusal, scores, send_image
 from tests.tiny_models import picture
@@ -128,22 +129,10 @@ def test_i09_modes(server: ServerProcess, predictors: Mapping[str, Predictor], m
 
 def test_i10_all_orientations_are_the_same_picture(server: ServerProcess) -> None:
     upright = Image.open(io.BytesIO(picture(5, size=(60, 40))))
-    undo = {
-        1: None,
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }
     answers = []
-    for orientation, transposition in undo.items():
-        exif = Image.Exif()
-        exif[0x0112] = orientation
+    for orientation, transposition in STORED_AS.items():
         stored = upright if transposition is None else upright.transpose(transposition)
-        reply = send_image(server, saved(stored, "PNG", exif=exif))
+        reply = send_image(server, saved(stored, "PNG", exif=exif(orientation)))
         answers.append(scores(reply, ["red", "green", "blue"])[0])
     for answer in answers:
         assert answer == pytest.approx(answers[0], abs=TOLERANCE)

@@ -15,19 +15,15 @@ from models.repository import ModelRepository
 from models.version import Reference
 from service.client import Client
 from service.worker.registry import Registry
-from tests.server_process import Reply, ServerProcess
+from tests.server_process import Reply, ServerProcess, ready_server
 from tests.service.answers import TOLERANCE, check_refusal
 from tests.tiny_models import TAGS, TOPICS, TorchEngines
 
 
 @pytest.fixture(scope="module")
 def tasks_server(tasks_on_disk: Path) -> Iterator[ServerProcess]:
-    process = ServerProcess(repository=tasks_on_disk)
-    try:
-        process.wait_until_ready()
-        yield process
-    finally:
-        process.destroy()
+    with ready_server(tasks_on_disk) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -81,6 +81,10 @@ class Stage:
         await self.refresh()
         await self.finish(name, number)
 
+    async def promote(self, name: str, alias: str, number: int) -> None:
+        self.shelf.promote(name, alias, number)
+        await self.refresh()
+
     def answers(self, name: str, **reference: Any) -> int:
         """The number of the version that answers."""
         return self.catalog.resolve(Reference(name=name, **reference)).number

@@ -1,3 +1,5 @@
+"""A model repository without a disk."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,12 +13,13 @@ Key = tuple[str, int]
 
 
 class Shelf:
-    """A model repository without a disk."""
+    """Versions and aliases by name."""
 
     def __init__(self) -> None:
         self.on_disk: dict[str, list[int]] = {}
         self.aliases: dict[str, dict[str, int]] = {}
         self.unreadable: dict[Key, str] = {}
+        self.unreadable_aliases: tuple[str, ...] = ()
         self.changes = 0
 
     def publish(self, name: str, number: int) -> None:
@@ -49,5 +52,3 @@ class Shelf:
         if name in self.unreadable_aliases:
             raise VersionCorrupt("the aliases are damaged")
         return Deployment(aliases=self.aliases.get(name, {}))
-
-    unreadable_aliases: tuple[str, ...] = ()

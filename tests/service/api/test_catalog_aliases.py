@@ -13,14 +13,12 @@ def test_champion_goes_before_the_newest() -> None:
         await stage.publish("m", 1)
         await stage.publish("m", 2)
         assert stage.answers("m") == 2
-        stage.shelf.promote("m", "champion", 1)
-        await stage.refresh()
+        await stage.promote("m", "champion", 1)
         assert stage.answers("m") == 1
         assert stage.answers("m", alias="champion") == 1
         await stage.publish("m", 3)
         assert stage.answers("m") == 1
-        stage.shelf.promote("m", "champion", 3)
-        await stage.refresh()
+        await stage.promote("m", "champion", 3)
         assert stage.answers("m") == 3
 
     play(story)
@@ -29,11 +27,9 @@ def test_champion_goes_before_the_newest() -> None:
 def test_an_alias_stays_where_it_was_until_its_new_version_is_ready() -> None:
     async def story(stage: Stage) -> None:
         await stage.publish("m", 1)
-        stage.shelf.promote("m", "champion", 1)
-        await stage.refresh()
+        await stage.promote("m", "champion", 1)
         stage.shelf.publish("m", 2)
-        stage.shelf.promote("m", "champion", 2)
-        await stage.refresh()
+        await stage.promote("m", "champion", 2)
         assert stage.answers("m") == stage.answers("m", alias="champion") == 1
         await stage.finish("m", 2)
         assert stage.answers("m") == stage.answers("m", alias="champion") == 2
@@ -44,11 +40,9 @@ def test_an_alias_stays_where_it_was_until_its_new_version_is_ready() -> None:
 def test_an_alias_that_was_moved_to_a_damaged_version_stays_where_it_was() -> None:
     async def story(stage: Stage) -> None:
         await stage.publish("m", 1)
-        stage.shelf.promote("m", "champion", 1)
-        await stage.refresh()
+        await stage.promote("m", "champion", 1)
         stage.shelf.publish("m", 2)
-        stage.shelf.promote("m", "champion", 2)
-        await stage.refresh()
+        await stage.promote("m", "champion", 2)
         stage.workers[0].refuse("m", 2, "damaged")
         stage.workers[1].finish("m", 2)
         await settle()
@@ -60,8 +54,7 @@ def test_an_alias_that_was_moved_to_a_damaged_version_stays_where_it_was() -> No
 def test_an_alias_that_is_gone_leads_nowhere() -> None:
     async def story(stage: Stage) -> None:
         await stage.publish("m", 1)
-        stage.shelf.promote("m", "canary", 1)
-        await stage.refresh()
+        await stage.promote("m", "canary", 1)
         assert stage.answers("m", alias="canary") == 1
         with pytest.raises(VersionNotFound, match="did you mean 'canary'"):
             stage.answers("m", alias="canari")
@@ -77,8 +70,7 @@ def test_an_alias_that_is_gone_leads_nowhere() -> None:
 def test_damaged_aliases_stay_as_they_were() -> None:
     async def story(stage: Stage) -> None:
         await stage.publish("m", 1)
-        stage.shelf.promote("m", "champion", 1)
-        await stage.refresh()
+        await stage.promote("m", "champion", 1)
         stage.shelf.unreadable_aliases = ("m",)
         await stage.publish("m", 2)
         assert stage.answers("m") == 1

@@ -61,28 +61,41 @@ def test_l04_a_worker_that_computes_for_too_long_is_killed_though_it_speaks(monk
     play(story, busy_seconds=30.0)
 
 
+class Ticks:
+    """The clock of `WorkerPool.watch`, which ticks when a test says so, and the workers that it would kill."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.killed: list[WorkerConnection] = []
+        self._given: asyncio.Queue[None] = asyncio.Queue()
+        monkeypatch.setattr(WorkerConnection, "kill", lambda connection, why: self.killed.append(connection))
+
+    async def sleep(self, seconds: float) -> None:
+        await self._given.get()
+
+    async def give(self, connection: WorkerConnection, watching: asyncio.Task[None]) -> None:
+        """Ticks once, and waits until the connection has counted it."""
+        before = connection.silent_ticks
+        self._given.put_nowait(None)
+        while connection.silent_ticks == before:
+            await asyncio.wait([watching], timeout=0.001)
+
+
 def test_l04_silence_is_counted_in_ticks_not_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that was itself stopped for an hour must not blame its workers."""
-    killed: list[WorkerConnection] = []
-    monkeypatch.setattr(WorkerConnection, "kill", lambda connection, why: killed.append(connection))
-    ticks: asyncio.Queue[None] = asyncio.Queue()
-
-    async def tick(seconds: float) -> None:
-        await ticks.get()
+    ticks = Ticks(monkeypatch)
 
     async def story(stage: Stage) -> None:
         await stage.connect(KEY)
+        (connection,) = stage.pool.connections
         hours = 0.0
         with monkeypatch.context() as patched:
-            patched.setattr(workers_module.asyncio, "sleep", tick)
+            patched.setattr(workers_module.asyncio, "sleep", ticks.sleep)
             patched.setattr(workers_module.time, "monotonic", lambda: hours)
             watching = asyncio.create_task(stage.pool.watch())
             for number in range(1, 5):
                 hours += 3600
-                ticks.put_nowait(None)
-                while stage.pool.connections[0].silent_ticks < number:
-                    await asyncio.wait([watching], timeout=0.001)
-                assert len(killed) == (1 if number > 3 else 0)
+                await ticks.give(connection, watching)
+                assert len(ticks.killed) == (1 if number > 3 else 0)
             watching.cancel()
 
     play(story, silence_seconds=3.0)
@@ -90,28 +103,20 @@ def test_l04_silence_is_counted_in_ticks_not_by_the_clock(monkeypatch: pytest.Mo
 
 def test_l04_a_worker_that_was_stopped_with_a_batch_in_its_hands_may_finish_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the whole server, say: its clock went on, and its first report says that the batch takes very long."""
-    killed: list[WorkerConnection] = []
-    monkeypatch.setattr(WorkerConnection, "kill", lambda connection, why: killed.append(connection))
-    ticks: asyncio.Queue[None] = asyncio.Queue()
-
-    async def tick(seconds: float) -> None:
-        await ticks.get()
+    ticks = Ticks(monkeypatch)
 
     async def story(stage: Stage) -> None:
         worker = await stage.connect(KEY)
         (connection,) = stage.pool.connections
         with monkeypatch.context() as patched:
-            patched.setattr(workers_module.asyncio, "sleep", tick)
+            patched.setattr(workers_module.asyncio, "sleep", ticks.sleep)
             watching = asyncio.create_task(stage.pool.watch())
             for busy, hung_ticks, deaths in [(3600.0, 1, 0), (3601.0, 2, 0), (0.1, 0, 0), *STUCK]:
                 worker.say(Report(busy_seconds=busy))
                 while connection.busy_seconds != busy:
                     await asyncio.wait([watching], timeout=0.001)
-                silent_ticks = connection.silent_ticks
-                ticks.put_nowait(None)
-                while connection.silent_ticks == silent_ticks:
-                    await asyncio.wait([watching], timeout=0.001)
-                assert (connection.hung_ticks, len(killed)) == (hung_ticks, deaths)
+                await ticks.give(connection, watching)
+                assert (connection.hung_ticks, len(ticks.killed)) == (hung_ticks, deaths)
             watching.cancel()
 
     play(story, busy_seconds=30.0)

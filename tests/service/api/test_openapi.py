@@ -23,7 +23,7 @@ from service.api import telemetry
 from service.api.openapi import MEDIA_TYPE, openapi_document
 from service.api.schemas import ALIAS, MAX_INSTANCES, NAME, REQUEST_ID
 from service.settings import ServerSettings
-from tests.server_process import Reply, ServerProcess
+from tests.server_process import Reply, ServerProcess, ready_server
 from tests.service.site import Play, Site
 from tests.tiny_models import TorchEngines, picture, publish_texts
 
@@ -212,12 +212,8 @@ def documented_server(
     publish_texts(repository, tiny_text, "duplicates", ("yes", "no"), seed=1, pair="separate")
     for name in ("flowers", "intents", "duplicates"):
         repository.set_alias(Reference(name=name, number=1), "champion")
-    process = ServerProcess(repository=repository.root)
-    try:
-        process.wait_until_ready()
-        yield process
-    finally:
-        process.destroy()
+    with ready_server(repository.root) as server:
+        yield server
 
 
 def test_the_server_takes_every_example(documented_server: ServerProcess) -> None:

@@ -1,83 +1,19 @@
+"""Requests to one worker, and what becomes of them when it is lost."""
+
 from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from models.errors import EmptyText, GraftworkError, WorkerLost
-from service.api.worker_connection import ConnectionLost, Reply, WorkerConnection
-from service.messages import (
-    Batch,
-    Cancel,
-    Died,
-    Failure,
-    Hello,
-    Load,
-    Loaded,
-    LoadFailed,
-    Message,
-    Predict,
-    Report,
-    Unload,
-    pack,
-)
-from tests.service.echo_engine import SERVING
-from tests.service.scripted_worker import ScriptedWorker, perform, until
-
-
-@dataclass(kw_only=True)
-class Line:
-    """A connection and the worker at its other end.
-
-    Attributes:
-        messages: that were no answers, but the hello.
-        ends: one entry each time that its end was told.
-    """
-
-    connection: WorkerConnection
-    worker: ScriptedWorker
-    messages: list[Message]
-    ends: list[WorkerConnection]
-
-    def ask(self, *items: bytes) -> asyncio.Task[Reply]:
-        request = Predict(id=0, name="m", number=1, sizes=[len(item) for item in items], deadline=time.monotonic() + 60)
-        return asyncio.create_task(self.connection.predict(request, items))
-
-
-def play(story: Callable[[Line], Coroutine[Any, Any, None]], *, pid: int | None = None, hello: bool = True) -> None:
-    async def on_stage() -> None:
-        with tempfile.TemporaryDirectory(prefix="gw-test-") as directory:
-            messages: list[Message] = []
-            ends: list[WorkerConnection] = []
-            connection = WorkerConnection(Path(directory), lambda _, message: messages.append(message), ends.append)
-            ours, theirs = socket.socketpair()
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, ours)
-            streams = await asyncio.open_connection(sock=theirs)
-            worker = ScriptedWorker(*streams, Path(directory), pid=pid)
-            if hello:
-                worker.say(worker.hello)
-                await until(lambda: messages)
-                assert messages.pop() == connection.hello == worker.hello
-            try:
-                await story(Line(connection=connection, worker=worker, messages=messages, ends=ends))
-            finally:  # uvloop waits for connections that are left open
-                worker.hang_up()
-                await until(lambda: ends)
-            assert ends == [connection]
-            assert connection.rows == 0
-            assert not connection.loaded
-
-    perform(on_stage)
+from models.errors import EmptyText, GraftworkError
+from service.api.worker_connection import ConnectionLost
+from service.messages import Batch, Cancel, Died, Failure, Hello, Report, pack
+from tests.service.api.worker_line import Line, play
+from tests.service.scripted_worker import until
 
 
 def test_an_answer_finds_its_request_whatever_the_order() -> None:
@@ -221,97 +157,7 @@ def test_who_hangs_up_without_a_hello_had_nothing_in_hand() -> None:
     play(story, hello=False)
 
 
-# Loads
-
-
-def test_a_load_ends_with_how_it_is_served_or_why_not() -> None:
-    async def story(line: Line) -> None:
-        loads = [asyncio.create_task(line.connection.load("m", number)) for number in (1, 2)]
-        assert [(await line.worker.hear())[0] for _ in loads] == [Load(name="m", number=1), Load(name="m", number=2)]
-        line.worker.say(LoadFailed(name="m", number=2, reason="damaged"))
-        line.worker.say(Loaded(name="m", number=1, serving=SERVING))
-        assert [await load for load in loads] == [SERVING, "damaged"]
-        assert line.connection.loaded == {("m", 1)}
-        assert line.messages == [
-            Loaded(name="m", number=1, serving=SERVING)
-        ]  # whoever waits for a worker may look again
-
-    play(story)
-
-
-def test_two_who_ask_for_the_same_load_share_it() -> None:
-    async def story(line: Line) -> None:
-        loads = [asyncio.create_task(line.connection.load("m", 1)) for _ in range(2)]
-        await line.worker.hear()
-        line.worker.say(Loaded(name="m", number=1, serving=SERVING))
-        assert [await load for load in loads] == [SERVING, SERVING]
-        task = line.ask(b"")
-        assert isinstance((await line.worker.hear())[0], Predict)
-        task.cancel()
-
-    play(story)
-
-
-def test_one_who_gives_up_on_a_load_leaves_it_to_the_other() -> None:
-    async def story(line: Line) -> None:
-        loads = [asyncio.create_task(line.connection.load("m", 1)) for _ in range(2)]
-        await line.worker.hear()
-        loads[0].cancel()
-        line.worker.say(Loaded(name="m", number=1, serving=SERVING))
-        assert await loads[1] == SERVING
-        assert loads[0].cancelled()
-
-    play(story)
-
-
-def test_a_worker_lost_while_loading_is_said_to_be() -> None:
-    async def story(line: Line) -> None:
-        load = asyncio.create_task(line.connection.load("m", 1))
-        await line.worker.hear()
-        line.worker.hang_up()
-        with pytest.raises(WorkerLost):
-            await load
-        with pytest.raises(WorkerLost):
-            await line.connection.load("m", 2)  # asked of a worker that is gone already
-
-    play(story)
-
-
-def test_an_unload_during_a_load_wins() -> None:
-    async def story(line: Line) -> None:
-        load = asyncio.create_task(line.connection.load("m", 1))
-        await line.worker.hear()
-        line.connection.unload("m", 1)
-        assert (await line.worker.hear())[0] == Unload(name="m", number=1)
-        line.worker.say(Loaded(name="m", number=1, serving=SERVING))
-        assert await load is not None
-        await until(lambda: line.messages)
-        assert line.connection.loaded == set()
-
-    play(story)
-
-
 # Its life
-
-
-def test_the_answer_to_a_load_that_was_taken_back_is_not_that_to_the_next() -> None:
-    async def story(line: Line) -> None:
-        first = asyncio.create_task(line.connection.load("m", 1))
-        assert (await line.worker.hear())[0] == Load(name="m", number=1)
-        line.connection.unload("m", 1)
-        second = asyncio.create_task(line.connection.load("m", 1))
-        assert (await first) is not None
-        assert (await line.worker.hear())[0] == Unload(name="m", number=1)
-        assert (await line.worker.hear())[0] == Load(name="m", number=1)
-        line.worker.say(Loaded(name="m", number=1, serving=SERVING))  # the first one; it will be unloaded at once
-        line.worker.say(Report())
-        await until(lambda: line.messages)
-        assert not second.done()
-        assert not line.connection.loaded
-        line.worker.say(LoadFailed(name="m", number=1, reason="why"))
-        assert await second == "why"
-
-    play(story)
 
 
 def test_l04_a_worker_is_silent_for_as_many_ticks_as_it_says_nothing() -> None:

@@ -9,6 +9,7 @@ from models.batch_cost import BatchCost
 from service.worker.scheduler import Scheduler
 
 FLAT = BatchCost(per_batch=1.0, per_row=0.0)  # whatever is in a batch
+LINEAR = BatchCost(per_batch=7.0, per_row=0.0, per_token=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,32 @@ class Row:
     @property
     def flow(self) -> str:
         return self.model or self.group
+
+
+@dataclass(kw_only=True, eq=False)
+class Caller:
+    """Who waits for rows until it is gone."""
+
+    gone: bool = False
+
+
+@dataclass(frozen=True)
+class RowOf:
+    """A row that is abandoned when its caller is gone."""
+
+    number: int
+    group: str
+    caller: Caller
+    share: float = 0.0
+    flow: str = "model"
+    request: Hashable = None
+    length: int = 1
+    rows: int = 1
+    cost: BatchCost = FLAT
+
+    @property
+    def abandoned(self) -> bool:
+        return self.caller.gone
 
 
 def scheduler(*rows: Row, max_batch_rows: int = 32) -> Scheduler[Row]:
