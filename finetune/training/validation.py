@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from finetune.training.grafted import Grafted
 from finetune.predictions import Predictions
 from finetune.primary_metric import METRICS
+from finetune.training.grafted import Grafted
 from finetune.training.history import Validation
 from finetune.training.lesson import Lesson
 from finetune.training.loss import LOSSES
