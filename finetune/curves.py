@@ -118,7 +118,7 @@ class LearningCurves:
             color=INK,
             markersize=4,
             linewidth=1,
-            label="validation rows",
+            label="validation rows, calibrated",
         )
         highest = max(filter(np.isfinite, shown), default=1.0)
         axes.set_ylim(0, 1.1 * highest or 1.0)  # single steps may go beyond
@@ -134,7 +134,8 @@ class LearningCurves:
         if not best.epoch:
             return f"{self._score_name} {first.score:.3f} at first, which none of {last.epoch} epochs beat"
         return (
-            f"{self._score_name} {first.score:.3f} at first, {best.score:.3f} after epoch {best.epoch} of {last.epoch}"
+            f"{self._score_name} {first.score:.3f} and loss {first.loss:.3f} at first, {best.score:.3f} and {best.loss:.3f} "
+            f"after epoch {best.epoch} of {last.epoch}"
         )
 
 

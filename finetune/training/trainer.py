@@ -137,7 +137,7 @@ class Trainer:
         self._kept_at = seen_at
         for (epoch, numbers), rows in zip(self._batches(), self._load(), strict=True):
             if self._history.epochs_without_gain >= patience:
-                return f"no better score in {patience} epochs"
+                return f"no better in {patience} epochs"
             own, weight = self._share_of(numbers)
             loss, norm = self._stepper.take(self._step, rows, self._wanted(own), weight)
             now = time.monotonic()

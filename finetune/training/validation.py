@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from finetune.calibration import fit_sigmoid_temperature, fit_temperature
+from finetune.intervals import bootstrap
 from finetune.predictions import Predictions
 from finetune.primary_metric import METRICS
 from finetune.training.grafted import Grafted
@@ -18,6 +20,7 @@ from models.batch import TextRow
 from models.task import Task
 
 BATCH_ROWS = 32
+RESAMPLES = 200  # of the rows, for a score's standard error
 
 
 class Validator:
@@ -46,22 +49,36 @@ class Validator:
     def judge(self, grafted: Grafted, epoch: int) -> Validation:
         """Score and loss of a model, which it leaves in eval mode."""
         grafted.eval()
-        logits, losses, words = [], [], []
+        logits, targets, words = [], [], []
         with torch.inference_mode():
             for numbers in self._batches:
                 rows = [self._rows[0, number] for number in numbers]
-                wanted = self._lesson.wanted(numbers, rows)
-                logits_VC = grafted(self._rows.preprocessor.collate(rows).to(self._device), rows)
-                losses.append(self._loss(logits_VC, wanted.to(self._device), 0.0))
-                logits.append(logits_VC)
+                logits.append(grafted(self._rows.preprocessor.collate(rows).to(self._device), rows).float().cpu())
+                targets.append(self._lesson.wanted(numbers, rows))
                 words += [row.words.read for row in rows if isinstance(row, TextRow) and row.words is not None]
+        logits_VC = torch.cat(logits)
         predictions = Predictions.of(
-            torch.cat(logits).cpu().numpy(),
+            logits_VC.numpy(),
             words or None,
             task=self._task,
             classes=self._labels,
             threshold=0.0,  # of logits: a label that is as likely as not
         )
         truths = [self._lesson.examples[number].label for numbers in self._batches for number in numbers]
-        (score,) = self._metric(truths, predictions.answers)(np.arange(len(truths))[None])
-        return Validation(epoch=epoch, score=float(score), loss=float(torch.cat(losses).mean()))
+        statistic = self._metric(truths, predictions.answers)
+        resampled_R = bootstrap(statistic, len(truths), seed=0, resamples=RESAMPLES)
+        return Validation(
+            epoch=epoch,
+            score=float(statistic(np.arange(len(truths))[None])[0]),
+            error=float(resampled_R.std()),
+            loss=self._calibrated_loss(logits_VC, torch.cat(targets)),
+        )
+
+    def _calibrated_loss(self, logits_VC: torch.Tensor, targets: torch.Tensor) -> float:
+        temperature = 1.0
+        if logits_VC.isfinite().all():
+            if self._task is Task.MULTI_LABEL:
+                temperature = fit_sigmoid_temperature(logits_VC.numpy(), targets.numpy() > 0)
+            elif self._task is not Task.REGRESSION:
+                temperature = fit_temperature(logits_VC.numpy(), targets.numpy())
+        return float(self._loss(logits_VC / temperature, targets, 0.0).mean())

@@ -215,7 +215,7 @@ def test_few_test_rows_are_a_limitation(rows: int, said: bool) -> None:
 
 def test_the_run_its_mistakes_and_the_version_before_have_sections() -> None:
     history = History()
-    history.add(Validation(epoch=0, score=0.5, loss=0.7))
+    history.add(Validation(epoch=0, score=0.5, error=0.01, loss=0.7))
     mistakes = Mistakes(task=Task.SINGLE_LABEL, rows=60, wrong=0, largest=())
     comparison = Comparison(
         previous="flowers:2",

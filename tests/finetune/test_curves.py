@@ -21,7 +21,7 @@ def history(
 ) -> History:
     """A run whose loss falls as the score rises; the best score is that of the third epoch."""
     found = History()
-    found.add(Validation(epoch=0, score=score(0), loss=0.7))
+    found.add(Validation(epoch=0, score=score(0), error=0.01, loss=0.7))
     for number in range(epochs * steps):
         found.add(
             Step(
@@ -35,7 +35,7 @@ def history(
         )
         if (number + 1) % steps == 0:
             epoch = (number + 1) // steps
-            found.add(Validation(epoch=epoch, score=score(epoch), loss=0.7 / (1 + epoch)))
+            found.add(Validation(epoch=epoch, score=score(epoch), error=0.01, loss=0.7 / (1 + epoch)))
     return found
 
 
@@ -75,21 +75,23 @@ def test_the_best_epoch_is_marked_where_it_is() -> None:
     ids=["stopped before the first step", "one step", "120,000 steps", "all scores equal"],
 )
 def test_any_run_can_be_drawn(made: History) -> None:
-    shown = LearningCurves(history=made, metric="accuracy", stopped="no better score in 3 epochs")
+    shown = LearningCurves(history=made, metric="accuracy", stopped="no better in 3 epochs")
     assert pixels(shown.png()).std() > 0
     assert shown.lines()
-    assert "no better score in 3 epochs" in shown.markdown()[0]
+    assert "no better in 3 epochs" in shown.markdown()[0]
 
 
 def test_a_validation_loss_that_is_not_finite_is_left_out() -> None:
     made = history(epochs=1)
-    made.add(Validation(epoch=2, score=0.1, loss=math.nan))
+    made.add(Validation(epoch=2, score=0.1, error=0.01, loss=math.nan))
     assert pixels(LearningCurves(history=made, metric="accuracy").png()).std() > 0
 
 
 def test_the_card_says_how_far_it_came() -> None:
     first, image = curves().markdown()
-    assert first.startswith("40 steps; on the validation rows macro F1 0.500 at first, 0.800 after epoch 3 of 5.")
+    assert first.startswith(
+        "40 steps; on the validation rows macro F1 0.500 and loss 0.700 at first, 0.800 and 0.175 after epoch 3 of 5."
+    )
     assert image == "![Learning curves](report/learning_curves.png)"
 
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+
+import pytest
 
 from finetune.training.history import History, Step, Validation
 
@@ -13,15 +16,32 @@ def step(number: int) -> Step:
 
 
 def validation(epoch: int, score: float, loss: float = 0.5) -> Validation:
-    return Validation(epoch=epoch, score=score, loss=loss)
+    return Validation(epoch=epoch, score=score, error=0.05, loss=loss)
 
 
-def test_the_best_is_the_first_of_the_highest_score_then_of_the_lowest_loss() -> None:
+@pytest.mark.parametrize(
+    ("later", "best"),
+    [
+        ([(0.6, 0.4)], 1),
+        ([(0.6, 0.9)], 1),  # a score that is clearly higher
+        ([(0.53, 0.9)], 0),  # one that may be chance
+        ([(0.47, 0.4)], 1),  # the same, and the loss says more
+        ([(0.4, 0.1)], 0),  # a lower loss does not make up for a score that is clearly lower
+        ([(0.9, 0.4), (0.9, 0.3), (0.9, 0.3)], 2),  # the first of equals
+        ([(0.47, 0.4), (0.54, 0.6)], 2),  # a standard error is counted from the highest score, not from the best model
+        ([(0.47, 0.4), (0.43, 0.1)], 1),
+        ([(0.6, math.nan)], 1),
+        ([(math.nan, 0.1)], 0),
+    ],
+)
+def test_the_best_has_the_lowest_loss_of_those_within_a_standard_error_of_the_highest_score(
+    later: list[tuple[float, float]], best: int
+) -> None:
     history = History()
-    for each in (validation(0, 0.5), validation(1, 0.9, 0.4), validation(2, 0.9, 0.3), validation(3, 0.9, 0.3)):
-        history.add(each)
-    assert history.best.epoch == 2
-    assert history.epochs_without_gain == 1
+    for epoch, (score, loss) in enumerate([(0.5, 0.5), *later]):
+        history.add(validation(epoch, score, loss))
+    assert history.best.epoch == best
+    assert history.epochs_without_gain == len(later) - best
 
 
 def test_it_is_a_line_of_json_for_every_record_and_can_go_back(tmp_path: Path) -> None:

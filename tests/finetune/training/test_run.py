@@ -163,16 +163,17 @@ def test_d14_a_loss_that_is_not_finite_ends_the_run_with_the_best_model_before_i
 def test_it_stops_when_it_gets_no_better(tiny_text: str, tmp_path: Path) -> None:
     run = run_of(tiny_text, tmp_path, epochs=50, learning_rate=1e-12, patience=2)
     outcome = trained(run, tmp_path).outcome
-    assert outcome.stopped == "no better score in 2 epochs"
+    assert outcome.stopped == "no better in 2 epochs"
     assert outcome.history.validations[-1].epoch - outcome.history.best.epoch == 2
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 8])
 def test_gradients_of_parts_add_up(backbone: str, tmp_path: Path, micro_batch: int) -> None:
-    """Without dropout: its random numbers are those of a part."""
-    settings = {"dropout": 0.0 if "text" in backbone else None, "epochs": 1}
+    """Without dropout: its random numbers are those of a part. With SGD: Adam takes the sign of a gradient that is next to 0."""
+    settings = {"dropout": 0.0 if "text" in backbone else None, "epochs": 1, "optimizer": "sgd", "learning_rate": 0.05}
     whole = trained(run_of(backbone, tmp_path, **settings), tmp_path / "whole")
     parts = trained(run_of(backbone, tmp_path, **settings, micro_batch_size=micro_batch), tmp_path / "parts")
+    assert whole.outcome.history.best.epoch == 1
     for name, tensor in whole.state.items():
         torch.testing.assert_close(parts.state[name], tensor, atol=1e-4, rtol=1e-3)
 
