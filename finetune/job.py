@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,6 @@ from finetune.job_settings import JobSettings
 from finetune.progress import progress_bar
 from finetune.result import JobResult
 from finetune.split import split_dataset
-from finetune.strategy import Strategy
 from models.backbone import Modality
 from models.errors import DatasetInvalid, InvalidParameter
 from models.repository import ModelRepository
@@ -133,13 +132,14 @@ class _Job:
 
 def _prepare(settings: JobSettings, repository: ModelRepository, console: Console) -> _Job:
     from finetune.fit import Material
+    from finetune.recipe_of import recipe_of
 
     check_name(settings.name)
     if settings.backbone is not None:
         from models.sources import check_backbone_name  # with timm: seconds, which the data check need not wait for
 
         check_backbone_name(settings.backbone)
-    recipe = _recipe(settings)
+    recipe = recipe_of(settings)
     engines = _engines(settings)
     examination = examine_data(settings, console)
     print_examination(examination, console)
@@ -161,31 +161,9 @@ def _prepare(settings: JobSettings, repository: ModelRepository, console: Consol
         dataset=dataset,
         material=material,
         engines=engines,
-        recipe=None if recipe is None else recipe(modality),
+        recipe=None if recipe is None else recipe(modality, len(dataset.split("train"))),
         findings=examination.findings,
     )
-
-
-def _recipe(settings: JobSettings) -> Callable[[Modality], Recipe] | None:
-    """How the backbone learns, once it is known what it reads; None where it does not learn. Bounds are checked at once."""
-    is_scratch = settings.backbone is not None and settings.backbone.startswith("scratch:")
-    if is_scratch and settings.strategy is not Strategy.FULL:
-        raise InvalidParameter(f"{settings.backbone} has learnt nothing yet, so all of it has to: use --strategy full")
-    if settings.strategy is Strategy.PROBE:
-        if settings.recipe:
-            options = ", ".join(f"--{name.replace('_', '-')}" for name in settings.recipe)
-            raise InvalidParameter(f"{options}: for the strategies partial, full and lora, and not for the probe")
-        return None
-    from finetune.training.processes import has_bf16
-    from finetune.training.recipe import recipe_for
-
-    chosen = {"bf16": has_bf16(settings.device), **settings.recipe, "seed": settings.seed}
-
-    def recipe(modality: Modality) -> Recipe:
-        return recipe_for(settings.strategy, modality, pretrained=not is_scratch, **chosen)
-
-    recipe(Modality.TEXT)
-    return recipe
 
 
 def _tune(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,7 +24,7 @@ class Recipe(BaseModel):
         learning_rate: the highest, of the head and the last layer group.
         layer_decay: ``full``: the learning rate of a layer group over that of the one above it.
         weight_decay: not on biases and the scales of normalisations, that is on nothing of one dimension.
-        epochs: at most.
+        epochs: at most; without, such that there are about 1,000 steps, between 3 and 10 epochs.
         patience: epochs without a better score on the validation rows after which it stops.
         batch_size: rows of one step, over all processes.
         micro_batch_size: rows that are on a device at a time; gradients of a step add up. None: all of a process's rows.
@@ -63,6 +64,10 @@ class Recipe(BaseModel):
     seed: int = Field(default=0, ge=0, lt=2**32)
 
 
+# Three epochs of large data sets, as BERT's authors take; more of small ones, which the few steps of three epochs leave
+# underfitted (Mosbach et al. 2021, "On the Stability of Fine-tuning BERT"; Zhang et al. 2021).
+STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 1000, 3, 10
+
 # Learning rates: BERT's authors chose 2e-5 to 5e-5 (Devlin et al. 2019), LoRA wants ten times as much or more (Hu et al. 2022,
 # appendix D). Layer decay: 0.95 a layer in Zhang et al. 2021 ("Revisiting Few-sample BERT Fine-tuning"), 0.65 to 0.9 for images
 # (BEiT, MAE). With 3e-4 and 1e-3 the last two groups of EfficientNet-Lite0 lost to the probe on 510 photographs, with 1e-4 they won.
@@ -84,10 +89,13 @@ _DEFAULTS: dict[Modality, dict[Strategy, dict[str, Any]]] = {
 _FROM_SCRATCH: dict[str, Any] = {"learning_rate": 1e-3, "layer_decay": 1.0, "epochs": 30, "patience": 5}
 
 
-def recipe_for(strategy: Strategy, modality: Modality, *, pretrained: bool = True, **chosen: object) -> Recipe:
+def recipe_for(
+    strategy: Strategy, modality: Modality, rows: int, *, pretrained: bool = True, **chosen: object
+) -> Recipe:
     """The recipe for a strategy: what the user chose, and defaults for the rest.
 
     Args:
+        rows: to learn from.
         pretrained: whether the backbone has learnt anything yet.
         chosen: fields of `Recipe`; None leaves one to the default.
 
@@ -97,8 +105,12 @@ def recipe_for(strategy: Strategy, modality: Modality, *, pretrained: bool = Tru
     told = {name: value for name, value in chosen.items() if value is not None}
     try:
         defaults = _DEFAULTS[modality][strategy] if pretrained else _FROM_SCRATCH
-        return Recipe(strategy=strategy, **{**defaults, **told})
+        recipe = Recipe(strategy=strategy, **{**defaults, **told})
     except ValidationError as error:
         (first, *_) = error.errors()
         option = "--" + "-".join(str(part) for part in first["loc"]).replace("_", "-")
         raise InvalidParameter(f"{option} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
+    if "epochs" in {**defaults, **told}:
+        return recipe
+    epochs = math.ceil(STEPS * recipe.batch_size / max(1, rows))
+    return recipe.model_copy(update={"epochs": min(max(epochs, FEWEST_EPOCHS), MOST_EPOCHS)})

@@ -48,7 +48,7 @@ def learning(backbone: TorchBackbone) -> set[str]:
 
 
 def test_full_trains_everything_and_lower_layers_more_slowly(backbone: TorchBackbone) -> None:
-    recipe = recipe_for(Strategy.FULL, backbone.config.modality, layer_decay=0.5)
+    recipe = recipe_for(Strategy.FULL, backbone.config.modality, 100, layer_decay=0.5)
     planned = plan(Strategy.FULL, backbone, recipe)
     names = [name for group in planned.groups for name in group.parameters]
     assert sorted(names) == sorted(dict(backbone.named_parameters()))
@@ -59,11 +59,11 @@ def test_full_trains_everything_and_lower_layers_more_slowly(backbone: TorchBack
 
 def test_partial_trains_the_last_groups(backbone: TorchBackbone) -> None:
     groups = backbone.layer_groups()
-    recipe = recipe_for(Strategy.PARTIAL, backbone.config.modality, trained_groups=2)
+    recipe = recipe_for(Strategy.PARTIAL, backbone.config.modality, 100, trained_groups=2)
     planned = plan(Strategy.PARTIAL, backbone, recipe)
     assert [group.name for group in planned.groups] == [group.name for group in groups[-2:]]
     assert learning(backbone) == {name for group in groups[-2:] for name in group.parameters}
-    too_many = recipe_for(Strategy.PARTIAL, backbone.config.modality, trained_groups=len(groups))
+    too_many = recipe_for(Strategy.PARTIAL, backbone.config.modality, 100, trained_groups=len(groups))
     with pytest.raises(InvalidParameter, match="--strategy full"):
         plan(Strategy.PARTIAL, backbone, too_many)
 
@@ -72,7 +72,7 @@ def test_lora_starts_as_nothing_and_ends_in_the_weights(backbone: TorchBackbone)
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     batch = blank_batch(backbone.config)
     wanted_BD = pooled(backbone, batch)
-    recipe = recipe_for(Strategy.LORA, backbone.config.modality)
+    recipe = recipe_for(Strategy.LORA, backbone.config.modality, 100)
     if backbone.config.modality is Modality.IMAGE and "vit" not in backbone.config.architecture:
         with pytest.raises(InvalidParameter, match="partial or full"):
             plan(Strategy.LORA, backbone, recipe)

@@ -62,6 +62,7 @@ def run_of(backbone: str, directory: Path, strategy: Strategy = Strategy.FULL, *
     recipe = recipe_for(
         strategy,
         stored.config.modality,
+        len(every),
         **{"epochs": 4, "batch_size": 8, "learning_rate": 3e-3, "patience": 10, **settings},
     )
     generator = torch.Generator().manual_seed(1)

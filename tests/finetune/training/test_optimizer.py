@@ -20,7 +20,7 @@ def groups() -> list[TrainedGroup]:
 
 
 def test_only_matrices_and_kernels_decay_and_each_group_has_its_rate() -> None:
-    recipe = recipe_for(Strategy.FULL, Modality.TEXT, learning_rate=0.1, weight_decay=0.3)
+    recipe = recipe_for(Strategy.FULL, Modality.TEXT, 100, learning_rate=0.1, weight_decay=0.3)
     found = build_optimizer(groups(), recipe).param_groups
     assert [(group["lr"], group["weight_decay"], [p.ndim for p in group["params"]]) for group in found] == [
         (0.05, 0.3, [2]),
@@ -31,7 +31,7 @@ def test_only_matrices_and_kernels_decay_and_each_group_has_its_rate() -> None:
 
 
 def test_rates_are_shares_of_each_groups_own() -> None:
-    optimizer = build_optimizer(groups(), recipe_for(Strategy.FULL, Modality.TEXT, learning_rate=0.1))
+    optimizer = build_optimizer(groups(), recipe_for(Strategy.FULL, Modality.TEXT, 100, learning_rate=0.1))
     for share in (0.5, 0.1):  # not of what it was before
         set_learning_rates(optimizer, share)
         assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(
@@ -41,7 +41,7 @@ def test_rates_are_shares_of_each_groups_own() -> None:
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "adagrad"])
 def test_what_it_remembers_can_be_put_back(name: str) -> None:
-    recipe = recipe_for(Strategy.FULL, Modality.TEXT, learning_rate=0.1, optimizer=name)
+    recipe = recipe_for(Strategy.FULL, Modality.TEXT, 100, learning_rate=0.1, optimizer=name)
 
     def steps(count: int, parts: list[TrainedGroup], optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
         parameters = [parameter for group in parts for parameter in group.parameters.values()]

@@ -31,14 +31,21 @@ from models.errors import InvalidParameter
 )
 def test_a_number_out_of_bounds_is_refused(option: str, value: float, bound: str) -> None:
     with pytest.raises(InvalidParameter, match=f"--{option.replace('_', '-')} .*{bound}"):
-        recipe_for(Strategy.FULL, Modality.TEXT, **{option: value})
+        recipe_for(Strategy.FULL, Modality.TEXT, 100, **{option: value})
 
 
 @pytest.mark.parametrize("modality", Modality)
 @pytest.mark.parametrize("strategy", [Strategy.PARTIAL, Strategy.FULL, Strategy.LORA])
 def test_every_strategy_has_defaults_and_takes_what_the_user_chose(strategy: Strategy, modality: Modality) -> None:
-    recipe = recipe_for(strategy, modality, epochs=None)
+    recipe = recipe_for(strategy, modality, 100, epochs=None)
     assert recipe.strategy is strategy
-    chosen = recipe_for(strategy, modality, epochs=7, learning_rate=0.5)
+    chosen = recipe_for(strategy, modality, 100, epochs=7, learning_rate=0.5)
     assert (chosen.epochs, chosen.learning_rate) == (7, 0.5)
     assert chosen.batch_size == recipe.batch_size
+
+
+@pytest.mark.parametrize(("rows", "epochs"), [(1, 10), (500, 10), (5749, 6), (10_000, 4), (1_000_000, 3)])
+def test_few_rows_are_seen_more_often_than_many(rows: int, epochs: int) -> None:
+    assert recipe_for(Strategy.FULL, Modality.TEXT, rows).epochs == epochs
+    assert recipe_for(Strategy.FULL, Modality.TEXT, rows, epochs=2).epochs == 2
+    assert recipe_for(Strategy.FULL, Modality.TEXT, rows, pretrained=False).epochs == 30
