@@ -24,7 +24,7 @@ class Recipe(BaseModel):
         learning_rate: the highest, of the head and the last layer group.
         layer_decay: ``full``: the learning rate of a layer group over that of the one above it.
         weight_decay: not on biases and the scales of normalisations, that is on nothing of one dimension.
-        epochs: at most; without, such that there are about 1,000 steps, between 3 and 10 epochs.
+        epochs: at most; without, such that there are about 500 steps, between 3 and 10 epochs.
         patience: epochs without a better score on the validation rows after which it stops.
         batch_size: rows of one step, over all processes.
         micro_batch_size: rows that are on a device at a time; gradients of a step add up. None: all of a process's rows.
@@ -66,15 +66,15 @@ class Recipe(BaseModel):
 
 # Three epochs of large data sets, as BERT's authors take; more of small ones, which the few steps of three epochs leave
 # underfitted (Mosbach et al. 2021, "On the Stability of Fine-tuning BERT"; Zhang et al. 2021).
-STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 1000, 3, 10
+STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 500, 3, 10
 
 # Learning rates: BERT's authors chose 2e-5 to 5e-5 (Devlin et al. 2019), LoRA wants ten times as much or more (Hu et al. 2022,
 # appendix D). Layer decay: 0.95 a layer in Zhang et al. 2021 ("Revisiting Few-sample BERT Fine-tuning"), 0.65 to 0.9 for images
 # (BEiT, MAE). With 3e-4 and 1e-3 the last two groups of EfficientNet-Lite0 lost to the probe on 510 photographs, with 1e-4 they won.
 _DEFAULTS: dict[Modality, dict[Strategy, dict[str, Any]]] = {
     Modality.TEXT: {
-        Strategy.PARTIAL: {"learning_rate": 5e-5},
-        Strategy.FULL: {"learning_rate": 5e-5, "layer_decay": 0.9},
+        Strategy.PARTIAL: {"learning_rate": 1e-4},
+        Strategy.FULL: {"learning_rate": 1e-4, "layer_decay": 0.9},
         Strategy.LORA: {"learning_rate": 5e-4, "weight_decay": 0.0},
     },
     Modality.IMAGE: {

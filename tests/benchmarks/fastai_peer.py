@@ -11,12 +11,13 @@ import sys
 import time
 from pathlib import Path
 
+EPOCHS, EPOCHS_OF_FEW, FEW = 5, 20, 150  # of few examples, 5 epochs are a dozen steps, which teach a new head nothing
 ARCHITECTURE, PIXELS = "tf_efficientnet_lite0", 224
 
 
 def main() -> None:
-    """Arguments: the folder with train and test, the network's weights, and epochs; prints accuracy and seconds."""
-    data, weights, epochs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    """Arguments: the folder with train and test, and the network's weights; prints accuracy and seconds."""
+    data, weights = map(Path, sys.argv[1:3])
     started = time.monotonic()
     import torch
     from fastai.vision.all import (
@@ -51,7 +52,7 @@ def main() -> None:
     learner = Learner(loaders, model, loss_func=CrossEntropyLossFlat(), splitter=default_split, metrics=accuracy)
     learner.freeze()
     with learner.no_bar(), learner.no_logging():
-        learner.fine_tune(epochs)
+        learner.fine_tune(EPOCHS if len(loaders.train_ds) > FEW else EPOCHS_OF_FEW)
         tests = loaders.test_dl(get_image_files(data / "test"), with_labels=True)
         scores, truths = learner.get_preds(dl=tests)
     said = scores.argmax(dim=1)

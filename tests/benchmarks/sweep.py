@@ -1,0 +1,141 @@
+"""A grid of one setting of a strategy, epoch by epoch: what the defaults of `finetune.training.recipe` rest on.
+
+    python -m tests.benchmarks.sweep DATA full learning_rate=5e-5,1e-4,3e-4 epochs=6
+    python -m tests.benchmarks.sweep DATA lora learning_rate=5e-4 --shots 32
+
+The defaults are chosen by what the validation rows say. What the test rows say stands beside it, and at the end of each run
+that of the epoch with the highest score and of the one that `finetune.training.history` takes: it judges the rule alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+from rich.console import Console
+
+from finetune.fit import Material, fit_head
+from finetune.job import DEFAULT_BACKBONES, examine_data
+from finetune.job_settings import JobSettings
+from finetune.split import split_dataset
+from finetune.strategy import Strategy
+from finetune.training.grafted import Grafted
+from finetune.training.history import Validation
+from finetune.training.processes import accelerating
+from finetune.training.recipe import recipe_for
+from finetune.training.rows import TrainingRows
+from finetune.training.run import Run, train
+from finetune.training.validation import Validator
+from finetune.tuning import held_out, lesson
+from models.engine_factory import EngineFactory
+from models.precision import Precision
+from models.repository import ModelRepository
+from models.sources import fetch_checkpoint
+from tests.benchmarks.few_shot import few_shot
+
+
+class Sweep:
+    """One data set and strategy; the probe that every run starts from is fitted once."""
+
+    def __init__(self, data: Path, strategy: Strategy, scratch: Path) -> None:
+        settings = JobSettings(data=data, name="data", cache_dir=scratch)
+        self._dataset = split_dataset(examine_data(settings, Console(quiet=True)).require())
+        self._learn, self._validate = held_out(self._dataset)
+        self._test = self._dataset.split("test")
+        self._strategy, self._scratch = strategy, scratch
+        checkpoint = fetch_checkpoint(DEFAULT_BACKBONES[self._dataset.modality])
+        self._stored = ModelRepository(scratch / "repository").backbones.add(checkpoint)
+        material = Material(
+            task=self._dataset.task,
+            train=self._learn,
+            test=self._validate,
+            fresh=range(len(self._validate)),
+            classes=self._dataset.classes,
+            backbone=self._stored,
+            preprocessor=checkpoint.preprocessor,
+            seed=0,
+        )
+        engines = EngineFactory("cpu", threads=len(os.sched_getaffinity(0)), cache_dir=scratch)
+        engine = engines.build(self._stored, Precision.FP32, material.task.traits.features)
+        self._probe = fit_head(
+            material, engine, Precision.FP32, cache_dir=scratch, console=Console(quiet=True), linear=True
+        )
+
+    def run(self, **chosen: object) -> None:
+        """Trains with some settings and prints each epoch."""
+        task, classes = self._dataset.task, self._dataset.classes
+        judged: list[Validation] = []  # on the test rows
+
+        class Watched(Validator):
+            def judge(self, grafted: Grafted, epoch: int) -> Validation:
+                found, on_test = super().judge(grafted, epoch), test.judge(grafted, epoch)
+                judged.append(on_test)
+                print(f"  {epoch:2}  {_shown(found)}   {_shown(on_test)}", flush=True)
+                return found
+
+        run = Run(
+            stored=self._stored,
+            preprocessor=self._probe.preprocessor,
+            task=task,
+            labels=classes,
+            head=self._probe.head,
+            learn=lesson(self._learn, task, classes),
+            validate=lesson(self._validate, task, classes),
+            recipe=recipe_for(self._strategy, self._dataset.modality, len(self._learn), patience=1000, **chosen),
+        )
+        print(
+            json.dumps(chosen), f"{len(self._learn)} rows, {len(self._validate)} to validate, {len(self._test)} to test"
+        )
+        print("epoch  validation score and loss   test score and loss")
+        with accelerating("cpu", bf16=False) as accelerator:
+            rows = TrainingRows(
+                self._test, run.preprocessor, self._stored.directory, augment="none", seed=0, kind=task.traits.features
+            )
+            test = Validator(
+                rows, lesson(self._test, task, classes), task=task, labels=classes, device=accelerator.device
+            )
+            with mock.patch("finetune.training.run.Validator", Watched):
+                trained = train(run, accelerator, directory=self._scratch / "runs")
+        trained.clear()
+        history = trained.outcome.history
+        highest = max(history.validations, key=lambda each: (each.score, -each.loss))
+        print(
+            f"test scores: probe {judged[0].score:.4f}, highest validation score {judged[highest.epoch].score:.4f}, "
+            f"chosen {judged[history.best.epoch].score:.4f}, last {judged[-1].score:.4f}"
+        )
+
+
+def _shown(validation: Validation) -> str:
+    return f"{validation.score:.4f} ±{validation.error:.4f} {validation.loss:.4f}"
+
+
+def main() -> None:
+    """Runs every combination of the settings that are named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("strategy", type=Strategy)
+    parser.add_argument("settings", nargs="*", metavar="NAME=VALUE,VALUE", help="fields of a recipe")
+    parser.add_argument("--shots", type=int, help="examples of each class; all without")
+    chosen = parser.parse_args()
+    grid = {name: values.split(",") for name, _, values in (each.partition("=") for each in chosen.settings)}
+    with tempfile.TemporaryDirectory() as scratch:
+        data = few_shot(chosen.data, chosen.shots, Path(scratch) / "data") if chosen.shots else chosen.data
+        sweep = Sweep(data, chosen.strategy, Path(scratch))
+        for values in itertools.product(*grid.values()):
+            sweep.run(**dict(zip(grid, map(_parsed, values), strict=True)))
+
+
+def _parsed(value: str) -> object:
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value
+
+
+if __name__ == "__main__":
+    main()
