@@ -24,7 +24,7 @@ StrategyOption: TypeAlias = Annotated[
     ),
 ]
 LearningRate: TypeAlias = Annotated[float | None, _option("--learning-rate", text="The highest, of the last layers.")]
-Epochs: TypeAlias = Annotated[int | None, _option("--epochs", text="At most; without, 3 (many examples) to 10 (few).")]
+Epochs: TypeAlias = Annotated[int | None, _option("--epochs", text="At most; without, 3 (many examples) to 30 (few).")]
 Patience: TypeAlias = Annotated[
     int | None, _option("--patience", text="Epochs without a better validation score until it stops.")
 ]

@@ -24,8 +24,8 @@ class Recipe(BaseModel):
         learning_rate: the highest, of the head and the last layer group.
         layer_decay: ``full``: the learning rate of a layer group over that of the one above it.
         weight_decay: not on biases and the scales of normalisations, that is on nothing of one dimension.
-        epochs: at most; without, such that there are about 500 steps, between 3 and 10 epochs.
-        patience: epochs without a better score on the validation rows after which it stops.
+        epochs: at most; without, 3 to 10, such that there are about 500 steps, and up to 30 where there would be less than 100.
+        patience: epochs that are no better on the validation rows after which it stops; without, a third of all, and 3 at least.
         batch_size: rows of one step, over all processes.
         micro_batch_size: rows that are on a device at a time; gradients of a step add up. None: all of a process's rows.
         warmup: share of all steps in which the rate rises; afterwards it falls as a cosine does.
@@ -67,6 +67,7 @@ class Recipe(BaseModel):
 # Three epochs of large data sets, as BERT's authors take; more of small ones, which the few steps of three epochs leave
 # underfitted (Mosbach et al. 2021, "On the Stability of Fine-tuning BERT"; Zhang et al. 2021).
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 500, 3, 10
+FEWEST_STEPS, MOST_EPOCHS_OF_FEW = 100, 30
 
 # Learning rates: BERT's authors chose 2e-5 to 5e-5 (Devlin et al. 2019), LoRA wants ten times as much or more (Hu et al. 2022,
 # appendix D). Layer decay: 0.95 a layer in Zhang et al. 2021 ("Revisiting Few-sample BERT Fine-tuning"), 0.65 to 0.9 for images
@@ -110,7 +111,12 @@ def recipe_for(
         (first, *_) = error.errors()
         option = "--" + "-".join(str(part) for part in first["loc"]).replace("_", "-")
         raise InvalidParameter(f"{option} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
-    if "epochs" in {**defaults, **told}:
-        return recipe
-    epochs = math.ceil(STEPS * recipe.batch_size / max(1, rows))
-    return recipe.model_copy(update={"epochs": min(max(epochs, FEWEST_EPOCHS), MOST_EPOCHS)})
+    epochs = recipe.epochs if "epochs" in {**defaults, **told} else _epochs(rows / recipe.batch_size)
+    patience = recipe.patience if "patience" in {**defaults, **told} else max(3, epochs // 3)
+    return recipe.model_copy(update={"epochs": epochs, "patience": patience})
+
+
+def _epochs(batches: float) -> int:
+    """By the number of batches in one of them."""
+    usual = min(max(math.ceil(STEPS / batches), FEWEST_EPOCHS), MOST_EPOCHS)
+    return max(usual, min(math.ceil(FEWEST_STEPS / batches), MOST_EPOCHS_OF_FEW))

@@ -15,6 +15,7 @@ SetFit and fastai are no dependencies of ours. To compare with them, which start
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -157,17 +158,17 @@ def main() -> int:
     """Runs all sets below the folder named first on the command line, or those named after it; returns the exit code."""
     data, chosen = Path(sys.argv[1]), sys.argv[2:] or SETS
     console, outcomes, failed, started = Console(width=160), [], 0, time.monotonic()
-    for name in chosen:
-        for shots in (ALL,) if name in NO_CLASSES else (8, 32, ALL):
-            with tempfile.TemporaryDirectory() as scratch:
-                own = few_shot(data / name, shots, Path(scratch) / name) if shots else data / name
-                for method in METHODS:
-                    if method.suits(name, shots) and (PEERS or method.command not in (setfit, fastai)):
-                        outcome = run(method, own, name, shots)
-                        print(outcome, flush=True)
-                        failed += outcome is None
-                        outcomes += [outcome] if outcome else []
-        console.print(table([each for each in outcomes if each.data == name]))
+    for shots, name in itertools.product((ALL, 32, 8), chosen):
+        if shots and name in NO_CLASSES:
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            own = few_shot(data / name, shots, Path(scratch) / name) if shots else data / name
+            for method in METHODS:
+                if method.suits(name, shots) and (PEERS or method.command not in (setfit, fastai)):
+                    outcome = run(method, own, name, shots)
+                    print(outcome, flush=True)
+                    failed += outcome is None
+                    outcomes += [outcome] if outcome else []
         OUTPUT.parent.mkdir(exist_ok=True)
         OUTPUT.write_text(json.dumps([asdict(each) for each in outcomes], indent=1) + "\n")
     console.print(table(outcomes))

@@ -44,8 +44,11 @@ def test_every_strategy_has_defaults_and_takes_what_the_user_chose(strategy: Str
     assert chosen.batch_size == recipe.batch_size
 
 
-@pytest.mark.parametrize(("rows", "epochs"), [(1, 10), (500, 10), (3394, 5), (10_000, 3), (1_000_000, 3)])
+@pytest.mark.parametrize(
+    ("rows", "epochs"), [(1, 30), (70, 30), (200, 16), (500, 10), (3394, 5), (10_000, 3), (1_000_000, 3)]
+)
 def test_few_rows_are_seen_more_often_than_many(rows: int, epochs: int) -> None:
     assert recipe_for(Strategy.FULL, Modality.TEXT, rows).epochs == epochs
+    assert recipe_for(Strategy.FULL, Modality.TEXT, rows).patience == max(3, epochs // 3)
     assert recipe_for(Strategy.FULL, Modality.TEXT, rows, epochs=2).epochs == 2
     assert recipe_for(Strategy.FULL, Modality.TEXT, rows, pretrained=False).epochs == 30
