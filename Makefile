@@ -5,10 +5,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format bench faults accuracy lock clean
+.PHONY: help demo serve test check format bench bench-finetune faults accuracy lock clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
 $(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 1; }
@@ -39,6 +39,9 @@ format: $(INSTALLED)  ## Format the code
 
 bench: $(INSTALLED)  ## Speed of the request path, of serving beside in process, of a thousand models, and of an idle server
 	$(BIN)/python -m tests.benchmarks
+
+bench-finetune: $(INSTALLED)  ## What strategies make of public data sets, beside other tools: make bench-finetune DATA=folder
+	$(BIN)/python -m tests.benchmarks.finetuning $(DATA)
 
 faults: $(INSTALLED)  ## Kills, overload, abuse: what becomes of every request, as a table (many minutes)
 	$(BIN)/python -m tests.faults

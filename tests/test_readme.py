@@ -83,7 +83,7 @@ def _wide() -> dict[str, str]:
     return {**os.environ, "COLUMNS": "200"}
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "check", "bench", "serve", "lock"])
+@pytest.mark.parametrize("target", ["demo", "test", "check", "bench", "bench-finetune", "serve", "lock"])
 def test_the_makefile_has_what_the_readme_promises(target: str) -> None:
     makefile = (README.parent / "Makefile").read_text()
     assert re.search(rf"^{target}:.*## ", makefile, re.MULTILINE)

@@ -160,6 +160,14 @@ def test_d14_a_loss_that_is_not_finite_ends_the_run_with_the_best_model_before_i
     assert changed(run, found)
 
 
+def test_pictures_that_other_processes_decode_are_the_same(tiny_vision: str, tmp_path: Path) -> None:
+    run = run_of(tiny_vision, tmp_path, epochs=2, augmentation="strong")
+    one = trained(run, tmp_path / "one")
+    several = trained(run, tmp_path / "several", loaders=2)
+    assert one.outcome.history.best.epoch > 0
+    assert all(torch.equal(several.state[name], tensor) for name, tensor in one.state.items())
+
+
 def test_it_stops_when_it_gets_no_better(tiny_text: str, tmp_path: Path) -> None:
     run = run_of(tiny_text, tmp_path, epochs=50, learning_rate=1e-12, patience=2)
     outcome = trained(run, tmp_path).outcome
