@@ -48,7 +48,7 @@ def main() -> None:
         batch_tfms=[*aug_transforms(size=PIXELS), Normalize.from_stats(middle, middle)],
     )
     model, _ = create_timm_model(ARCHITECTURE, loaders.c, pretrained=False)
-    model[0].model.load_state_dict(load_file(weights), strict=False)
+    model[0].model.load_state_dict(load_file(weights))
     learner = Learner(loaders, model, loss_func=CrossEntropyLossFlat(), splitter=default_split, metrics=accuracy)
     learner.freeze()
     with learner.no_bar(), learner.no_logging():

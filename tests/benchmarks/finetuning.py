@@ -154,6 +154,29 @@ def table(outcomes: Sequence[Outcome]) -> Table:
     return drawn
 
 
+def plot(outcomes: Sequence[Outcome]) -> None:
+    """Draws the scores: a line for each set and size, a colour for each method, larger dots for longer runs."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = list(dict.fromkeys((each.data, each.shots) for each in sorted(outcomes, key=lambda each: each.data)))
+    drawn = Figure(figsize=(9, 1 + 0.35 * len(rows)), layout="constrained")
+    FigureCanvasAgg(drawn)
+    axes = drawn.subplots()
+    for method in METHODS:
+        own = [each for each in outcomes if each.method == method.name]
+        heights, sizes = [rows.index((each.data, each.shots)) for each in own], [each.seconds for each in own]
+        axes.scatter(
+            [each.score for each in own], heights, [20 + size / 3 for size in sizes], label=method.name, alpha=0.7
+        )
+    axes.set_yticks(range(len(rows)), [f"{name}, {f'{shots} a class' if shots else 'all'}" for name, shots in rows])
+    axes.set_xlabel("accuracy, Spearman's correlation (stsb_en) or entity F1 (wnut17_ner) of the test split")
+    axes.grid(alpha=0.3)
+    axes.invert_yaxis()
+    drawn.legend(loc="outside upper center", ncols=4, markerscale=0.7, frameon=False)
+    drawn.savefig(OUTPUT.with_suffix(".png"))
+
+
 def main() -> int:
     """Runs all sets below the folder named first on the command line, or those named after it; returns the exit code."""
     data, chosen = Path(sys.argv[1]), sys.argv[2:] or SETS
@@ -172,6 +195,7 @@ def main() -> int:
         OUTPUT.parent.mkdir(exist_ok=True)
         OUTPUT.write_text(json.dumps([asdict(each) for each in outcomes], indent=1) + "\n")
     console.print(table(outcomes))
+    plot(outcomes)
     print(f"{(time.monotonic() - started) / 60:.0f} minutes")
     return 1 if failed else 0
 
