@@ -37,7 +37,7 @@ format: $(INSTALLED)  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)  ## Speed of the request path, of serving beside in process, of a thousand models, and of an idle server
+bench: $(INSTALLED)  ## Speed of the request path, of serving beside in process, of a thousand models, of an idle server, of training
 	$(BIN)/python -m tests.benchmarks
 
 bench-finetune: $(INSTALLED)  ## What strategies make of public data sets, beside other tools: make bench-finetune DATA=folder

@@ -64,6 +64,8 @@ def test_a_version_of_a_trained_backbone_is_published_and_served(
     assert {line["kind"] for line in log} == {"step", "validation"}
     (best,) = (line for line in log if (line["kind"], line["epoch"]) == ("validation", training.settings["best_epoch"]))
     assert best["score"] == training.validation_score
+    assert manifest.data is not None
+    assert "few_validation_rows" in {finding["code"] for finding in manifest.data.findings}  # there are a dozen
 
     loaded = Registry(repository, TorchEngines()).load("texts", 1)  # its golden answers are checked
     assert loaded.backbone == manifest.backbone.digest
