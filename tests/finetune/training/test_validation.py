@@ -14,7 +14,7 @@ from models.task import Task
 from tests.finetune.training.runs import run_of
 
 
-@pytest.fixture()
+@pytest.fixture
 def judged(tiny_text: str, tmp_path: Path) -> tuple[Validator, Grafted]:
     run = run_of(tiny_text, tmp_path)
     rows = TrainingRows(
