@@ -21,7 +21,7 @@ def main() -> None:
     """Trains, and leaves the weights in a file."""
     backbone, directory, result, strategy, epochs = sys.argv[1:]
     torch.set_num_threads(1)
-    run = run_of(backbone, Path(directory), Strategy(strategy), epochs=int(epochs), dropout=0.0)
+    run = run_of(backbone, Path(directory), Strategy(strategy), epochs=int(epochs), patience=1000, dropout=0.0)
     with accelerating("cpu", bf16=False) as accelerator:
         seconds = 0.05 if is_first() else 0.0  # clocks of processes never agree
         found = train(run, accelerator, directory=Path(directory) / "runs", checkpoint_seconds=seconds)
