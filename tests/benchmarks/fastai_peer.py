@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-EPOCHS, EPOCHS_OF_FEW, FEW = 10, 20, 150  # of few examples, 5 epochs are a dozen steps, which teach a new head nothing
+EPOCHS, EPOCHS_OF_FEW, FEW = 5, 20, 150  # of few examples, 5 epochs are a dozen steps, which teach a new head nothing
 ARCHITECTURE, PIXELS = "tf_efficientnet_lite0", 224
 
 
