@@ -4,7 +4,8 @@
     python -m tests.benchmarks.training cuda       # ViT-B/16 and BERT-base, with random weights
 
 A bare step is forward, loss, backward and AdamW, in the precision of the run. A run decodes, augments and batches besides, cuts
-gradients, and keeps a log; but its batches hold texts of similar length, and those of the bare steps hold any. Everything learns (strategy ``full``). They take turns; the median of the ratios counts.
+gradients, and keeps a log; but its batches hold texts of similar length, and those of the bare steps hold any. Everything
+learns (strategy ``full``). They take turns; the median of the ratios counts.
 """
 
 from __future__ import annotations
