@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 CENTRED_ROWS = 64  # whose features say what is their middle
+FORMAT = 2  # of what is kept of a run; raised whenever the same facts would give another result
 LIBRARIES = ("torch", "timm", "transformers", "peft", "accelerate", "torchvision")
 
 
@@ -63,6 +64,7 @@ class Run:
     def identity(self) -> str:
         """Sha256 (hex) over all that the result depends on: a run with the same one goes on where the other was stopped."""
         facts = {
+            "format": FORMAT,
             "backbone": self.stored.digest,
             "preprocessor": preprocessing_identity(self.preprocessor),
             "task": self.task,

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-EPOCHS, EPOCHS_OF_FEW, FEW = 5, 20, 150  # of few examples, 5 epochs are a dozen steps, which teach a new head nothing
+EPOCHS = 5
 ARCHITECTURE, PIXELS = "tf_efficientnet_lite0", 224
 
 
@@ -52,7 +52,7 @@ def main() -> None:
     learner = Learner(loaders, model, loss_func=CrossEntropyLossFlat(), splitter=default_split, metrics=accuracy)
     learner.freeze()
     with learner.no_bar(), learner.no_logging():
-        learner.fine_tune(EPOCHS if len(loaders.train_ds) > FEW else EPOCHS_OF_FEW)
+        learner.fine_tune(EPOCHS)
         tests = loaders.test_dl(get_image_files(data / "test"), with_labels=True)
         scores, truths = learner.get_preds(dl=tests)
     said = scores.argmax(dim=1)

@@ -1,6 +1,6 @@
 """Learning: what each strategy makes of public data sets, beside other tools, and how long it takes.
 
-    make bench-finetune DATA=folder-with-the-sets      # about 80 minutes on two cores
+    make bench-finetune DATA=folder-with-the-sets      # more than an hour on two cores
     python -m tests.benchmarks.finetuning DATA banking77 sign_digits
 
 Every set as it is, and with 8 and 32 examples of each class; the whole test split judges, and chooses nothing. Each run is a

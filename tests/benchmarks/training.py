@@ -1,11 +1,11 @@
-"""Rows a second of a training run beside bare steps of the same network on one batch that is on the device already.
+"""Rows a second of a training run beside bare steps of the same network on batches that are on the device already.
 
     python -m tests.benchmarks.training            # the default backbones
     python -m tests.benchmarks.training cuda       # ViT-B/16 and BERT-base, with random weights
 
-A bare step is forward, loss, backward and AdamW, in the precision of the run. A run decodes, augments and batches besides, cuts
-gradients, and keeps a log; but its batches hold texts of similar length, and those of the bare steps hold any. Everything
-learns (strategy ``full``). They take turns; the median of the ratios counts.
+A bare step is forward, loss, backward and AdamW, in the precision of the run, on the batches of the run. A run decodes, augments
+and batches besides, cuts gradients, and keeps a log. Everything learns (strategy ``full``). They take turns; the median of the
+ratios counts.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from finetune.example import Example, image_example, text_example
 from finetune.strategy import Strategy
 from finetune.training.grafted import Grafted
 from finetune.training.lesson import Lesson
+from finetune.training.order import RowOrder
 from finetune.training.processes import accelerating, has_bf16
 from finetune.training.recipe import recipe_for
 from finetune.training.rows import TrainingRows
@@ -135,13 +136,13 @@ class Pair:
             run.learn.examples, run.preprocessor, run.stored.directory, augment="none", seed=0, kind=FeatureKind.POOLED
         )
         size, batches = run.recipe.batch_size, []
-        for start in range(0, min(4 * size, len(rows)), size):
-            own = [rows[0, number] for number in range(start, start + size)]
-            targets_B = torch.stack(list(run.learn.targets[start : start + size])).to(device)
+        order = RowOrder(len(rows), batch_size=size, seed=run.recipe.seed, lengths=rows.lengths)
+        for numbers_B in order.epoch(0):  # the same rows in the same batches as in the run
+            own = [rows[0, number] for number in numbers_B.tolist()]
+            targets_B = torch.stack([run.learn.targets[number] for number in numbers_B.tolist()]).to(device)
             batches.append((rows.preprocessor.collate(own).to(device), own, targets_B))
         seconds = []
-        for step in range(WARM + STEPS[self._device]):
-            batch, own, targets_B = batches[step % len(batches)]
+        for batch, own, targets_B in batches:
             started = time.monotonic()
             with torch.autocast(device.type, torch.bfloat16, enabled=run.recipe.bf16):
                 loss = torch.nn.functional.cross_entropy(grafted(batch, own), targets_B)
@@ -151,7 +152,7 @@ class Pair:
             if device.type == "cuda":
                 torch.cuda.synchronize()
             seconds.append(time.monotonic() - started)
-        return STEPS[self._device] * size / sum(seconds[WARM:])
+        return len(seconds[WARM:]) * size / sum(seconds[WARM:])
 
 
 def main() -> None:
