@@ -194,6 +194,8 @@ def finetune(
             print(f"  {other:<{width}}  {head.metrics[primary]:.3f}  ({what})")
     if result.comparison is not None:
         print(f"  {result.comparison.sentence}")
+        if result.comparison.caveat is not None:
+            print(f"  ({result.comparison.caveat})")
     if not result.evaluation.beats_chance:
         print(f"  no better than {chance(e)}: nothing was learned")
     print(f"serve it: graftwork serve    read about it: {result.version.directory / 'README.md'}")
