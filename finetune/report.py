@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.console import Console
 from finetune.comparison import Comparison
 from finetune.curves import LearningCurves
 from finetune.dataset import Dataset
-from finetune.figures import figures_of
+from finetune.figures import ReportFigure, figures_of
 from finetune.findings import Finding
 from finetune.fits import Fits
 from finetune.mistakes import Mistakes, find_mistakes
@@ -39,12 +40,15 @@ class Report:
     mistakes: Mistakes
     comparison: Comparison | None
 
+    @cached_property
+    def _figures(self) -> Sequence[ReportFigure]:
+        return figures_of(self.fits.reference.evaluation)
+
     def files(self) -> Mapping[str, bytes]:
         """By relative path in the version."""
-        evaluation = self.fits.reference.evaluation
         return {
-            "report/evaluation.json": json.dumps(evaluation.to_dict(), indent=1).encode(),
-            **{figure.file: figure.png for figure in figures_of(evaluation)},
+            "report/evaluation.json": json.dumps(self.fits.reference.evaluation.to_dict(), indent=1).encode(),
+            **{figure.file: figure.png for figure in self._figures},
             **({} if self.curves is None else self.curves.files()),
             **self.mistakes.files(),
         }
@@ -59,7 +63,7 @@ class Report:
             "training": fp32.training,
             "evaluation": fp32.evaluation.to_dict(),
             "without_duplicates": None if fp32.deduplicated is fp32.evaluation else fp32.deduplicated.to_dict(),
-            "figures": [(figure.title, figure.file) for figure in figures_of(fp32.evaluation)],
+            "figures": [(figure.title, figure.file) for figure in self._figures],
             "findings": [
                 (finding.severity, f"{finding.message} ({finding.count:,})" if finding.count else finding.message)
                 for finding in self.findings

@@ -6,6 +6,8 @@
 
 ``scratch:lstm`` is a backbone too, but no checkpoint: `finetune.from_scratch` makes it out of the texts it will learn from.
 
+timm and transformers are imported where a checkpoint is theirs: each takes seconds.
+
 No code that comes with a checkpoint is ever run, and weights are read from safetensors only.
 """
 
@@ -13,14 +15,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import timm
-
 from models import embedded
 from models.checkpoint import Checkpoint, read_json, read_safetensors
 from models.errors import BackboneNotFound, did_you_mean
 from models.hub import hub_directory
-from models.timm_checkpoint import timm_by_name, timm_checkpoint
-from models.transformers_checkpoint import transformers_checkpoint
 
 SCRATCH_LSTM = "scratch:lstm"
 
@@ -39,17 +37,10 @@ def fetch_checkpoint(name: str) -> Checkpoint:
             f"'{name}' has no pretrained weights: it learns from the texts of graftwork finetune alone"
         )
     scheme, _, rest = name.partition(":")
-    if name == "timm:tf_efficientnet_lite0":
-        state = embedded.read_lite0(embedded.require_embedded_directory(name))
-        return timm_checkpoint(name, rest, state, overrides={})
-    if rest.removeprefix("sentence-transformers/") == "all-MiniLM-L6-v2" and scheme == "hf":
-        directory = embedded.require_embedded_directory("hf:all-MiniLM-L6-v2") / "model"
-        embedded.read_pinned(directory / "model.safetensors", embedded.MINILM_SHA256)
-        return transformers_checkpoint("hf:all-MiniLM-L6-v2", directory)
     if scheme == "timm" and rest:
-        return timm_by_name(name, rest)
+        return _of_timm(name, rest)
     if scheme == "hf" and rest:
-        return transformers_checkpoint(name, hub_directory(name, rest))
+        return _of_transformers(name, rest)
     if scheme == "dir" and rest:
         return _from_directory(name, Path(rest).expanduser())
     raise _unknown(name)
@@ -73,6 +64,8 @@ def _unknown(name: str) -> BackboneNotFound:
 
 
 def _hint(name: str) -> str:
+    import timm
+
     for known in (*embedded.EMBEDDED, f"timm:{name}"):
         scheme, _, bare = known.partition(":")
         if bare == name and (known in embedded.EMBEDDED or timm.is_model(bare)):
@@ -80,11 +73,34 @@ def _hint(name: str) -> str:
     return did_you_mean(name, embedded.EMBEDDED)
 
 
+def _of_timm(name: str, rest: str) -> Checkpoint:
+    from models.timm_checkpoint import timm_by_name, timm_checkpoint
+
+    if name == "timm:tf_efficientnet_lite0":
+        state = embedded.read_lite0(embedded.require_embedded_directory(name))
+        return timm_checkpoint(name, rest, state, overrides={})
+    return timm_by_name(name, rest)
+
+
+def _of_transformers(name: str, rest: str) -> Checkpoint:
+    from models.transformers_checkpoint import transformers_checkpoint
+
+    if rest.removeprefix("sentence-transformers/") == "all-MiniLM-L6-v2":
+        directory = embedded.require_embedded_directory("hf:all-MiniLM-L6-v2") / "model"
+        embedded.read_pinned(directory / "model.safetensors", embedded.MINILM_SHA256)
+        return transformers_checkpoint("hf:all-MiniLM-L6-v2", directory)
+    return transformers_checkpoint(name, hub_directory(name, rest))
+
+
 def _from_directory(name: str, directory: Path) -> Checkpoint:
     if not directory.is_dir():
         raise BackboneNotFound(f"'{name}': there is no such directory")
     options = read_json(name, directory / "config.json")
-    if "architecture" not in options:
-        return transformers_checkpoint(name, directory)
-    state = read_safetensors(name, directory / "model.safetensors")
-    return timm_checkpoint(name, str(options["architecture"]), state, overrides=options)
+    if "architecture" in options:
+        from models.timm_checkpoint import timm_checkpoint
+
+        state = read_safetensors(name, directory / "model.safetensors")
+        return timm_checkpoint(name, str(options["architecture"]), state, overrides=options)
+    from models.transformers_checkpoint import transformers_checkpoint
+
+    return transformers_checkpoint(name, directory)

@@ -137,8 +137,6 @@ def evaluate_single_label(
     Raises:
         ValueError: no rows, shapes that do not fit, a target that is no class, or rows that are no distributions.
     """
-    from sklearn.metrics import precision_recall_fscore_support
-
     _check(probabilities_NC, targets_N, classes)
     row_count, class_count = probabilities_NC.shape
     rows_N = np.arange(row_count)
@@ -157,15 +155,13 @@ def evaluate_single_label(
         figures = [macro_R, np.abs(gap_RB).sum(axis=1) / row_count, loss_N[rows_RN].mean(axis=1)]
         return np.column_stack([*figures, f1_RC])
 
-    macro_f1, ece, log_loss = scores(rows_N[None])[0, :3].tolist()
+    macro_f1, ece, log_loss, *f1_C = scores(rows_N[None])[0].tolist()
     resampled_RK = bootstrap(scores, row_count, seed=seed, resamples=RESAMPLES)
 
-    labels_C = np.arange(class_count)
-    precision_C, recall_C, f1_C, support_C = precision_recall_fscore_support(
-        targets_N, predictions_N, labels=labels_C, zero_division=0.0
-    )
+    support_C = np.bincount(targets_N, minlength=class_count)
     predicted_C = np.bincount(predictions_N, minlength=class_count)
     hits_C = np.bincount(targets_N[correct_N], minlength=class_count)
+    precision_C, recall_C = hits_C / np.maximum(predicted_C, 1), hits_C / np.maximum(support_C, 1)
     confusion_CC = np.zeros((class_count, class_count), dtype=np.int64)
     np.add.at(confusion_CC, (targets_N, predictions_N), 1)
     confusion_CC.setflags(write=False)
@@ -192,8 +188,8 @@ def evaluate_single_label(
                 precision_ci=share_interval(int(hits_C[c]), int(predicted_C[c])),
                 recall=float(recall_C[c]),
                 recall_ci=share_interval(int(hits_C[c]), int(support_C[c])),
-                f1=float(f1_C[c]),
-                f1_ci=percentile(float(f1_C[c]), resampled_RK[:, 3 + c], CONFIDENCE),
+                f1=f1_C[c],
+                f1_ci=percentile(f1_C[c], resampled_RK[:, 3 + c], CONFIDENCE),
                 support=int(support_C[c]),
             )
             for c, label in enumerate(classes)

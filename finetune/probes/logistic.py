@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from finetune.whitening import Floats
+from finetune.whitening import ClassCovariance, Floats
 
 MOST_ITERATIONS = 10_000
 
@@ -36,6 +36,7 @@ def fit_logistic(
     c: float,
     tolerance: float,
     start: Weights | None = None,
+    weight_N: Floats | None = None,
 ) -> Weights:
     """Minimises ``sum of losses + |weights|^2 / (2 c)`` by L-BFGS; products are computed in the features' precision.
 
@@ -49,6 +50,7 @@ def fit_logistic(
         c: the prior variance of a weight.
         tolerance: of the largest slope of the mean loss.
         start: weights that are near; zeros without.
+        weight_N: what each row's loss is multiplied by; 1 without.
     """
     from scipy.optimize import minimize
 
@@ -59,7 +61,11 @@ def fit_logistic(
     def loss(parameters: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         weight_CK, bias_C = parameters[: classes * width].reshape(classes, width), parameters[classes * width :]
         logits_NC = features_NK @ weight_CK.T.astype(precision) + bias_C.astype(precision)
-        value, slope_NC = _LOSSES[activation](logits_NC, wanted_NC)
+        loss_N, slope_NC = _LOSSES[activation](logits_NC, wanted_NC)
+        if weight_N is not None:
+            loss_N = loss_N * weight_N
+            slope_NC *= weight_N[:, None]
+        value = float(loss_N.sum(dtype=np.float64))
         slope_CK = (slope_NC.T @ features_NK).astype(np.float64) / rows + weight_CK / (c * rows)
         slope_C = slope_NC.sum(axis=0, dtype=np.float64) / rows
         penalty = float(np.square(weight_CK).sum()) / (2 * c * rows)
@@ -81,19 +87,59 @@ def fit_logistic(
     )
 
 
-def _cross_entropy(logits_NC: Floats, wanted_NC: Floats) -> tuple[float, Floats]:
-    """Summed loss of a softmax, and its slope."""
+def fit_whitened(
+    features_ND: Floats,
+    wanted_NC: Floats,
+    covariance: ClassCovariance,
+    *,
+    shrinkage: float,
+    activation: Literal["softmax", "sigmoid"],
+    c: float,
+    tolerance: float,
+    start: Weights | None = None,
+    weight_N: Floats | None = None,
+) -> Weights:
+    """`fit_logistic` on whitened features, as weights of the features themselves.
+
+    Args:
+        features_ND: as they come from the backbone.
+        covariance, shrinkage: what they are whitened by.
+        start: weights of the features themselves that are near.
+        wanted_NC, activation, c, tolerance, weight_N: as in `fit_logistic`.
+    """
+    whitening_DK = covariance.whitening(shrinkage)
+    if start is not None:  # the columns of the map are orthogonal, so this is its inverse
+        weight_CK = start.weight_CK @ whitening_DK / np.square(whitening_DK).sum(axis=0)
+        start = Weights(weight_CK, start.bias_C + start.weight_CK @ covariance.mean_D, 0)
+    found = fit_logistic(
+        (features_ND - covariance.mean_D) @ whitening_DK,
+        wanted_NC,
+        activation=activation,
+        c=c,
+        tolerance=tolerance,
+        start=start,
+        weight_N=weight_N,
+    )
+    weight_CD = found.weight_CK @ whitening_DK.T
+    return Weights(weight_CD, found.bias_C - weight_CD @ covariance.mean_D, found.iterations)
+
+
+def _cross_entropy(logits_NC: Floats, wanted_NC: Floats) -> tuple[Floats, Floats]:
+    """Loss of each row through a softmax, and its slope; the logits are lost."""
     logits_NC -= logits_NC.max(axis=1, keepdims=True)
-    power_NC = np.exp(logits_NC)
-    sum_N1 = power_NC.sum(axis=1, keepdims=True)
-    value = float((np.log(sum_N1[:, 0]) - (logits_NC * wanted_NC).sum(axis=1)).sum(dtype=np.float64))
-    return value, power_NC / sum_N1 - wanted_NC
+    wanted_N = (logits_NC * wanted_NC).sum(axis=1)
+    np.exp(logits_NC, out=logits_NC)
+    sum_N1 = logits_NC.sum(axis=1, keepdims=True)
+    logits_NC /= sum_N1
+    logits_NC -= wanted_NC
+    loss_N: Floats = np.log(sum_N1[:, 0]) - wanted_N
+    return loss_N, logits_NC
 
 
-def _binary_cross_entropy(logits_NC: Floats, wanted_NC: Floats) -> tuple[float, Floats]:
-    """Summed loss of sigmoids, and its slope."""
-    value = float((np.logaddexp(0, logits_NC) - logits_NC * wanted_NC).sum(dtype=np.float64))
-    return value, (np.tanh(logits_NC / 2) + 1) / 2 - wanted_NC
+def _binary_cross_entropy(logits_NC: Floats, wanted_NC: Floats) -> tuple[Floats, Floats]:
+    """Loss of each row through sigmoids, summed over its labels, and its slope."""
+    loss_N: Floats = (np.logaddexp(0, logits_NC) - logits_NC * wanted_NC).sum(axis=1)
+    return loss_N, (np.tanh(logits_NC / 2) + 1) / 2 - wanted_NC
 
 
 _LOSSES: dict[str, Any] = {"softmax": _cross_entropy, "sigmoid": _binary_cross_entropy}

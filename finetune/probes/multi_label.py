@@ -17,7 +17,7 @@ import numpy.typing as npt
 from finetune.calibration import fit_sigmoid_temperature, sigmoid_log_loss
 from finetune.evaluations.multi_label import macro_f1
 from finetune.probes.folds import fitting_threads, held_out, in_folds
-from finetune.probes.logistic import MOST_ITERATIONS, Weights, fit_logistic
+from finetune.probes.logistic import MOST_ITERATIONS, Weights, fit_whitened
 from finetune.probes.probe import Candidate, Probe, Progress, head_of
 from finetune.probes.search import Place, lowest, walk
 from finetune.whitening import ClassCovariance, Floats
@@ -109,13 +109,17 @@ def _fit(
 
     A label that all rows have, or none, is answered with its share, as if one more row were half without it.
     """
-    whitening_DK = covariance.whitening(place.shrinkage)
-    rows_NK = (features_ND - covariance.mean_D) @ whitening_DK
-    found = fit_logistic(rows_NK, wanted_NL.astype(rows_NK.dtype), activation="sigmoid", c=place.c, tolerance=tolerance)
-    weight_LD = found.weight_CK @ whitening_DK.T
-    bias_L = found.bias_C - weight_LD @ covariance.mean_D
+    weight_LD, bias_L, iterations = fit_whitened(
+        features_ND,
+        wanted_NL.astype(features_ND.dtype),
+        covariance,
+        shrinkage=place.shrinkage,
+        activation="sigmoid",
+        c=place.c,
+        tolerance=tolerance,
+    )
     counts_L = wanted_NL.sum(axis=0)
     constant_L = (counts_L == 0) | (counts_L == len(wanted_NL))
     weight_LD[constant_L] = 0
     bias_L[constant_L] = np.log((counts_L + 0.5) / (len(wanted_NL) - counts_L + 0.5))[constant_L]
-    return Weights(weight_LD, bias_L, found.iterations)
+    return Weights(weight_LD, bias_L, iterations)

@@ -19,14 +19,16 @@ Shapes: N rows, H held-out rows, D feature dimensions, K whitened dimensions, C 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from finetune.calibration import fit_temperature, log_losses
+from finetune.probes import logistic
 from finetune.probes.folds import FOLDS, Units, assign_folds, fitting_threads, held_out, in_folds
 from finetune.probes.mlp import MLP_ROWS, fit_mlp
 from finetune.probes.probe import Candidate, Probe, Progress, head_of
@@ -35,9 +37,8 @@ from finetune.whitening import ClassCovariance, Floats, Targets
 from models.head import Head, Hidden
 from models.manifest import Calibration, Setting
 
-_SEARCH_TOLERANCE = 3e-6  # of the gradient: moves a candidate's log loss by less than 1e-4 of it
-_FINAL_TOLERANCE = 1e-8
-_MOST_ITERATIONS = 10_000
+_SEARCH_TOLERANCE = 3e-5  # of the gradient: moves a candidate's log loss by less than 0.3 % of it
+_FINAL_TOLERANCE = 1e-6  # in fp32: moves a logit by less than 0.003 (10,003 rows, 77 classes)
 _SURE = 2.0  # standard errors of the mean difference in log loss, by which another kind of head must be better
 
 
@@ -95,21 +96,20 @@ def fit_single_label(
     fold_N = assign_folds(features_ND, targets_N, units=units, folds=folds, seed=seed)
     with fitting_threads(threads) as pool:
         validation = _CrossValidation(features_ND, targets_N, fold_N, pool)
-        tried = walk(lambda place: validation.judge(_logistic(place, tolerance=_SEARCH_TOLERANCE)), progress)
+        tried = walk(lambda place: validation.judge(_logistic(place)), progress)
         place = lowest(tried)
-        fit, chosen, candidates = _logistic(place, tolerance=_FINAL_TOLERANCE), tried[place], [*tried.values()]
-        others = [_logistic(place, tolerance=_SEARCH_TOLERANCE, balanced=True), _prototypes(place)]
+        fit, chosen, candidates = _logistic(place), tried[place], [*tried.values()]
+        others = [_logistic(place, balanced=True), _prototypes(place)]
         if not linear and len(features_ND) >= MLP_ROWS:
             others.append(_mlp(place, seed))
-        for other in others:
-            candidate = validation.challenge(other, chosen)
+        for candidate, other in zip(validation.challenge(others, chosen), others, strict=True):
             if candidate is None:
                 continue
             candidates.append(candidate)
             if validation.is_better(candidate, chosen):
                 fit, chosen = other, candidate
-        exact_ND = features_ND.astype(np.float64)
-        weights = fit.weights(exact_ND, targets_N, ClassCovariance.of(exact_ND, targets_N))
+        covariance = ClassCovariance.of(features_ND, targets_N)
+        weights = fit.weights(_Given(features_ND, targets_N, covariance, validation.near(), _FINAL_TOLERANCE))
     return Probe(
         head=weights.head(),
         chosen=chosen,
@@ -119,11 +119,26 @@ def fit_single_label(
     )
 
 
+class _Given(NamedTuple):
+    """What a fit is given.
+
+    Attributes:
+        near: weights to start from, if there are any.
+        tolerance: of the gradient.
+    """
+
+    features_ND: Floats
+    targets_N: Targets
+    covariance: ClassCovariance
+    near: Weights | None = None
+    tolerance: float = _SEARCH_TOLERANCE
+
+
 class _Fit(NamedTuple):
-    """A way to fit: from rows, targets and their covariance to weights."""
+    """A way to fit."""
 
     settings: dict[str, Setting]
-    weights: Callable[[Floats, Targets, ClassCovariance], Weights]
+    weights: Callable[[_Given], Weights]
 
 
 class _CrossValidation:
@@ -140,67 +155,95 @@ class _CrossValidation:
         self._targets_H = targets_N[held_out(fold_N)]
         self._covariances = in_folds(pool, fold_N, self._covariance)
         self._losses_H: dict[str, npt.NDArray[np.float64]] = {}  # by settings
+        self._near: dict[int, Weights] = {}
 
     def _covariance(self, fold: int) -> ClassCovariance:
         kept_N = self._fold_N != fold
         return ClassCovariance.of(self._features_ND[kept_N], self._targets_N[kept_N])
 
-    def judge(self, fit: _Fit) -> Candidate:
-        """What cross-validation says of a way to fit."""
-        logits = in_folds(self._pool, self._fold_N, lambda fold: self._held_out_logits(fit, fold))
-        return self._candidate(fit, np.concatenate(logits))
+    def near(self) -> Weights:
+        """Weights of the last fit that was judged."""
+        return self._near[0]
 
-    def challenge(self, fit: _Fit, best: Candidate) -> Candidate | None:
-        """The same; None where the first fold alone shows that it is no better."""
-        first_HC = self._held_out_logits(fit, 0)
-        targets_H = self._targets_H[: len(first_HC)]
-        losses_H = log_losses(first_HC, targets_H, fit_temperature(first_HC, targets_H))
-        if losses_H.mean() >= (1 - WORTHWHILE) * self._losses_H[str(best.settings)][: len(first_HC)].mean():
-            return None
-        rest = range(1, int(self._fold_N.max()) + 1)
-        logits = in_folds(self._pool, self._fold_N, lambda fold: self._held_out_logits(fit, fold), rest)
-        return self._candidate(fit, np.concatenate([first_HC, *logits]))
+    def judge(self, fit: _Fit) -> Candidate:
+        """What cross-validation says of a way to fit, which starts from what was judged before."""
+
+        def logits(fold: int) -> Floats:
+            self._near[fold] = weights = self._weights(fit, fold)
+            return self._logits(weights, fold)
+
+        return self._candidate(fit, in_folds(self._pool, self._fold_N, logits))
+
+    def challenge(self, fits: Sequence[_Fit], best: Candidate) -> list[Candidate | None]:
+        """The same of others; None where the first fold alone shows that one is no better."""
+
+        def logits(fit: _Fit, fold: int) -> Floats:
+            return self._logits(self._weights(fit, fold), fold)
+
+        found: list[Candidate | None] = []
+        for fit, first_HC in zip(fits, self._pool.map(logits, fits, [0] * len(fits)), strict=True):
+            targets_H = self._targets_H[: len(first_HC)]
+            losses_H = log_losses(first_HC, targets_H, fit_temperature(first_HC, targets_H))
+            if losses_H.mean() >= (1 - WORTHWHILE) * self._losses_H[str(best.settings)][: len(first_HC)].mean():
+                found.append(None)
+                continue
+            others = range(1, int(self._fold_N.max()) + 1)
+            rest = in_folds(self._pool, self._fold_N, partial(logits, fit), others)
+            found.append(self._candidate(fit, [first_HC, *rest]))
+        return found
 
     def is_better(self, candidate: Candidate, best: Candidate) -> bool:
         """Whether the mean of its losses is lower by more than chance."""
         gain_H = self._losses_H[str(best.settings)] - self._losses_H[str(candidate.settings)]
         return bool(gain_H.mean() > _SURE * gain_H.std() / np.sqrt(len(gain_H)))
 
-    def _candidate(self, fit: _Fit, logits_HC: Floats) -> Candidate:
+    def _candidate(self, fit: _Fit, logits: Sequence[Floats]) -> Candidate:
+        logits_HC = np.concatenate(logits)
         temperature = fit_temperature(logits_HC, self._targets_H)
         losses_H = log_losses(logits_HC, self._targets_H, temperature)
-        candidate = Candidate(
+        self._losses_H[str(fit.settings)] = losses_H
+        return Candidate(
             settings=fit.settings,
             calibration=Calibration(temperature=temperature),
             score=float(np.mean(logits_HC.argmax(axis=1) == self._targets_H)),
             loss=float(np.mean(losses_H)),
         )
-        self._losses_H[str(candidate.settings)] = losses_H
-        return candidate
 
-    def _held_out_logits(self, fit: _Fit, fold: int) -> Floats:
-        kept_N, held_N = self._fold_N != fold, self._fold_N == fold
-        weights = fit.weights(self._features_ND[kept_N], self._targets_N[kept_N], self._covariances[fold])
-        return weights.logits(self._features_ND[held_N])
+    def _weights(self, fit: _Fit, fold: int) -> Weights:
+        kept_N, near = self._fold_N != fold, self._near.get(fold)
+        return fit.weights(_Given(self._features_ND[kept_N], self._targets_N[kept_N], self._covariances[fold], near))
+
+    def _logits(self, weights: Weights, fold: int) -> Floats:
+        return weights.logits(self._features_ND[self._fold_N == fold])
 
 
-def _logistic(place: Place, *, tolerance: float, balanced: bool = False) -> _Fit:
-    """Logistic regression on whitened features, as weights of the features themselves."""
+def _logistic(place: Place, *, balanced: bool = False) -> _Fit:
+    """Logistic regression on whitened features."""
 
-    def weights(features_ND: Floats, targets_N: Targets, covariance: ClassCovariance) -> Weights:
-        from sklearn.linear_model import LogisticRegression
-
-        whitening_DK = covariance.whitening(place.shrinkage)
-        class_weight = "balanced" if balanced else None
-        model = LogisticRegression(C=place.c, tol=tolerance, max_iter=_MOST_ITERATIONS, class_weight=class_weight)
-        model.fit((features_ND - covariance.mean_D) @ whitening_DK, targets_N)
-        coefficients_CK, intercept_C = model.coef_, model.intercept_
-        if len(coefficients_CK) == 1:  # two classes: a logistic z is a softmax of -z / 2 and z / 2
-            coefficients_CK = np.concatenate([-coefficients_CK, coefficients_CK]) / 2
-            intercept_C = np.concatenate([-intercept_C, intercept_C]) / 2
-        weight_CD = coefficients_CK @ whitening_DK.T
-        converged = int(model.n_iter_[0]) < _MOST_ITERATIONS
-        return Weights(weight_CD, intercept_C - weight_CD @ covariance.mean_D, converged)
+    def weights(given: _Given) -> Weights:
+        counts_C = np.bincount(given.targets_N)
+        wanted_NC = np.eye(len(counts_C), dtype=given.features_ND.dtype)[given.targets_N]
+        start = None if given.near is None else logistic.Weights(given.near.weight_CD, given.near.bias_C, 0)
+        two = len(counts_C) == 2
+        if two:  # a logistic z is a softmax of -z / 2 and z / 2
+            wanted_NC = wanted_NC[:, 1:]
+            if start is not None:
+                start = logistic.Weights(2 * start.weight_CK[1:], 2 * start.bias_C[1:], 0)
+        weight_CD, bias_C, iterations = logistic.fit_whitened(
+            given.features_ND,
+            wanted_NC,
+            given.covariance,
+            shrinkage=place.shrinkage,
+            activation="sigmoid" if two else "softmax",
+            c=place.c,
+            tolerance=given.tolerance,
+            start=start,
+            weight_N=(len(wanted_NC) / len(counts_C) / counts_C)[given.targets_N] if balanced else None,
+        )
+        if two:
+            weight_CD = np.concatenate([-weight_CD, weight_CD]) / 2
+            bias_C = np.concatenate([-bias_C, bias_C]) / 2
+        return Weights(weight_CD, bias_C, converged=iterations < logistic.MOST_ITERATIONS)
 
     return _Fit({**place.settings, **({"class_weight": "balanced"} if balanced else {})}, weights)
 
@@ -208,14 +251,14 @@ def _logistic(place: Place, *, tolerance: float, balanced: bool = False) -> _Fit
 def _prototypes(place: Place) -> _Fit:
     """The mean direction of each class, among whitened rows."""
 
-    def weights(features_ND: Floats, targets_N: Targets, covariance: ClassCovariance) -> Weights:
-        whitening_DK = covariance.whitening(place.shrinkage)
-        rows_NK = (features_ND - covariance.mean_D) @ whitening_DK
+    def weights(given: _Given) -> Weights:
+        whitening_DK = given.covariance.whitening(place.shrinkage)
+        rows_NK = (given.features_ND - given.covariance.mean_D) @ whitening_DK
         rows_NK /= np.maximum(np.linalg.norm(rows_NK, axis=1, keepdims=True), np.finfo(rows_NK.dtype).tiny)
-        means_CK = np.stack([rows_NK[targets_N == target].mean(axis=0) for target in np.unique(targets_N)])
+        means_CK = np.stack([rows_NK[given.targets_N == target].mean(axis=0) for target in np.unique(given.targets_N)])
         means_CK /= np.maximum(np.linalg.norm(means_CK, axis=1, keepdims=True), np.finfo(rows_NK.dtype).tiny)
         weight_CD = means_CK @ whitening_DK.T
-        return Weights(weight_CD, -weight_CD @ covariance.mean_D)
+        return Weights(weight_CD, -weight_CD @ given.covariance.mean_D)
 
     return _Fit({"head": "prototypes", "feature_scaling": place.settings["feature_scaling"]}, weights)
 
@@ -223,9 +266,9 @@ def _prototypes(place: Place) -> _Fit:
 def _mlp(place: Place, seed: int) -> _Fit:
     """One hidden layer on whitened features."""
 
-    def weights(features_ND: Floats, targets_N: Targets, covariance: ClassCovariance) -> Weights:
-        whitening_DK = covariance.whitening(place.shrinkage)
-        layers = fit_mlp((features_ND - covariance.mean_D) @ whitening_DK, targets_N, seed=seed)
-        return Weights(layers.weight_CH, layers.bias_C, hidden=layers.unwhitened(whitening_DK, covariance.mean_D))
+    def weights(given: _Given) -> Weights:
+        whitening_DK, mean_D = given.covariance.whitening(place.shrinkage), given.covariance.mean_D
+        layers = fit_mlp((given.features_ND - mean_D) @ whitening_DK, given.targets_N, seed=seed)
+        return Weights(layers.weight_CH, layers.bias_C, hidden=layers.unwhitened(whitening_DK, mean_D))
 
     return _Fit({"head": "mlp", "feature_scaling": place.settings["feature_scaling"]}, weights)

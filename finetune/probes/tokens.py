@@ -24,7 +24,7 @@ import numpy.typing as npt
 from finetune.calibration import fit_temperature, log_loss
 from finetune.evaluations.spans import entity_f1
 from finetune.probes.folds import fitting_threads, in_folds
-from finetune.probes.logistic import MOST_ITERATIONS, Weights, fit_logistic
+from finetune.probes.logistic import MOST_ITERATIONS, Weights, fit_whitened
 from finetune.probes.probe import Candidate, Probe, Progress, as_tensor, head_of
 from finetune.probes.search import Place, lowest, walk
 from finetune.whitening import ClassCovariance, Floats
@@ -218,17 +218,14 @@ def _fit(
     *,
     start: Weights | None,
 ) -> Weights:
-    """Regression on whitened vectors, as weights of the vectors themselves.
-
-    Args:
-        start: weights of the vectors themselves.
-    """
-    whitening_DK = covariance.whitening(place.shrinkage)
-    rows_VK = (sentences.features_VD - covariance.mean_D) @ whitening_DK
-    wanted_VC = np.eye(len(sentences.classes), dtype=rows_VK.dtype)[sentences.targets]
-    if start is not None:  # in terms of whitened vectors; the columns of the map are orthogonal
-        weight_CK = start.weight_CK @ whitening_DK / np.square(whitening_DK).sum(axis=0)
-        start = Weights(weight_CK, start.bias_C + start.weight_CK @ covariance.mean_D, 0)
-    found = fit_logistic(rows_VK, wanted_VC, activation="softmax", c=place.c, tolerance=_TOLERANCE, start=start)
-    weight_CD = found.weight_CK @ whitening_DK.T
-    return Weights(weight_CD, found.bias_C - weight_CD @ covariance.mean_D, found.iterations)
+    """Regression on whitened vectors; ``start`` has weights of the vectors themselves."""
+    return fit_whitened(
+        sentences.features_VD,
+        np.eye(len(sentences.classes), dtype=np.float32)[sentences.targets],
+        covariance,
+        shrinkage=place.shrinkage,
+        activation="softmax",
+        c=place.c,
+        tolerance=_TOLERANCE,
+        start=start,
+    )

@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 
 import torch
 from PIL import Image
-from torchvision.transforms import InterpolationMode, v2
 
 from finetune.training.recipe import Augmentation
 from models.preprocessor import ImagePreprocessorConfig
@@ -30,6 +29,8 @@ def augmentation(kind: Augmentation, config: ImagePreprocessorConfig) -> Augment
         kind: ``light`` or ``strong``.
         config: the checkpoint's: input size and interpolation.
     """
+    from torchvision.transforms import InterpolationMode, v2  # takes a second, and a probe has no use for it
+
     interpolation = InterpolationMode(config.interpolation)
     steps: list[Any] = [
         v2.RandomResizedCrop(config.input_size[1:], scale=(SMALLEST_CROP, 1.0), interpolation=interpolation),

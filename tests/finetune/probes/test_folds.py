@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.probes.folds import assign_folds
+from finetune.probes.folds import HELD_OUT, assign_folds
 from models.errors import DatasetInvalid
 from tests.finetune.probes.blobs import blobs
 
@@ -89,3 +92,27 @@ def test_units_that_are_single_rows_change_nothing() -> None:
     units = [[row] for row in range(80)]
     alone = assign_folds(features_ND, targets_N, seed=2)
     np.testing.assert_array_equal(alone, assign_folds(features_ND, targets_N, units=units, seed=2))
+
+
+@pytest.mark.parametrize(("rows", "folds"), [(HELD_OUT, 5), (5_000, 4), (7_000, 3), (10_000, 2), (50_000, 2)])
+def test_of_many_rows_no_more_are_held_out_than_judge_well(rows: int, folds: int) -> None:
+    fold_N = assign_folds(np.arange(rows)[:, None], np.arange(rows) % 2, seed=0)
+    counts = np.bincount(fold_N + 1, minlength=folds + 1)
+    assert len(counts) == folds + 1
+    assert counts[1:].sum() >= HELD_OUT
+    assert counts[1:].max() == pytest.approx(rows / 5, abs=2)
+
+
+def test_fits_have_one_thread_each_whichever_library_computes_them() -> None:
+    """In a process of its own: a library that is loaded after the limit was set would not have it."""
+    code = """
+from finetune.probes.folds import fitting_threads
+with fitting_threads():
+    import numpy, scipy.linalg, scipy.optimize
+    from threadpoolctl import threadpool_info
+    print([pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    threads = done.stdout.strip("[]\n").split(", ")
+    assert len(threads) >= 2
+    assert set(threads) == {"1"}

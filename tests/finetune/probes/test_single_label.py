@@ -69,7 +69,7 @@ def test_the_head_is_logistic_regression_on_whitened_features() -> None:
     )
     logits_NC = exact_ND @ probe.head.weight_CD.numpy().T + probe.head.bias_C.numpy()
     difference_NC = logits_NC - model.decision_function(whitened_NK)
-    np.testing.assert_allclose(difference_NC, difference_NC.mean(axis=1, keepdims=True) + 0 * difference_NC, atol=1e-4)
+    np.testing.assert_allclose(difference_NC, difference_NC.mean(axis=1, keepdims=True) + 0 * difference_NC, atol=1e-3)
 
 
 def test_a_shift_and_a_scale_of_the_features_change_no_answer() -> None:
@@ -167,9 +167,7 @@ def test_progress_ends_when_all_that_was_planned_is_done() -> None:
 
 
 def test_a_fit_that_hits_the_limit_of_iterations_says_so_in_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "finetune.probes.single_label._MOST_ITERATIONS", 3
-    )  # and no warning, which would fail this test
+    monkeypatch.setattr("finetune.probes.logistic.MOST_ITERATIONS", 3)  # and no warning, which would fail this test
     features_ND, targets_N = blobs(60)
     assert not fit_single_label(features_ND, targets_N, class_count=4, seed=0).converged
 
