@@ -35,11 +35,13 @@ class LearningCurves:
         history: with one validation at least.
         metric: what the scores of validations are, such as ``accuracy``.
         stopped: why the run ended before its last epoch; None where it did not.
+        refitted_on: from how many examples it learnt again afterwards, those of validation among them; None where it did not.
     """
 
     history: History
     metric: str
     stopped: str | None = None
+    refitted_on: int | None = None
 
     def files(self) -> Mapping[str, bytes]:
         """The figure, and every record as a line of JSON, by their paths in a version."""
@@ -48,6 +50,8 @@ class LearningCurves:
     def markdown(self) -> list[str]:
         """Blocks for the model card."""
         ended = "" if self.stopped is None else f" It ended early: {escape(self.stopped)}."
+        if self.refitted_on is not None:
+            ended += f" What is published learnt again from all {self.refitted_on:,} examples, in the same way."
         return [
             f"{len(self.history.steps):,} steps; on the validation rows {escape(self._summary())}.{ended} "
             f"Every record of the run: `{LOG}`.",

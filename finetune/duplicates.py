@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from finetune.dataset import SPLITS, Dataset, Example, Modality, Split
 from finetune.findings import Finding, Severity
 from finetune.image_hash import similar_images
+from models.errors import DatasetInvalid
 
 _Placed = tuple[Split, Example]
 
@@ -16,6 +17,19 @@ def duplicated_in_training(dataset: Dataset) -> frozenset[str]:
     """Identities of the test examples whose very content was there to learn from, in ``train`` or ``val``."""
     learnt = {example.identity for example in dataset.pool}
     return frozenset(example.identity for example in dataset.split("test") if example.identity in learnt)
+
+
+def new_test_rows(dataset: Dataset) -> list[int]:
+    """Which rows of the test split were not there to learn from.
+
+    Raises:
+        DatasetInvalid: there are none.
+    """
+    duplicated = duplicated_in_training(dataset)
+    fresh = [row for row, example in enumerate(dataset.split("test")) if example.identity not in duplicated]
+    if not fresh:
+        raise DatasetInvalid("every test example is in the training data too; a test split must be new to the model")
+    return fresh
 
 
 def find_duplicates(dataset: Dataset, *, strict: bool) -> list[Finding]:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from finetune.evaluations.evaluation import Evaluation
 from finetune.example import Example
-from finetune.extraction import Extraction, extract_features
-from finetune.feature_cache import FeatureCache
+from finetune.extraction import Extraction
+from finetune.head_rows import head_rows
 from finetune.material import Material
 from finetune.predictions import Predictions
-from finetune.probes.pairs import block_scales, unscaled
-from finetune.probes.probe import Probe, Progress
-from finetune.progress import progress_bar
+from finetune.probe_search import find_probe
+from finetune.probes.probe import Candidate
 from finetune.publishing import FittedHead
 from finetune.task_fit import Rows, scores_of, task_fit
 from models.engine import Engine
@@ -27,11 +25,7 @@ from models.precision import Precision
 from models.preprocessor import (
     ImagePreprocessorConfig,
     TextPreprocessorConfig,
-    build_preprocessor,
-    preprocessing_identity,
 )
-
-__all__ = ["Fit", "Material", "fit_given_head", "fit_head"]
 
 MOST_POINTS_LOST = 0.5  # of the validation score in per cent, for speed
 
@@ -95,15 +89,7 @@ class Fit:
         )
 
 
-def fit_head(
-    material: Material,
-    engine: Engine,
-    precision: Precision,
-    *,
-    cache_dir: Path,
-    console: Console,
-    linear: bool = False,
-) -> Fit:
+def fit_head(material: Material, engine: Engine, precision: Precision, *, cache_dir: Path, console: Console) -> Fit:
     """Extracts features, chooses and fits a head on them as they are, and evaluates it once on the test split.
 
     Pairs of texts are read in each way that the backbone knows, unless the material says in which; what cross-validation
@@ -115,27 +101,16 @@ def fit_head(
         precision: of the engine, for the progress bars.
         cache_dir: where features are kept.
         console: for progress.
-        linear: leaves out heads with a hidden layer.
 
     Raises:
         DatasetInvalid: see `finetune.extraction.extract_features`; or nothing can be held out.
         GraftworkError: the backbone gives numbers that are not finite.
     """
-    where, every = _where(precision), [*material.train, *material.test]
-    best: tuple[Material, Extraction, Rows, Probe] | None = None
-    for read in material.readings():
-        extraction = _extract(read, every, engine, where, cache_dir=cache_dir, console=console)
-        rows = _rows(every, extraction)
-        with progress_bar(console, f"fitting the head{where}") as progress:
-            train = rows.part(range(len(material.train)))
-            probe = _probe(read, train, linear=linear, progress=progress)
-        if best is None or probe.chosen.loss < best[3].chosen.loss:
-            best = read, extraction, rows, probe
-    assert best is not None
-    read, extraction, rows, probe = best
+    found = find_probe(material, engine, _where(precision), cache_dir=cache_dir, console=console)
+    read, probe = found.material, found.probe
     return _judged(
         read,
-        rows.part(range(len(material.train), len(every))),
+        found.rows.part(range(len(material.train), len(material.train) + len(material.test))),
         head=probe.head,
         calibration=probe.chosen.calibration,
         training=Training(
@@ -150,48 +125,68 @@ def fit_head(
         ),
         converged=probe.converged,
         engine=engine,
-        extraction=extraction,
+        extraction=found.extraction,
     )
 
 
-def fit_given_head(
+def calibrate(
     material: Material,
     head: Head,
     engine: Engine,
     precision: Precision,
     *,
     validation: Sequence[Example],
-    strategy: str,
     settings: Mapping[str, Setting],
-    converged: bool = True,
     cache_dir: Path,
     console: Console,
-) -> Fit:
-    """Calibrates a head that was trained elsewhere, on a validation split, and evaluates it once on the test split.
+) -> Candidate:
+    """Temperature, threshold or interval of a head that was trained elsewhere, and what it is worth.
 
     Args:
         material: its backbone is the one that the head was trained with; of pairs its preprocessor says how they are read.
         head: with the activation of the task.
         engine: computes that backbone.
         precision: of the engine, for the progress bars.
-        validation: examples that the head was not trained on; temperature, threshold and interval come from them.
-        strategy, settings: how it was trained, for the manifest.
-        converged: whether training ended by itself.
+        validation: examples that neither learnt from.
+        settings: how it was trained.
         cache_dir: where features are kept.
         console: for progress.
 
     Raises:
         DatasetInvalid, GraftworkError: see `finetune.extraction.extract_features`.
     """
-    every = [*validation, *material.test]
-    extraction = _extract(material, every, engine, _where(precision), cache_dir=cache_dir, console=console)
-    rows = _rows(every, extraction)
-    fitting = task_fit(material.task, material.classes, seed=material.seed)
-    head, chosen = fitting.judge(rows.part(range(len(validation))), head, settings)
+    rows, _ = head_rows(material, validation, engine, _where(precision), cache_dir=cache_dir, console=console)
+    return task_fit(material.task, material.classes, seed=material.seed).judge(rows, head, settings)
+
+
+def fit_given_head(
+    material: Material,
+    head: Head,
+    chosen: Candidate,
+    engine: Engine,
+    precision: Precision,
+    *,
+    strategy: str,
+    cache_dir: Path,
+    console: Console,
+) -> Fit:
+    """Evaluates a head that was trained elsewhere, once, on the test split.
+
+    Args:
+        material, head, engine, precision, cache_dir, console: as for `calibrate`.
+        chosen: what that gave.
+        strategy: how it was trained, for the manifest.
+
+    Raises:
+        DatasetInvalid, GraftworkError: see `finetune.extraction.extract_features`.
+    """
+    test, extraction = head_rows(
+        material, material.test, engine, _where(precision), cache_dir=cache_dir, console=console
+    )
     return _judged(
         material,
-        rows.part(range(len(validation), len(every))),
-        head=head,
+        test,
+        head=task_fit(material.task, material.classes, seed=material.seed).finished(head, chosen),
         calibration=chosen.calibration,
         training=Training(
             strategy=strategy,
@@ -202,7 +197,7 @@ def fit_given_head(
             validation_score=chosen.score,
             validation_loss=chosen.loss,
         ),
-        converged=converged,
+        converged=True,
         engine=engine,
         extraction=extraction,
     )
@@ -241,39 +236,6 @@ def _judged(
         truncated=extraction.truncated,
         cache_error=extraction.cache_error,
     )
-
-
-def _probe(material: Material, train: Rows, *, linear: bool, progress: Progress) -> Probe:
-    fitting = task_fit(material.task, material.classes, seed=material.seed)
-    if material.pair != "separate":
-        return fitting.fit(train, linear=linear, progress=progress)
-    scales_D = block_scales(train.vectors_VD)
-    scaled = replace(train, vectors_VD=train.vectors_VD * scales_D)
-    probe = fitting.fit(scaled, linear=linear, progress=progress)
-    return replace(probe, head=unscaled(probe.head, scales_D))
-
-
-def _extract(
-    material: Material, examples: Sequence[Example], engine: Engine, where: str, *, cache_dir: Path, console: Console
-) -> Extraction:
-    kind = material.task.traits.features
-    with progress_bar(console, f"extracting features{where}") as progress:
-        return extract_features(
-            examples,
-            preprocessor=build_preprocessor(material.preprocessor, material.backbone.directory, kind),
-            engine=engine,
-            identity="\n".join(
-                [material.backbone.digest, engine.identity, preprocessing_identity(material.preprocessor)]
-            ),
-            cache=FeatureCache(cache_dir),
-            kind=kind,
-            threads=len(os.sched_getaffinity(0)),
-            progress=progress,
-        )
-
-
-def _rows(examples: Sequence[Example], extraction: Extraction) -> Rows:
-    return Rows(examples=examples, vectors_VD=extraction.features_VD, words=extraction.words)
 
 
 def _where(precision: Precision) -> str:

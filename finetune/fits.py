@@ -10,7 +10,8 @@ from typing import TypeAlias
 from rich.console import Console
 
 from finetune.findings import Finding
-from finetune.fit import Fit, Material
+from finetune.fit import Fit
+from finetune.material import Material
 from models.engine import Engine, EngineSource
 from models.errors import GraftworkError
 from models.precision import Precision

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from finetune.dataset import Dataset
 from finetune.doctor import Examination, examine, print_examination
-from finetune.duplicates import duplicated_in_training
+from finetune.duplicates import new_test_rows
 from finetune.example import Example
 from finetune.findings import Finding, print_findings
 from finetune.job_settings import JobSettings
@@ -24,13 +24,14 @@ from finetune.progress import progress_bar
 from finetune.result import JobResult
 from finetune.split import split_dataset
 from models.backbone import Modality
-from models.errors import DatasetInvalid, InvalidParameter
+from models.errors import InvalidParameter
 from models.repository import ModelRepository
 from models.version import ModelVersion, check_name
 
 if TYPE_CHECKING:
-    from finetune.fit import Fit, Material
+    from finetune.fit import Fit
     from finetune.fits import Fits
+    from finetune.material import Material
     from finetune.report import Report
     from finetune.training.processes import Start
     from finetune.training.recipe import Recipe
@@ -94,7 +95,7 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
         print_findings(noticed, console)
     version = _publish(settings, repository, report)
     if tuned is not None:
-        tuned.trained.clear()
+        tuned.clear()
     return JobResult(
         version=version,
         evaluation=fits.reference.evaluation,
@@ -131,7 +132,7 @@ class _Job:
 
 
 def _prepare(settings: JobSettings, repository: ModelRepository, console: Console) -> _Job:
-    from finetune.fit import Material
+    from finetune.material import Material
     from finetune.recipe_of import recipe_of
 
     check_name(settings.name)
@@ -144,13 +145,12 @@ def _prepare(settings: JobSettings, repository: ModelRepository, console: Consol
     examination = examine_data(settings, console)
     print_examination(examination, console)
     dataset = split_dataset(examination.require(), test_share=settings.test_share)
-    modality, test = Modality(dataset.modality), dataset.split("test")
-    fresh = _not_duplicated(dataset, test)
-    checkpoint = _checkpoint(settings, modality, dataset.pool)
+    fresh = new_test_rows(dataset)
+    checkpoint = _checkpoint(settings, Modality(dataset.modality), dataset.pool)
     material = Material(
         task=dataset.task,
         train=dataset.pool,
-        test=test,
+        test=dataset.split("test"),
         fresh=fresh,
         classes=dataset.classes,
         backbone=repository.backbones.add(checkpoint),
@@ -161,7 +161,7 @@ def _prepare(settings: JobSettings, repository: ModelRepository, console: Consol
         dataset=dataset,
         material=material,
         engines=engines,
-        recipe=None if recipe is None else recipe(modality, len(dataset.split("train"))),
+        recipe=None if recipe is None else recipe(dataset),
         findings=examination.findings,
     )
 
@@ -170,23 +170,29 @@ def _tune(
     settings: JobSettings, job: _Job, recipe: Recipe, repository: ModelRepository, console: Console
 ) -> Tuned | None:
     """Trains the backbone, from a probe on what it learns from; None in all processes but the first."""
-    from finetune.fit import fit_head
+    from finetune.probe_search import starting_head
     from finetune.tuning import Pupil, held_out, tune
     from models.precision import Precision
 
     material, (learn, validate) = job.material, held_out(job.dataset)
 
-    def start() -> Start:
+    def probe(pupil: Pupil) -> Start:
         with console.status("preparing the engine"):
             engine = job.engines.build(material.backbone, Precision.FP32, material.task.traits.features)
-        part = replace(material, train=learn, test=validate, fresh=range(len(validate)))
-        fit = fit_head(part, engine, Precision.FP32, cache_dir=settings.cache_dir, console=console, linear=True)
-        return fit.head, fit.preprocessor
+        part = replace(material, train=pupil.learn, preprocessor=pupil.preprocessor)
+        return starting_head(part, engine, cache_dir=settings.cache_dir, console=console)
 
     return tune(
-        Pupil(stored=material.backbone, task=material.task, labels=material.classes, learn=learn, validate=validate),
+        Pupil(
+            stored=material.backbone,
+            preprocessor=material.preprocessor,
+            task=material.task,
+            labels=material.classes,
+            learn=learn,
+            validate=validate,
+        ),
         recipe,
-        start,
+        probe,
         repository.backbones,
         device=settings.device,
         directory=settings.cache_dir / "runs",
@@ -196,7 +202,7 @@ def _tune(
 
 def _fits(settings: JobSettings, job: _Job, tuned: Tuned | None, console: Console) -> Fits:
     """The trained head, judged; or a probe's, where no backbone was trained, or none became better than a probe."""
-    from finetune.fit import fit_given_head, fit_head
+    from finetune.fit import calibrate, fit_given_head, fit_head
     from finetune.fits import fit_every_precision
 
     def probe(material: Material, engine: Engine, precision: Precision) -> Fit:
@@ -205,20 +211,29 @@ def _fits(settings: JobSettings, job: _Job, tuned: Tuned | None, console: Consol
     if tuned is None or not tuned.gained:
         return fit_every_precision(job.material, job.engines, probe, console)
 
+    (stored, head), kept = tuned.judged, settings.cache_dir
+
     def given(material: Material, engine: Engine, precision: Precision) -> Fit:
-        return fit_given_head(
-            material,
-            tuned.head,
-            engine,
+        judges = engine
+        if stored != material.backbone:
+            with console.status("preparing the engine"):
+                judges = job.engines.build(stored, precision, material.task.traits.features)
+        chosen = calibrate(
+            replace(material, backbone=stored),
+            head,
+            judges,
             precision,
             validation=tuned.validate,
-            strategy=settings.strategy,
             settings=tuned.settings(),
-            cache_dir=settings.cache_dir,
+            cache_dir=kept,
             console=console,
         )
+        final = tuned.published.head
+        return fit_given_head(
+            material, final, chosen, engine, precision, strategy=settings.strategy, cache_dir=kept, console=console
+        )
 
-    trained = replace(job.material, backbone=tuned.stored, preprocessor=tuned.preprocessor)
+    trained = replace(job.material, backbone=tuned.published.stored, preprocessor=tuned.preprocessor)
     return fit_every_precision(trained, job.engines, given, console)
 
 
@@ -253,14 +268,6 @@ def _engines(settings: JobSettings) -> EngineFactory:
         wanted=settings.engine,
         precision=settings.precision,
     )
-
-
-def _not_duplicated(dataset: Dataset, test: Sequence[Example]) -> list[int]:
-    duplicated = duplicated_in_training(dataset)
-    fresh = [index for index, example in enumerate(test) if example.identity not in duplicated]
-    if not fresh:
-        raise DatasetInvalid("every test example is in the training data too; a test split must be new to the model")
-    return fresh
 
 
 def _publish(settings: JobSettings, repository: ModelRepository, report: Report) -> ModelVersion:

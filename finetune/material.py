@@ -20,7 +20,7 @@ class Material:
         train: every example but those of the test split.
         fresh: indices of the test examples whose content is not in the training data.
         classes: labels in the order of a head's rows.
-        preprocessor: where the examples are pairs and it does not say how they are read, `fit_head` chooses.
+        preprocessor: where the examples are pairs and it does not say how they are read, `find_probe` chooses.
         seed: of the cross-validation's folds and the bootstrap.
     """
 

@@ -28,6 +28,13 @@ Epochs: TypeAlias = Annotated[int | None, _option("--epochs", text="At most; wit
 Patience: TypeAlias = Annotated[
     int | None, _option("--patience", text="Epochs without a better validation score until it stops.")
 ]
+Refit: TypeAlias = Annotated[
+    bool | None,
+    _option(
+        "--refit/--no-refit",
+        text="Never stops early, and learns again, with the validation rows too; what is done with less than 1,000 examples.",
+    ),
+]
 BatchSize: TypeAlias = Annotated[int | None, _option("--batch-size", text="Rows of a step, over all processes.")]
 MicroBatchSize: TypeAlias = Annotated[
     int | None, _option("--micro-batch-size", text="Rows on the device at a time; gradients of a step add up.")

@@ -119,7 +119,10 @@ def report_on(
     if tuned is not None:
         outcome = tuned.trained.outcome
         curves = LearningCurves(
-            history=outcome.history, metric=fp32.training.validation_metric, stopped=outcome.stopped
+            history=outcome.history,
+            metric=fp32.training.validation_metric,
+            stopped=outcome.stopped,
+            refitted_on=None if tuned.refitted is None else len(material.train),
         )
         curves.show(console)
     if isinstance(comparison, Finding):

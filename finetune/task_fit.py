@@ -97,12 +97,12 @@ class TaskFit(Protocol):
         """
         ...
 
-    def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> tuple[Head, Candidate]:
-        """Calibration, primary metric and loss of a head, by rows that it was not fitted on.
+    def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> Candidate:
+        """Calibration, primary metric and loss of a head, by rows that it was not fitted on."""
+        ...
 
-        Returns:
-            The head, of token classification with a margin (`finetune.probes.tokens`), and what is known of it.
-        """
+    def finished(self, head: Head, chosen: Candidate) -> Head:
+        """A head with what `judge` chose for its weights: of token classification a margin (`finetune.probes.tokens`)."""
         ...
 
     def evaluate(self, rows: Rows, scores_VC: Scores) -> Evaluation:
@@ -140,6 +140,9 @@ class _TaskFit:
     calibration: Calibration
     seed: int
 
+    def finished(self, head: Head, _chosen: Candidate) -> Head:
+        return head
+
 
 class _SingleLabel(_TaskFit):
     def fit(self, rows: Rows, *, linear: bool = False, progress: Progress | None = None) -> Probe:
@@ -153,10 +156,10 @@ class _SingleLabel(_TaskFit):
             progress=progress,
         )
 
-    def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> tuple[Head, Candidate]:
+    def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> Candidate:
         logits_NC, targets_N = logits_of(head, rows.vectors_VD), self._targets(rows)
         temperature = fit_temperature(logits_NC, targets_N)
-        return head, Candidate(
+        return Candidate(
             settings=settings,
             calibration=Calibration(temperature=temperature),
             score=float(np.mean(logits_NC.argmax(axis=1) == targets_N)),
@@ -176,8 +179,8 @@ class _MultiLabel(_TaskFit):
         fold_N = rows.folds(Task.MULTI_LABEL, seed=self.seed)
         return multi_label.fit_multi_label(rows.vectors_VD, self._wanted(rows), fold_N, progress=progress)
 
-    def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> tuple[Head, Candidate]:
-        return head, multi_label.candidate(settings, logits_of(head, rows.vectors_VD), self._wanted(rows))
+    def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> Candidate:
+        return multi_label.candidate(settings, logits_of(head, rows.vectors_VD), self._wanted(rows))
 
     def evaluate(self, rows: Rows, scores_VC: Scores) -> Evaluation:
         threshold = self.calibration.threshold
@@ -200,8 +203,8 @@ class _Regression(_TaskFit):
         fold_N = rows.folds(Task.REGRESSION, seed=self.seed)
         return regression.fit_regression(rows.vectors_VD, self._values(rows), fold_N, progress=progress)
 
-    def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> tuple[Head, Candidate]:
-        return head, regression.candidate(settings, logits_of(head, rows.vectors_VD)[:, 0], self._values(rows))
+    def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> Candidate:
+        return regression.candidate(settings, logits_of(head, rows.vectors_VD)[:, 0], self._values(rows))
 
     def evaluate(self, rows: Rows, scores_VC: Scores) -> Evaluation:
         interval = self.calibration.interval
@@ -217,9 +220,11 @@ class _Tokens(_TaskFit):
         fold_N = rows.folds(Task.TOKEN_CLASSIFICATION, seed=self.seed)
         return tokens.fit_tokens(self._sentences(rows), fold_N, seed=self.seed, progress=progress)
 
-    def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> tuple[Head, Candidate]:
-        chosen = tokens.with_margin(settings, logits_of(head, rows.vectors_VD), [self._sentences(rows)])
-        return tokens.lowered(head, self.classes, chosen), chosen
+    def judge(self, rows: Rows, head: Head, settings: Mapping[str, Setting]) -> Candidate:
+        return tokens.with_margin(settings, logits_of(head, rows.vectors_VD), [self._sentences(rows)])
+
+    def finished(self, head: Head, chosen: Candidate) -> Head:
+        return tokens.lowered(head, self.classes, chosen)
 
     def evaluate(self, rows: Rows, scores_VC: Scores) -> Evaluation:
         sentences = self._sentences(rows)

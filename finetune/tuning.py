@@ -2,6 +2,9 @@
 
 What comes of it is served like any other backbone: a version names it by its digest. Versions that were trained apart do not
 share batches.
+
+A recipe that refits learns twice: without the validation rows, which then say what that is worth and how sure it may be of
+itself; and in the same way with them, which is published. So do probes, whose folds are judged and whose head is fitted on all.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from rich.console import Console
@@ -44,39 +48,51 @@ class Pupil:
     """What is to learn, and from what.
 
     Attributes:
+        preprocessor: where the examples are pairs, it may leave open how they are read.
         learn: examples to learn from.
         validate: examples that decide when to stop and which epoch was the best; the head is calibrated on them.
     """
 
     stored: StoredBackbone
+    preprocessor: PreprocessorConfig
     task: Task
     labels: Sequence[str]
     learn: Sequence[Example]
     validate: Sequence[Example]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tuned:
-    """A backbone that has learnt, and its head.
-
-    Attributes:
-        stored: in the repository; where it gained nothing, the one that it started from.
-        preprocessor: of pairs it says how they are read.
-        head: as it was after the best epoch.
-        validate: the examples that chose that epoch.
-    """
+class Learnt(NamedTuple):
+    """A backbone that has learnt, and its head."""
 
     stored: StoredBackbone
-    preprocessor: PreprocessorConfig
     head: Head
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """What came of learning.
+
+    Attributes:
+        published: in the repository; where nothing was gained, the backbone that it started from.
+        judged: what has not seen the validation examples; the same where those were not learnt from in the end.
+        preprocessor: of pairs it says how they are read.
+        validate: the examples that chose the epoch, and calibrate.
+        trained: the run that was judged.
+        refitted: the one that was not, if there was one.
+    """
+
+    published: Learnt
+    judged: Learnt
+    preprocessor: PreprocessorConfig
     validate: Sequence[Example]
     recipe: Recipe
     trained: Trained
+    refitted: Trained | None = None
 
     @property
     def gained(self) -> bool:
-        """Whether any epoch was better than the probe that it started from."""
-        return self.trained.outcome.history.best.epoch > 0
+        """Whether it became better than the probe that it started from."""
+        return _gained(self.trained)
 
     def settings(self) -> Mapping[str, Setting]:
         """How it was trained, for the manifest."""
@@ -91,14 +107,20 @@ class Tuned:
             found.append(Finding(severity="warning", code="diverged", message=message, count=1))
         if len(self.validate) < FEW_ROWS:
             message = (
-                f"only {len(self.validate)} examples decided which epoch was the best, and calibrated it: much of that is "
-                "chance; compare with --strategy probe, which needs none of its own, or add examples"
+                f"only {len(self.validate)} examples say how sure the model may be of itself, and that learning was better "
+                "than a probe: much of that is chance; compare with --strategy probe, or add examples"
             )
             found.append(Finding(severity="warning", code="few_validation_rows", message=message, count=1))
         if not self.gained:
-            message = "no epoch was better than a head on frozen features, which is published instead"
+            message = "learning was no better than a head on frozen features, which is published instead"
             found.append(Finding(severity="warning", code="nothing_gained", message=message, count=1))
         return tuple(found)
+
+    def clear(self) -> None:
+        """Removes what was kept of the runs; raises `StorageFailed` where that cannot be."""
+        for trained in (self.trained, self.refitted):
+            if trained is not None:
+                trained.clear()
 
 
 def held_out(dataset: Dataset) -> tuple[Sequence[Example], Sequence[Example]]:
@@ -120,7 +142,7 @@ def held_out(dataset: Dataset) -> tuple[Sequence[Example], Sequence[Example]]:
 def tune(
     pupil: Pupil,
     recipe: Recipe,
-    start: Callable[[], Start],
+    probe: Callable[[Pupil], Start],
     backbones: BackboneStore,
     *,
     device: str,
@@ -132,7 +154,7 @@ def tune(
     Args:
         pupil: what is to learn.
         recipe: the settings, the strategy among them.
-        start: head and preprocessor that it starts from; asked in the first process only.
+        probe: head and preprocessor that a run starts from; asked in the first process only.
         backbones: where the trained one is stored.
         device: ``cpu`` or ``cuda``.
         directory: for what is kept until the run is done.
@@ -144,32 +166,55 @@ def tune(
     Raises:
         InvalidParameter, Conflict, DatasetInvalid, OutOfMemory, StorageFailed: see `finetune.training.run.train`.
     """
+    loaders = loaders_for(device, pupil.stored.config.modality)
     with accelerating(device, bf16=recipe.bf16) as accelerator:
-        head, preprocessor = share(start() if is_first() else None)
-        run = Run(
-            stored=pupil.stored,
-            preprocessor=preprocessor,
-            task=pupil.task,
-            labels=pupil.labels,
-            head=head,
-            learn=lesson(pupil.learn, pupil.task, pupil.labels),
-            validate=lesson(pupil.validate, pupil.task, pupil.labels),
-            recipe=recipe,
-        )
-        with progress_bar(console, f"training ({recipe.strategy})") as progress:
-            loaders = loaders_for(device, pupil.stored.config.modality)
-            trained = train(run, accelerator, directory=directory, progress=progress, loaders=loaders)
+
+        def learn(pupil: Pupil, what: str) -> tuple[Pupil, Trained]:
+            head, preprocessor = share(probe(pupil) if is_first() else None)
+            pupil = replace(pupil, preprocessor=preprocessor)
+            with progress_bar(console, what) as progress:
+                run = _run(pupil, head, recipe)
+                return pupil, train(run, accelerator, directory=directory, progress=progress, loaders=loaders)
+
+        pupil, trained = learn(pupil, f"training ({recipe.strategy})")
+        refitted = None
+        if recipe.refit and _gained(trained) and trained.outcome.stopped is None:
+            every = replace(pupil, learn=[*pupil.learn, *pupil.validate], validate=())
+            _, refitted = learn(every, "training with the validation rows")
     if not is_first():
         return None
-    tuned = Tuned(
-        stored=pupil.stored,
-        preprocessor=preprocessor,
-        head=trained.outcome.head,
+    judged = published = Learnt(pupil.stored, trained.outcome.head)
+    if _gained(trained):
+        final = trained if refitted is None else refitted
+        published = Learnt(backbones.add(_checkpoint(pupil, final)), final.outcome.head)
+        own = backbones if refitted is None else BackboneStore(trained.directory / "backbones")
+        judged = Learnt(own.add(_checkpoint(pupil, trained)), trained.outcome.head)
+    return Tuned(
+        published=published,
+        judged=judged,
+        preprocessor=pupil.preprocessor,
         validate=pupil.validate,
         recipe=recipe,
         trained=trained,
+        refitted=refitted,
     )
-    return replace(tuned, stored=backbones.add(_checkpoint(pupil, tuned))) if tuned.gained else tuned
+
+
+def _run(pupil: Pupil, head: Head, recipe: Recipe) -> Run:
+    return Run(
+        stored=pupil.stored,
+        preprocessor=pupil.preprocessor,
+        task=pupil.task,
+        labels=pupil.labels,
+        head=head,
+        learn=lesson(pupil.learn, pupil.task, pupil.labels),
+        validate=lesson(pupil.validate, pupil.task, pupil.labels) if pupil.validate else None,
+        recipe=recipe,
+    )
+
+
+def _gained(trained: Trained) -> bool:
+    return trained.outcome.history.best.epoch > 0
 
 
 def lesson(examples: Sequence[Example], task: Task, labels: Sequence[str]) -> Lesson:
@@ -196,11 +241,11 @@ def loaders_for(device: str, modality: Modality) -> int:
     return min(MOST_LOADERS, max(1, cores - 1)) if device != "cpu" and modality is Modality.IMAGE else 0
 
 
-def _checkpoint(pupil: Pupil, tuned: Tuned) -> Checkpoint:
+def _checkpoint(pupil: Pupil, trained: Trained) -> Checkpoint:
     tokenizer = pupil.stored.directory / TOKENIZER
     return Checkpoint(
         config=pupil.stored.config,
-        state=dict(tuned.trained.state),
-        preprocessor=tuned.preprocessor,
+        state=dict(trained.state),
+        preprocessor=pupil.preprocessor,
         tokenizer_json=tokenizer.read_bytes() if tokenizer.exists() else None,
     )

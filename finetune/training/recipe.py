@@ -26,6 +26,7 @@ class Recipe(BaseModel):
         weight_decay: not on biases and the scales of normalisations, that is on nothing of one dimension.
         epochs: at most; without, 3 to 10, such that there are about 500 steps, and up to 30 where there would be less than 100.
         patience: epochs that are no better on the validation rows after which it stops; without, a third of all, and 3 at least.
+        refit: goes through all epochs without stopping, and then again with the validation rows among those to learn from.
         batch_size: rows of one step, over all processes.
         micro_batch_size: rows that are on a device at a time; gradients of a step add up. None: all of a process's rows.
         warmup: share of all steps in which the rate rises; afterwards it falls as a cosine does.
@@ -49,6 +50,7 @@ class Recipe(BaseModel):
     weight_decay: float = Field(default=0.01, ge=0, le=1)
     epochs: int = Field(default=10, ge=1, le=1000)
     patience: int = Field(default=3, ge=1, le=1000)
+    refit: bool = False
     batch_size: int = Field(default=32, ge=1, le=8192)
     micro_batch_size: int | None = Field(default=None, ge=1, le=8192)
     warmup: float = Field(default=0.1, ge=0, lt=1)
@@ -68,6 +70,9 @@ class Recipe(BaseModel):
 # underfitted (Mosbach et al. 2021, "On the Stability of Fine-tuning BERT"; Zhang et al. 2021).
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 500, 3, 10
 FEWEST_STEPS, MOST_EPOCHS_OF_FEW = 100, 30
+
+# Of so few rows the part that is held out is dear, says little, and picks epochs by chance: they are all learnt from in the end.
+REFIT_ROWS = 1000
 
 # Learning rates: BERT's authors chose 2e-5 to 5e-5 (Devlin et al. 2019), LoRA wants ten times as much or more (Hu et al. 2022,
 # appendix D). Layer decay: 0.95 a layer in Zhang et al. 2021 ("Revisiting Few-sample BERT Fine-tuning"), 0.65 to 0.9 for images

@@ -21,7 +21,7 @@ from finetune.training.checkpoints import Checkpoints
 from finetune.training.grafted import Grafted
 from finetune.training.history import History
 from finetune.training.lesson import Lesson
-from finetune.training.recipe import Recipe
+from finetune.training.recipe import Augmentation, Recipe
 from finetune.training.rows import TrainingRows
 from finetune.training.trainer import Outcome, Trainer
 from finetune.training.validation import Validator
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 CENTRED_ROWS = 64  # whose features say what is their middle
-FORMAT = 2  # of what is kept of a run; raised whenever the same facts would give another result
+FORMAT = 3  # of what is kept of a run; raised whenever the same facts would give another result
 LIBRARIES = ("torch", "timm", "transformers", "peft", "accelerate", "torchvision")
 
 
@@ -48,7 +48,7 @@ class Run:
         labels: in the order of the head's rows.
         head: where the head starts.
         learn: what it learns from.
-        validate: what it is judged by after each epoch.
+        validate: what it is judged by after each epoch; nothing where all there is to learn from is learnt from.
     """
 
     stored: StoredBackbone
@@ -57,12 +57,13 @@ class Run:
     labels: Sequence[str]
     head: Head
     learn: Lesson
-    validate: Lesson
+    validate: Lesson | None
     recipe: Recipe
 
     @property
     def identity(self) -> str:
         """Sha256 (hex) over all that the result depends on: a run with the same one goes on where the other was stopped."""
+        lessons = [self.learn, *([] if self.validate is None else [self.validate])]
         facts = {
             "format": FORMAT,
             "backbone": self.stored.digest,
@@ -70,8 +71,8 @@ class Run:
             "task": self.task,
             "head": hashlib.sha256(self.head.to_bytes()).hexdigest(),
             "recipe": self.recipe.model_dump(mode="json"),
-            "rows": [[example.digest for example in lesson.examples] for lesson in (self.learn, self.validate)],
-            "targets": [[target.tolist() for target in lesson.targets] for lesson in (self.learn, self.validate)],
+            "rows": [[example.digest for example in lesson.examples] for lesson in lessons],
+            "targets": [[target.tolist() for target in lesson.targets] for lesson in lessons],
             "threads": torch.get_num_threads(),
             "processes": os.environ.get("WORLD_SIZE", "1"),
             "libraries": [f"{name}-{version(name)}" for name in LIBRARIES],
@@ -115,17 +116,17 @@ def train(
         DatasetInvalid, OutOfMemory, StorageFailed: see `Trainer.run`.
     """
     recipe = run.recipe
-    rows, judged = (
-        TrainingRows(
-            lesson.examples,
-            run.preprocessor,
-            run.stored.directory,
-            augment=augment,
-            seed=recipe.seed,
-            kind=run.task.traits.features,
+
+    def rows_of(lesson: Lesson, augment: Augmentation) -> TrainingRows:
+        kind = run.task.traits.features
+        return TrainingRows(
+            lesson.examples, run.preprocessor, run.stored.directory, augment=augment, seed=recipe.seed, kind=kind
         )
-        for lesson, augment in ((run.learn, recipe.augmentation), (run.validate, "none"))
-    )
+
+    rows, validator = rows_of(run.learn, recipe.augmentation), None
+    if run.validate is not None:
+        judged, device = rows_of(run.validate, "none"), accelerator.device
+        validator = Validator(judged, run.validate, task=run.task, labels=run.labels, device=device)
     torch.manual_seed(recipe.seed)  # of what a strategy adds
     backbone = run.stored.load(dropout=recipe.dropout, drop_path=recipe.drop_path)
     planned = plan(recipe.strategy, backbone, recipe)
@@ -142,10 +143,10 @@ def train(
             task=run.task,
             rows=rows,
             lesson=run.learn,
-            validator=Validator(judged, run.validate, task=run.task, labels=run.labels, device=accelerator.device),
+            validator=validator,
             accelerator=accelerator,
             checkpoints=Checkpoints(own / "checkpoints"),  # which it holds for a moment each time it writes
-            history=History(own / "log.jsonl" if is_first else None),
+            history=History(own / "log.jsonl" if is_first else None, takes_last=recipe.refit),
             progress=progress if is_first else None,
             **options,
         )

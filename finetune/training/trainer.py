@@ -48,7 +48,7 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        head: as it was after the best epoch; so is the backbone, which was trained in place.
+        head: as it was after the epoch that was taken; so is the backbone, which was trained in place.
         stopped: why it ended before its last epoch; None where it did not.
     """
 
@@ -67,7 +67,7 @@ class Trainer:
         task: decides the loss.
         rows: to learn from.
         lesson: what they should give.
-        validator: judges the model after each epoch.
+        validator: judges the model after each epoch; without, and with a recipe that refits, the last epoch is taken.
         accelerator: device, precision and processes.
         checkpoints: where it goes on from, and what it leaves; None keeps nothing.
         history: empty; filled in the course of the run.
@@ -85,7 +85,7 @@ class Trainer:
         task: Task,
         rows: TrainingRows,
         lesson: Lesson,
-        validator: Validator,
+        validator: Validator | None,
         accelerator: Accelerator,
         checkpoints: Checkpoints | None,
         history: History,
@@ -106,6 +106,7 @@ class Trainer:
         )
         self._grafted, self._plan, self._recipe = grafted, plan, recipe
         self._rows, self._lesson, self._validator = rows, lesson, validator
+        self._takes_last = recipe.refit or validator is None
         self._has_words, self._metric = task.traits.features is FeatureKind.TOKENS, shown(task.traits.primary_metric)
         self._accelerator, self._checkpoints, self._history = accelerator, checkpoints, history
         self._checkpoint_seconds, self._loaders, self._progress = checkpoint_seconds, loaders, progress
@@ -123,7 +124,7 @@ class Trainer:
             StorageFailed: a checkpoint cannot be written; the last one is intact.
         """
         self._resume()
-        if not self._history.validations:
+        if not self._best:
             self._validate(epoch=0)
         stopped = self._learn()
         self._grafted.restore(self._best)
@@ -136,7 +137,7 @@ class Trainer:
         patience, seen_at = self._recipe.patience, time.monotonic()
         self._kept_at = seen_at
         for (epoch, numbers), rows in zip(self._batches(), self._load(), strict=True):
-            if self._history.epochs_without_gain >= patience:
+            if not self._takes_last and self._history.epochs_without_gain >= patience:
                 return f"no better in {patience} epochs"
             own, weight = self._share_of(numbers)
             loss, norm = self._stepper.take(self._step, rows, self._wanted(own), weight)
@@ -186,8 +187,10 @@ class Trainer:
             return False
         self._history.add(Step(**{**vars(record), "loss": loss, "gradient_norm": norm}))
         if self._progress is not None:
-            best = self._history.best.score
-            self._progress(record.step, self._steps, f"loss {loss:.3f}  best {self._metric} {best:.3f}")
+            said = f"loss {loss:.3f}"
+            if self._history.validations:
+                said += f"  best {self._metric} {self._history.best.score:.3f}"
+            self._progress(record.step, self._steps, said)
         return True
 
     # Rows
@@ -227,6 +230,10 @@ class Trainer:
     # Between epochs
 
     def _validate(self, epoch: int) -> None:
+        if self._takes_last:
+            self._best = dict(self._grafted.weights())
+        if self._validator is None:
+            return
         validation = self._validator.judge(self._grafted, epoch)
         if self._accelerator.num_processes > 1:  # so that all stop after the same epoch
             from accelerate.utils import broadcast_object_list

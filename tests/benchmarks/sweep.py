@@ -19,9 +19,10 @@ from unittest import mock
 
 from rich.console import Console
 
-from finetune.fit import Material, fit_head
 from finetune.job import DEFAULT_BACKBONES, examine_data
 from finetune.job_settings import JobSettings
+from finetune.material import Material
+from finetune.probe_search import starting_head
 from finetune.split import split_dataset
 from finetune.strategy import Strategy
 from finetune.training.grafted import Grafted
@@ -62,13 +63,11 @@ class Sweep:
         )
         engines = EngineFactory("cpu", threads=len(os.sched_getaffinity(0)), cache_dir=scratch)
         engine = engines.build(self._stored, Precision.FP32, material.task.traits.features)
-        self._probe = fit_head(
-            material, engine, Precision.FP32, cache_dir=scratch, console=Console(quiet=True), linear=True
-        )
+        self._start = starting_head(material, engine, cache_dir=scratch, console=Console(quiet=True))
 
     def run(self, **chosen: object) -> None:
         """Trains with some settings and prints each epoch."""
-        task, classes = self._dataset.task, self._dataset.classes
+        task, classes, (head, preprocessor) = self._dataset.task, self._dataset.classes, self._start
         judged: list[Validation] = []  # on the test rows
 
         class Watched(Validator):
@@ -80,10 +79,10 @@ class Sweep:
 
         run = Run(
             stored=self._stored,
-            preprocessor=self._probe.preprocessor,
+            preprocessor=preprocessor,
             task=task,
             labels=classes,
-            head=self._probe.head,
+            head=head,
             learn=lesson(self._learn, task, classes),
             validate=lesson(self._validate, task, classes),
             recipe=recipe_for(self._strategy, self._dataset.modality, len(self._learn), patience=1000, **chosen),

@@ -12,7 +12,8 @@ import pytest
 from rich.console import Console
 
 from finetune.example import Example, text_example
-from finetune.fit import Fit, Material, fit_given_head, fit_head
+from finetune.fit import Fit, calibrate, fit_given_head, fit_head
+from finetune.material import Material
 from models.backbone_store import BackboneStore
 from models.precision import Precision
 from models.preprocessor import TextPreprocessorConfig
@@ -71,14 +72,23 @@ def test_a_head_that_was_trained_elsewhere_is_calibrated_on_the_validation_split
 ) -> None:
     engine, console = torch_engine(material.backbone), Console(file=io.StringIO())
     probe = fit_head(material, engine, Precision.FP32, cache_dir=tmp_path / "cache", console=console)
-    given = fit_given_head(
-        replace(material, fresh=range(10)),
+    chosen = calibrate(
+        material,
         probe.head,
         engine,
         Precision.FP32,
         validation=examples(40, start=400),
-        strategy="full",
         settings={"epochs": 3},
+        cache_dir=tmp_path / "cache",
+        console=console,
+    )
+    given = fit_given_head(
+        replace(material, fresh=range(10)),
+        probe.head,
+        chosen,
+        engine,
+        Precision.FP32,
+        strategy="full",
         cache_dir=tmp_path / "cache",
         console=console,
     )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+import finetune.tuning
 from finetune.job import run_job
 from finetune.job_settings import JobSettings
 from finetune.result import JobResult
 from finetune.strategy import Strategy
+from finetune.training.run import Run, Trained
 from models.errors import InvalidParameter
 from models.precision import Precision
 from models.repository import ModelRepository
@@ -107,7 +110,7 @@ def test_a_backbone_that_gained_nothing_is_not_published(text_job: JobSettings, 
     assert training.strategy == "probe"
     assert result.version.manifest.backbone.digest == _pretrained(text_job, repository)
     assert len(repository.backbones.list()) == 1
-    assert "no epoch was better than a head on frozen features" in said
+    assert "learning was no better than a head on frozen features" in said
     assert result.version.manifest.data is not None
     assert "nothing_gained" in {finding["code"] for finding in result.version.manifest.data.findings}
 
@@ -118,6 +121,67 @@ def test_the_trained_head_serves_in_int8_too_if_it_loses_little(
     monkeypatch.setattr("finetune.job._engines", lambda settings: TwoPrecisions(FINE))
     result, _ = run(text_job, repository, Strategy.FULL)
     assert result.version.manifest.heads[Precision.INT8].refused is None
+
+
+class Watched:
+    """The runs of a job: how many examples each learnt from, and how many judged it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.runs: list[tuple[int, int]] = []
+        self._train = finetune.tuning.train
+        monkeypatch.setattr("finetune.tuning.train", self)
+
+    def __call__(self, run: Run, *arguments: Any, **options: Any) -> Trained:
+        self.runs.append((len(run.learn.examples), 0 if run.validate is None else len(run.validate.examples)))
+        return self._train(run, *arguments, **options)
+
+
+def few(settings: JobSettings, **recipe: Any) -> JobSettings:
+    chosen = {"epochs": 12, "batch_size": 8, "learning_rate": 3e-3, **recipe}
+    return replace(settings, strategy=Strategy.FULL, recipe=chosen)
+
+
+def test_few_rows_are_all_learnt_from_and_those_that_judged_calibrate(
+    text_job: JobSettings, repository: ModelRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched, console = Watched(monkeypatch), Console(file=io.StringIO(), width=200)
+    all_of_them = run_job(few(text_job), repository, console).version
+    (learnt, judged), (every, none) = watched.runs
+    assert (every, none) == (learnt + judged, 0)
+    training = all_of_them.manifest.reference.training
+    assert training is not None
+    assert (training.settings["refit"], training.settings["best_epoch"]) == (True, 12)
+    log = [json.loads(line) for line in (all_of_them.directory / "report/training.jsonl").read_text().splitlines()]
+    assert log[-1]["score"] == training.validation_score  # of the run that had not seen those rows
+    assert f"learnt again from all {every} examples" in (all_of_them.directory / "README.md").read_text()
+    assert len(repository.backbones.list()) == 2  # the pretrained one, and the one that is served
+    assert not list((text_job.cache_dir / "runs").iterdir())
+    Registry(repository, TorchEngines()).load("texts", 1)
+
+    part = run_job(few(text_job, refit=False), repository, console).version.manifest
+    assert len(watched.runs) == 3
+    assert part.backbone != all_of_them.manifest.backbone
+    again = run_job(few(text_job), repository, console).version.manifest
+    assert again.backbone == all_of_them.manifest.backbone
+
+
+@pytest.mark.parametrize("reason", ["patience", "rows", "val"])
+def test_rows_that_judge_are_not_learnt_from_otherwise(
+    text_job: JobSettings, repository: ModelRepository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reason: str
+) -> None:
+    """Where the user says when to stop, or which rows are to judge, or there are enough."""
+    watched = Watched(monkeypatch)
+    settings = few(text_job, **({"patience": 12} if reason == "patience" else {}))
+    if reason == "rows":
+        monkeypatch.setattr("finetune.training.recipe.REFIT_ROWS", 50)
+    if reason == "val":
+        lines = text_job.data.read_text().splitlines(keepends=True)
+        for name, part in (("train", lines[1:61]), ("val", lines[61:81]), ("test", lines[81:])):
+            (tmp_path / "splits").mkdir(exist_ok=True)
+            (tmp_path / "splits" / f"{name}.csv").write_text("".join([lines[0], *part]))
+        settings = replace(settings, data=tmp_path / "splits")
+    run_job(settings, repository, Console(file=io.StringIO(), width=200))
+    assert len(watched.runs) == 1
 
 
 def test_options_of_training_are_none_of_the_probe(text_job: JobSettings, repository: ModelRepository) -> None:

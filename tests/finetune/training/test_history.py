@@ -44,6 +44,24 @@ def test_the_best_has_the_lowest_loss_of_those_within_a_standard_error_of_the_hi
     assert history.epochs_without_gain == len(later) - best
 
 
+@pytest.mark.parametrize(
+    ("later", "best"),
+    [
+        ([(0.9, 0.1), (0.46, 0.9)], 2),  # whatever was in between
+        ([(0.9, 0.1), (0.44, 0.1)], 0),
+        ([(0.9, 0.1), (math.nan, 0.1)], 0),
+        ([], 0),
+    ],
+)
+def test_where_the_last_epoch_is_taken_only_a_clearly_lower_score_speaks_against_it(
+    later: list[tuple[float, float]], best: int
+) -> None:
+    history = History(takes_last=True)
+    for epoch, (score, loss) in enumerate([(0.5, 0.5), *later]):
+        history.add(validation(epoch, score, loss))
+    assert history.best.epoch == best
+
+
 def test_it_is_a_line_of_json_for_every_record_and_can_go_back(tmp_path: Path) -> None:
     history = History(tmp_path / "log.jsonl")
     for each in (validation(0, 0.5), step(1), step(2), validation(1, 0.7)):

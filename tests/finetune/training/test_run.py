@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +87,13 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("strategy", [Strategy.FULL, Strategy.LORA])
+@pytest.mark.parametrize("judged", [True, False])
 def test_j10_a_run_that_is_killed_anywhere_ends_with_the_bits_of_one_that_was_not(
-    tiny_text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: Strategy
+    tiny_text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: Strategy, judged: bool
 ) -> None:
     """At any step on disk; and between them, with a checkpoint after each step."""
-    run = run_of(tiny_text, tmp_path, strategy, epochs=3, dropout=0.1)
+    run = run_of(tiny_text, tmp_path, strategy, epochs=3, dropout=0.1, refit=not judged)
+    run = run if judged else replace(run, validate=None)
     whole = trained(run, tmp_path / "whole")
     calls = 0
 
@@ -166,6 +169,18 @@ def test_pictures_that_other_processes_decode_are_the_same(tiny_vision: str, tmp
     several = trained(run, tmp_path / "several", loaders=2)
     assert one.outcome.history.best.epoch > 0
     assert all(torch.equal(several.state[name], tensor) for name, tensor in one.state.items())
+
+
+def test_a_run_that_refits_goes_to_its_end_and_takes_what_is_there(tiny_text: str, tmp_path: Path) -> None:
+    run = run_of(tiny_text, tmp_path, patience=1, epochs=6, learning_rate=1e-2, refit=True)
+    found = trained(run, tmp_path)
+    assert found.outcome.stopped is None
+    assert [each.epoch for each in found.outcome.history.validations] == list(range(7))
+    judged = trained(replace(run, validate=None), tmp_path)
+    assert same(judged, found)  # rows that judge change nothing
+    assert not judged.outcome.history.validations
+    stops = replace(run, recipe=run.recipe.model_copy(update={"refit": False}))
+    assert not same(trained(stops, tmp_path), found)
 
 
 def test_it_stops_when_it_gets_no_better(tiny_text: str, tmp_path: Path) -> None:
