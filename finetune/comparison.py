@@ -38,7 +38,7 @@ class Comparison:
         previous_score: of the earlier one.
         interval: 95 %, of the difference.
         chance_better: the share of resamples in which the new version is better; one in which they are equal counts half.
-        caveat: why the earlier version may look better than it is; None where there is no reason.
+        caveat: which rows are left out, or why the earlier version may look better than it is; None where there is neither.
     """
 
     previous: str

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -60,6 +60,10 @@ class Predictions:
         """
         scores = list(scores_VC) if words is None else by_word(scores_VC, words)
         return cls(task=task, classes=classes, scores=scores, threshold=threshold)
+
+    def part(self, rows: Sequence[int]) -> Predictions:
+        """Those of some examples."""
+        return replace(self, scores=[self.scores[row] for row in rows])
 
     @cached_property
     def answers(self) -> Sequence[Label]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from finetune.comparison import Comparison, compare
 from finetune.example import Example, Progress
 from finetune.findings import Finding, Severity, shortlist
+from finetune.learnt_rows import rows_not_learnt
 from finetune.predictions import Predictions, predict
 from finetune.primary_metric import Metric
 from models.backbone import Modality
@@ -60,7 +61,7 @@ def compare_with_previous(
 ) -> Comparison | Finding | None:
     """Compares a version that is about to be published with the newest one of its name. Never raises.
 
-    Both answer in fp32.
+    Both answer in fp32. Rows that the earlier version has learnt from are left out, where it says which those are.
 
     Args:
         repository: holds the earlier versions.
@@ -88,16 +89,16 @@ def compare_with_previous(
         if difference is not None:
             return _not_compared("info", f"{previous} {difference}, so the two are not compared")
         repository.verify(version)
-        earlier = _ask(repository, version, examples, engines, vectors, progress)
-        return compare(
-            examples,
-            predictions,
-            earlier,
-            previous=previous,
-            seed=seed,
-            metric=metric,
-            caveat=_caveat(version, fingerprint),
-        )
+        rows = rows_not_learnt(version.directory, examples)
+        if rows == []:
+            return _not_compared("info", f"{previous} has learnt from every test row, so the two are not compared")
+        earlier, caveat = _ask(repository, version, examples, engines, vectors, progress), _caveat(version, fingerprint)
+        if rows is not None:
+            left_out = len(examples) - len(rows)
+            caveat = f"{left_out:,} test rows are left out, from which {previous} has learnt" if left_out else None
+            examples = [examples[row] for row in rows]
+            predictions, earlier = predictions.part(rows), earlier.part(rows)
+        return compare(examples, predictions, earlier, previous=previous, seed=seed, metric=metric, caveat=caveat)
     except Exception as error:  # whatever an old version is like, the new one is done and can be published
         logger.warning("%s cannot be compared with: %s", previous, error)
         why = error.message if isinstance(error, GraftworkError) else "it cannot be asked here"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from rich.console import Console
 
+from finetune import learnt_rows
 from finetune.comparison import Comparison
 from finetune.curves import LearningCurves
 from finetune.dataset import Dataset
@@ -47,6 +48,7 @@ class Report:
     def files(self) -> Mapping[str, bytes]:
         """By relative path in the version."""
         return {
+            learnt_rows.FILE: learnt_rows.learnt_rows(self.fits.material.train),
             "report/evaluation.json": json.dumps(self.fits.reference.evaluation.to_dict(), indent=1).encode(),
             **{figure.file: figure.png for figure in self._figures},
             **({} if self.curves is None else self.curves.files()),
@@ -97,13 +99,12 @@ def report_on(
     material, fp32 = fits.material, fits.reference
     # Neither version may shine with rows that were there to learn from.
     fresh = fp32.test.part(material.fresh)
-    scores = [fp32.predictions.scores[number] for number in material.fresh]
     with progress_bar(console, "comparing versions") as progress:
         comparison = compare_with_previous(
             repository,
             name,
             fresh.examples,
-            replace(fp32.predictions, scores=scores),
+            fp32.predictions.part(material.fresh),
             fingerprint=dataset.fingerprint,
             engines=engines,
             seed=seed,

@@ -2,9 +2,12 @@
 
     python -m tests.benchmarks.sweep DATA full learning_rate=5e-5,1e-4,3e-4 epochs=6
     python -m tests.benchmarks.sweep DATA lora learning_rate=5e-4 --shots 32
+    python -m tests.benchmarks.sweep DATA partial --shots 8 --seed 1 --every
 
 The defaults are chosen by what the validation rows say. What the test rows say stands beside it, and at the end of each run
 that of the epoch with the highest score and of the one that `finetune.training.history` takes: it judges the rule alone.
+With ``--every`` the validation rows are learnt from too, as in the end of a recipe that refits, and say nothing any more; the test
+rows are looked at before the first step and after the last.
 """
 
 from __future__ import annotations
@@ -43,12 +46,14 @@ from tests.benchmarks.few_shot import few_shot
 class Sweep:
     """One data set and strategy; the probe that every run starts from is fitted once."""
 
-    def __init__(self, data: Path, strategy: Strategy, scratch: Path) -> None:
+    def __init__(self, data: Path, strategy: Strategy, scratch: Path, *, every: bool) -> None:
         settings = JobSettings(data=data, name="data", cache_dir=scratch)
         self._dataset = split_dataset(examine_data(settings, Console(quiet=True)).require())
         self._learn, self._validate = held_out(self._dataset)
+        if every:
+            self._learn = [*self._learn, *self._validate]
         self._test = self._dataset.split("test")
-        self._strategy, self._scratch = strategy, scratch
+        self._strategy, self._scratch, self._every = strategy, scratch, every
         checkpoint = fetch_checkpoint(DEFAULT_BACKBONES[self._dataset.modality])
         self._stored = ModelRepository(scratch / "repository").backbones.add(checkpoint)
         material = Material(
@@ -68,13 +73,16 @@ class Sweep:
     def run(self, **chosen: object) -> None:
         """Trains with some settings and prints each epoch."""
         task, classes, (head, preprocessor) = self._dataset.task, self._dataset.classes, self._start
-        judged: list[Validation] = []  # on the test rows
+        judged: dict[int, Validation] = {}  # epochs, on the test rows
+        recipe = recipe_for(self._strategy, self._dataset.modality, len(self._learn), patience=1000, **chosen)
+        looked_at = {0, recipe.epochs} if self._every else range(recipe.epochs + 1)
 
         class Watched(Validator):
             def judge(self, grafted: Grafted, epoch: int) -> Validation:
-                found, on_test = super().judge(grafted, epoch), test.judge(grafted, epoch)
-                judged.append(on_test)
-                print(f"  {epoch:2}  {_shown(found)}   {_shown(on_test)}", flush=True)
+                found = super().judge(grafted, epoch)
+                if epoch in looked_at:
+                    judged[epoch] = test.judge(grafted, epoch)
+                    print(f"  {epoch:2}  {_shown(found)}   {_shown(judged[epoch])}", flush=True)
                 return found
 
         run = Run(
@@ -85,7 +93,7 @@ class Sweep:
             head=head,
             learn=lesson(self._learn, task, classes),
             validate=lesson(self._validate, task, classes),
-            recipe=recipe_for(self._strategy, self._dataset.modality, len(self._learn), patience=1000, **chosen),
+            recipe=recipe,
         )
         print(
             json.dumps(chosen), f"{len(self._learn)} rows, {len(self._validate)} to validate, {len(self._test)} to test"
@@ -102,10 +110,13 @@ class Sweep:
                 trained = train(run, accelerator, directory=self._scratch / "runs")
         trained.clear()
         history = trained.outcome.history
+        ends = f"test scores: probe {judged[0].score:.4f}, last {judged[recipe.epochs].score:.4f}"
+        if self._every:
+            print(ends)
+            return
         highest = max(history.validations, key=lambda each: (each.score, -each.loss))
         print(
-            f"test scores: probe {judged[0].score:.4f}, highest validation score {judged[highest.epoch].score:.4f}, "
-            f"chosen {judged[history.best.epoch].score:.4f}, last {judged[-1].score:.4f}"
+            f"{ends}, highest validation score {judged[highest.epoch].score:.4f}, chosen {judged[history.best.epoch].score:.4f}"
         )
 
 
@@ -120,11 +131,15 @@ def main() -> None:
     parser.add_argument("strategy", type=Strategy)
     parser.add_argument("settings", nargs="*", metavar="NAME=VALUE,VALUE", help="fields of a recipe")
     parser.add_argument("--shots", type=int, help="examples of each class; all without")
+    parser.add_argument("--seed", type=int, default=0, help="of their choice")
+    parser.add_argument("--every", action="store_true", help="learn from the validation rows too")
     chosen = parser.parse_args()
     grid = {name: values.split(",") for name, _, values in (each.partition("=") for each in chosen.settings)}
     with tempfile.TemporaryDirectory() as scratch:
-        data = few_shot(chosen.data, chosen.shots, Path(scratch) / "data") if chosen.shots else chosen.data
-        sweep = Sweep(data, chosen.strategy, Path(scratch))
+        data = chosen.data
+        if chosen.shots:
+            data = few_shot(data, chosen.shots, Path(scratch) / "data", seed=chosen.seed)
+        sweep = Sweep(data, chosen.strategy, Path(scratch), every=chosen.every)
         for values in itertools.product(*grid.values()):
             sweep.run(**dict(zip(grid, map(_parsed, values), strict=True)))
 

@@ -15,6 +15,7 @@ import pytest
 from finetune.comparison import Comparison
 from finetune.example import Example, Label, text_example
 from finetune.findings import Finding
+from finetune.learnt_rows import FILE, learnt_rows
 from finetune.predictions import Predictions, predict
 from finetune.previous_version import Vectors, compare_with_previous
 from finetune.primary_metric import METRICS
@@ -216,14 +217,14 @@ def test_an_engine_that_fails_is_a_finding_without_its_words(
     assert "the vectors are known" in caplog.text
 
 
-def with_data(repository: ModelRepository, fingerprint: str) -> None:
+def with_data(repository: ModelRepository, fingerprint: str, files: dict[str, bytes] | None = None) -> None:
     """A second version of ``letters`` that is the first one, trained on some data."""
     first = repository.read("letters", 1)
     data = Data(source="letters", fingerprint=fingerprint, train_size=1, test_size=1)
     names = [name for name in first.manifest.files if name != "README.md"]
     repository.publish(
         first.manifest.model_copy(update={"data": data, "created_at": datetime.now(UTC)}),
-        {name: (first.directory / name).read_bytes() for name in names},
+        {**{name: (first.directory / name).read_bytes() for name in names}, **(files or {})},
         check=lambda directory: None,
     )
 
@@ -239,6 +240,27 @@ def test_rows_that_the_old_version_may_have_learnt_from_are_a_caveat(
     assert result.previous == "letters:2"
     assert (result.caveat is not None) is said
     assert ("may have been among its training rows" in "\n".join(result.markdown())) is said
+
+
+@pytest.mark.parametrize("learnt", [0, 1, 25])
+def test_rows_that_the_old_version_has_learnt_from_are_left_out(repository: ModelRepository, learnt: int) -> None:
+    examples = examples_of(TEXTS, ["vowel", "mark"] * 30)
+    with_data(repository, "other", {FILE: learnt_rows([*examples[60 - learnt :], *examples_of(["another"])])})
+    result = compare(repository, "letters", examples, says(["vowel"] * 60))
+    alone = compare(repository, "letters", examples[: 60 - learnt], says(["vowel"] * (60 - learnt)))
+    assert isinstance(result, Comparison)
+    assert result.rows == 60 - learnt
+    assert result.caveat == (f"{learnt} test rows are left out, from which letters:2 has learnt" if learnt else None)
+    assert isinstance(alone, Comparison)
+    assert replace(result, caveat=None) == alone
+
+
+def test_a_version_that_has_learnt_from_all_of_them_is_not_compared(repository: ModelRepository) -> None:
+    examples = examples_of(TEXTS, ["vowel"] * 60)
+    with_data(repository, "other", {FILE: learnt_rows(examples)})
+    result = compare(repository, "letters", examples, says(["vowel"] * 60))
+    assert isinstance(result, Finding)
+    assert "letters:2 has learnt from every test row" in result.message
 
 
 def test_an_imported_version_has_the_caveat_too(repository: ModelRepository) -> None:
