@@ -215,7 +215,7 @@ def _fits(settings: JobSettings, job: _Job, tuned: Tuned | None, console: Consol
 
     def given(material: Material, engine: Engine, precision: Precision) -> Fit:
         judges = engine
-        if stored != material.backbone:
+        if tuned.refitted:
             with console.status("preparing the engine"):
                 judges = job.engines.build(stored, precision, material.task.traits.features)
         chosen = calibrate(

@@ -123,7 +123,7 @@ def report_on(
             history=outcome.history,
             metric=fp32.training.validation_metric,
             stopped=outcome.stopped,
-            refitted_on=None if tuned.refitted is None else len(material.train),
+            refitted_on=len(material.train) if tuned.refitted else None,
         )
         curves.show(console)
     if isinstance(comparison, Finding):

@@ -78,7 +78,7 @@ class Tuned:
         preprocessor: of pairs it says how they are read.
         validate: the examples that chose the epoch, and calibrate.
         trained: the run that was judged.
-        refitted: the one that was not, if there was one.
+        again: the one that learnt from the validation examples too, if there was one.
     """
 
     published: Learnt
@@ -87,7 +87,12 @@ class Tuned:
     validate: Sequence[Example]
     recipe: Recipe
     trained: Trained
-    refitted: Trained | None = None
+    again: Trained | None = None
+
+    @property
+    def refitted(self) -> bool:
+        """Whether the validation examples were learnt from in the end."""
+        return self.published is not self.judged
 
     @property
     def gained(self) -> bool:
@@ -101,9 +106,9 @@ class Tuned:
 
     def findings(self) -> tuple[Finding, ...]:
         """What a user should know of the training."""
-        outcome, found = self.trained.outcome, []
-        if outcome.stopped == DIVERGED:
-            message = f"training ended early: {outcome.stopped}; try a lower --learning-rate"
+        found = []
+        if any(run.outcome.stopped == DIVERGED for run in self._runs):
+            message = f"training ended early: {DIVERGED}; try a lower --learning-rate"
             found.append(Finding(severity="warning", code="diverged", message=message, count=1))
         if len(self.validate) < FEW_ROWS:
             message = (
@@ -118,9 +123,12 @@ class Tuned:
 
     def clear(self) -> None:
         """Removes what was kept of the runs; raises `StorageFailed` where that cannot be."""
-        for trained in (self.trained, self.refitted):
-            if trained is not None:
-                trained.clear()
+        for run in self._runs:
+            run.clear()
+
+    @property
+    def _runs(self) -> Sequence[Trained]:
+        return [self.trained] if self.again is None else [self.trained, self.again]
 
 
 def held_out(dataset: Dataset) -> tuple[Sequence[Example], Sequence[Example]]:
@@ -177,18 +185,19 @@ def tune(
                 return pupil, train(run, accelerator, directory=directory, progress=progress, loaders=loaders)
 
         pupil, trained = learn(pupil, f"training ({recipe.strategy})")
-        refitted = None
+        again = None
         if recipe.refit and _gained(trained) and trained.outcome.stopped is None:
             every = replace(pupil, learn=[*pupil.learn, *pupil.validate], validate=())
-            _, refitted = learn(every, "training with the validation rows")
+            _, again = learn(every, "training with the validation rows")
     if not is_first():
         return None
     judged = published = Learnt(pupil.stored, trained.outcome.head)
     if _gained(trained):
-        final = trained if refitted is None else refitted
-        published = Learnt(backbones.add(_checkpoint(pupil, final)), final.outcome.head)
-        own = backbones if refitted is None else BackboneStore(trained.directory / "backbones")
-        judged = Learnt(own.add(_checkpoint(pupil, trained)), trained.outcome.head)
+        final = trained if again is None or again.outcome.stopped is not None else again
+        judged = published = Learnt(backbones.add(_checkpoint(pupil, final)), final.outcome.head)
+        if final is not trained:
+            own = BackboneStore(trained.directory / "backbones")
+            judged = Learnt(own.add(_checkpoint(pupil, trained)), trained.outcome.head)
     return Tuned(
         published=published,
         judged=judged,
@@ -196,7 +205,7 @@ def tune(
         validate=pupil.validate,
         recipe=recipe,
         trained=trained,
-        refitted=refitted,
+        again=again,
     )
 
 

@@ -17,6 +17,7 @@ from finetune.job_settings import JobSettings
 from finetune.result import JobResult
 from finetune.strategy import Strategy
 from finetune.training.run import Run, Trained
+from finetune.training.trainer import DIVERGED
 from models.errors import InvalidParameter
 from models.precision import Precision
 from models.repository import ModelRepository
@@ -163,6 +164,29 @@ def test_few_rows_are_all_learnt_from_and_those_that_judged_calibrate(
     assert part.backbone != all_of_them.manifest.backbone
     again = run_job(few(text_job), repository, console).version.manifest
     assert again.backbone == all_of_them.manifest.backbone
+
+
+def test_a_second_run_that_diverges_leaves_the_first(
+    text_job: JobSettings, repository: ModelRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console, real = Console(file=io.StringIO(), width=200), finetune.tuning.train
+    refitted = run_job(few(text_job), repository, console).version.manifest
+
+    def train(run: Run, *arguments: Any, **options: Any) -> Trained:
+        found = real(run, *arguments, **options)
+        return found if run.validate else replace(found, outcome=replace(found.outcome, stopped=DIVERGED))
+
+    monkeypatch.setattr("finetune.tuning.train", train)
+    version = run_job(few(text_job), repository, console).version
+    assert version.manifest.data is not None
+    assert "diverged" in {finding["code"] for finding in version.manifest.data.findings}
+    assert "learnt again" not in (version.directory / "README.md").read_text()
+    assert not list((text_job.cache_dir / "runs").iterdir())
+    one, other = version.manifest.reference.training, refitted.reference.training
+    assert one is not None
+    assert other is not None
+    assert one.validation_score == other.validation_score  # of the first run in both
+    assert version.manifest.backbone != refitted.backbone
 
 
 @pytest.mark.parametrize("reason", ["patience", "rows", "val"])
