@@ -204,6 +204,7 @@ def _fits(settings: JobSettings, job: _Job, tuned: Tuned | None, console: Consol
     """The trained head, judged; or a probe's, where no backbone was trained, or none became better than a probe."""
     from finetune.fit import calibrate, fit_given_head, fit_head
     from finetune.fits import fit_every_precision
+    from models.precision import Precision
 
     def probe(material: Material, engine: Engine, precision: Precision) -> Fit:
         return fit_head(material, engine, precision, cache_dir=settings.cache_dir, console=console)
@@ -215,9 +216,9 @@ def _fits(settings: JobSettings, job: _Job, tuned: Tuned | None, console: Consol
 
     def given(material: Material, engine: Engine, precision: Precision) -> Fit:
         judges = engine
-        if tuned.refitted:
-            with console.status("preparing the engine"):
-                judges = job.engines.build(stored, precision, material.task.traits.features)
+        if tuned.refitted:  # that backbone is never served, so that nobody asks which engine is the fastest
+            exact, kind = precision is Precision.FP32, material.task.traits.features
+            judges = job.engines.exact(stored) if exact else job.engines.build(stored, precision, kind)
         chosen = calibrate(
             replace(material, backbone=stored),
             head,
