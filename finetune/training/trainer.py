@@ -71,7 +71,8 @@ class Trainer:
         accelerator: device, precision and processes.
         checkpoints: where it goes on from, and what it leaves; None keeps nothing.
         history: empty; filled in the course of the run.
-        checkpoint_seconds: between checkpoints; there is one after each epoch as well.
+        checkpoint_seconds: between checkpoints; there is one at the end as well. None after each epoch: of few rows an epoch
+            takes less time than what is three times the backbone takes to reach the disk.
         loaders: processes that decode images; with 0 this one does.
         progress: told of every step.
     """
@@ -161,9 +162,11 @@ class Trainer:
                     return DIVERGED
                 if is_epoch_end:
                     self._validate(epoch + 1)
-                self._keep()
-                self._kept_at = seen_at = time.monotonic()
-                self._is_due = False
+                    seen_at = time.monotonic()
+                if self._is_due or self._step == self._steps:
+                    self._keep()
+                    self._kept_at = seen_at = time.monotonic()
+                    self._is_due = False
         return None
 
     def _read(self, loss: torch.Tensor, norm: torch.Tensor, *, is_due: bool) -> Reading:
