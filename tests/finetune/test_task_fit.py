@@ -132,7 +132,8 @@ def test_a_head_from_elsewhere_gets_the_calibration_of_the_rows_that_judge_it(ta
     train, others = examples(task, 300, seed=0, wrong=right), examples(task, 300, seed=1, wrong=right)
     fitting = task_fit(task, CLASSES[task], seed=0)
     probe = fitting.fit(train)
-    head, chosen = fitting.judge(others, probe.head, {"epochs": 3})
+    chosen = fitting.judge(others, probe.head, {"epochs": 3})
+    head = fitting.finished(probe.head, chosen)
     assert chosen.settings["epochs"] == 3
     assert chosen.score == pytest.approx(probe.chosen.score, abs=0.1)
     assert (chosen.calibration.threshold is None) is (task is not Task.MULTI_LABEL)
