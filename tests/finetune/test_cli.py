@@ -50,9 +50,7 @@ def test_finetune_for_people_names_the_version_and_its_figures(table: Path, tmp_
     assert "vowels" in stderr  # the table of classes
 
 
-def test_a_comparison_says_which_rows_it_leaves_out(
-    table: Path, tmp_path: Path, tiny_text: str
-) -> None:
+def test_a_comparison_says_which_rows_it_leaves_out(table: Path, tmp_path: Path, tiny_text: str) -> None:
     every = table.read_text().splitlines()
     said = []
     for rows in (every[:31], every, every):  # of the second run's test rows the first version has learnt some
