@@ -12,9 +12,11 @@ from finetune.cli import import_command
 from models.cli import app as repository_app
 from models.cli import models_app
 from models.compute_environment import COMPUTE_ENVIRONMENT, restart_with
-from models.errors import GraftworkError
+from models.errors import Conflict, GraftworkError
 from models.options import example
 from service.cli import app as service_app
+
+REFUSED = 3  # the exit code where something is not as a change expects it to be, and stays so
 
 app = typer.Typer(
     name="graftwork",
@@ -32,14 +34,14 @@ for part in (finetune_app, service_app, repository_app):
 
 
 def main() -> None:
-    """Runs a command; an error that was raised on purpose is one line on stderr and exit code 1."""
+    """Runs a command; an error that was raised on purpose is one line on stderr and exit code 1, or 3 for a refused change."""
     restart_with(COMPUTE_ENVIRONMENT)
     try:
         app()
     except GraftworkError as error:
         logging.shutdown()  # what was logged before comes first
         print(f"error: {error.message}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(REFUSED if isinstance(error, Conflict) else 1)
 
 
 if __name__ == "__main__":

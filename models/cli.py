@@ -7,16 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from models.deployment import CHAMPION
+from models.deployment_cli import app as deployment_app
 from models.errors import GraftworkError
 from models.options import DEFAULT_REPOSITORY, JsonOption, RepositoryOption, example
 from models.repository import ModelRepository
+from models.table import print_table
 from models.version import Reference
 
 app = typer.Typer()
-models_app = typer.Typer(no_args_is_help=True, help="List, show, verify, alias and delete model versions.")
+models_app = typer.Typer(no_args_is_help=True, help="List, show, verify, promote and delete model versions.")
 backbones_app = typer.Typer(no_args_is_help=True, help="List the backbones that versions stand on.")
 app.add_typer(models_app, name="models")
+models_app.add_typer(deployment_app)
 app.add_typer(backbones_app, name="backbones")
 
 ReferenceArgument = Annotated[str, typer.Argument(metavar="NAME[:N|@ALIAS]", help="A model or one version of it.")]
@@ -33,7 +35,7 @@ def list_models(repository: RepositoryOption = DEFAULT_REPOSITORY, as_json: Json
     if not rows:
         print(f"no models in {repository}; make one: graftwork finetune DATA --name NAME")
         return
-    _print_table(
+    print_table(
         ["model", "aliases", "labels", "accuracy", "backbone", "size", "created"], [_cells(row) for row in rows]
     )
 
@@ -83,19 +85,6 @@ def verify(
     )
 
 
-@models_app.command("promote", epilog=example("graftwork models promote flowers:3 --alias champion"))
-def promote(
-    reference: ReferenceArgument,
-    alias: Annotated[str, typer.Option(help="Requests that name no version go to 'champion'.")] = CHAMPION,
-    repository: RepositoryOption = DEFAULT_REPOSITORY,
-    as_json: JsonOption = False,
-) -> None:
-    """Point an alias at a version."""
-    version = ModelRepository(repository).set_alias(Reference.parse(reference), alias)
-    document = {"model": version.name, "version": version.number, "alias": alias}
-    print(json.dumps(document) if as_json else f"{version.name}@{alias} is now {version}")
-
-
 @models_app.command("delete", epilog=example("graftwork models delete flowers:2"))
 def delete(
     reference: Annotated[str, typer.Argument(metavar="NAME:N", help="One version.")],
@@ -137,7 +126,7 @@ def list_backbones(repository: RepositoryOption = DEFAULT_REPOSITORY, as_json: J
         print(json.dumps({"stored": rows, "embedded": available}))
         return
     if rows:
-        _print_table(
+        print_table(
             ["backbone", "digest", "reads", "features", "size", "versions"],
             [
                 [
@@ -178,13 +167,6 @@ def _row(store: ModelRepository, name: str, number: int) -> dict[str, Any]:
         "created_at": manifest.created_at.isoformat(),
         "path": str(store.root / name / str(number)),
     }
-
-
-def _print_table(header: list[str], rows: list[list[str]]) -> None:
-    """Aligned columns as wide as they need to be, so that names stay whole in a pipe too."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in [header, ["-" * width for width in widths], *rows]:
-        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _size(size_bytes: int) -> str:

@@ -13,7 +13,7 @@
     |  `- HeadersTooLarge                                                                              431
     |- NotFound                         RouteNotFound, ModelNotFound, VersionNotFound, BackboneNotFound   404
     |  `- MethodNotAllowed                                                                             405
-    |- Conflict                         VersionInUse                                                   409
+    |- Conflict                         VersionInUse, PromotionRefused                                 409
     |- DatasetInvalid                   what the user's data lacks, with file and line                 422
     |- VersionCorrupt                   EngineMismatch: a version that must not be served             422
     |- StorageFailed                    the repository cannot be written                               507
@@ -210,6 +210,12 @@ class Conflict(GraftworkError):
 
 class VersionInUse(Conflict):
     code = "version_in_use"
+
+
+class PromotionRefused(Conflict):
+    """The version must not be served; an alias stays where it is."""
+
+    code = "promotion_refused"
 
 
 class DatasetInvalid(GraftworkError):

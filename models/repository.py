@@ -1,7 +1,7 @@
 """Model versions on disk: published atomically, numbered for ever, verified byte by byte.
 
 <root>/<name>/<number>/         one immutable version
-<root>/<name>/deployment.json   aliases
+<root>/<name>/deployment.json   aliases, and what a server keeps loaded
 <root>/<name>/.highest          the highest number that was ever given out, written before its version is deleted
 <root>/<name>/.staging-*        a publish that is under way, or that died
 <root>/.generation              changes with every publish, alias change and delete: the only file a server polls
@@ -26,7 +26,7 @@ from models.backbone_store import BackboneStore
 from models.deployment import CHAMPION, Deployment
 from models.errors import ModelNotFound, VersionCorrupt, VersionInUse, VersionNotFound, did_you_mean
 from models.manifest import FileEntry, Manifest
-from models.version import NUMBER, ModelVersion, Reference, check_alias, check_name, is_name
+from models.version import NUMBER, ModelVersion, Reference, check_name, is_name
 
 MANIFEST = "manifest.json"
 CANNOT_WRITE = "the model repository cannot be written"
@@ -90,14 +90,15 @@ class ModelRepository:
         """
         return self.read(reference.name, self._number(reference))
 
-    def _known_numbers(self, name: str) -> Sequence[int]:
+    def existing_numbers(self, name: str) -> Sequence[int]:
+        """As `numbers`, of a model that there must be; raises `ModelNotFound` otherwise, with near matches."""
         numbers = self.numbers(name)
         if not numbers:
             raise ModelNotFound(f"there is no model '{name}'{did_you_mean(name, self.names())}")
         return numbers
 
     def _number(self, reference: Reference) -> int:
-        numbers = self._known_numbers(reference.name)
+        numbers = self.existing_numbers(reference.name)
         number = reference.number
         if number is None:
             aliases = self.deployment(reference.name).aliases
@@ -215,23 +216,32 @@ class ModelRepository:
         storage.rename(staging, target)
         return ModelVersion(name=name, number=number, directory=target, manifest=manifest)
 
-    def set_alias(self, reference: Reference, alias: str) -> ModelVersion:
-        """Points an alias at a version, atomically.
+    def change_deployment(self, name: str, change: Callable[[Deployment], Deployment]) -> tuple[Deployment, Deployment]:
+        """Replaces a model's deployment, atomically; nothing is written where nothing changes.
+
+        Args:
+            name: of the model.
+            change: from the deployment that is there to the one that shall be; called while nobody else can change it, and
+                raises to leave it as it is.
+
+        Returns:
+            The deployment before and after.
 
         Raises:
-            ModelNotFound, VersionNotFound: there is no such version.
-            StorageFailed: the disk is full or read-only; the alias points to its old version or to this one.
+            ModelNotFound: there is no such model.
+            VersionCorrupt: the deployment that is there cannot be read.
+            StorageFailed: the disk is full or read-only; the old deployment holds, or the new one.
         """
-        check_alias(alias)
-        self._known_numbers(reference.name)
-        directory = self._directory(reference.name)
+        self.existing_numbers(name)
+        directory = self._directory(name)
         with storage.reporting(CANNOT_WRITE), storage.locked(directory):
-            version = self.resolve(reference)
-            deployment = self.deployment(reference.name).with_alias(alias, version.number)
-            storage.replace_file(directory / "deployment.json", deployment.model_dump_json().encode())
-            with storage.reporting(f"{version.name}@{alias} is {version}, but running servers may not know of it yet"):
-                self._bump_generation()
-        return version
+            before = self.deployment(name)
+            after = change(before)
+            if after != before:
+                storage.replace_file(directory / "deployment.json", after.model_dump_json().encode())
+            with storage.reporting(f"the change to '{name}' holds, but running servers may not know of it yet"):
+                self._bump_generation()  # also where nothing changed: a change may have ended just before it
+        return before, after
 
     def delete(self, reference: Reference) -> Reference:
         """Removes one version, be it damaged; its number is never given out again.
@@ -244,7 +254,7 @@ class ModelRepository:
             VersionInUse: an alias points to it.
             StorageFailed: the disk is full or read-only.
         """
-        self._known_numbers(reference.name)
+        self.existing_numbers(reference.name)
         directory = self._directory(reference.name)
         with storage.reporting(CANNOT_WRITE), storage.locked(directory):
             number = self._number(reference)

@@ -10,6 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from graftwork import app
+from models.repository import ModelRepository
+from tests.models.versions import publish
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> ModelRepository:
+    return ModelRepository(tmp_path / "repository")
+
 
 COMMANDS = [
     (),
@@ -23,6 +31,10 @@ COMMANDS = [
     ("models", "show"),
     ("models", "verify"),
     ("models", "promote"),
+    ("models", "rollback"),
+    ("models", "aliases"),
+    ("models", "unalias"),
+    ("models", "keep"),
     ("models", "delete"),
     ("models", "import"),
     ("backbones", "list"),
@@ -85,11 +97,42 @@ def test_the_life_of_an_imported_classifier(tmp_path: Path, tiny_vision: str) ->
     assert verified["intact"] is True
 
     refused = run("models", "delete", "colours:1", repository=tmp_path)
-    assert refused.returncode == 1
+    assert refused.returncode == 3
     assert "champion" in refused.stderr
     assert run("models", "delete", "colours:2", repository=tmp_path).stdout == "colours:2 is deleted\n"
     backbones = json.loads(run("backbones", "list", "--json", repository=tmp_path).stdout)
     assert [row["used_by"] for row in backbones["stored"]] == [["colours:1"]]
+
+
+def test_an_alias_moves_forth_and_back_without_a_server(repository: ModelRepository) -> None:
+    for _ in range(4):
+        publish(repository)
+    at = repository.root
+
+    def champion() -> int | None:
+        return repository.deployment("flowers").aliases.get("champion")
+
+    assert run("models", "promote", "flowers:3", "--expect", "unset", repository=at).returncode == 0
+    done = run("models", "promote", "flowers:4", "--alias", "champion", "--expect", "3", "--json", repository=at)
+    assert json.loads(done.stdout) == {"model": "flowers", "alias": "champion", "version": 4, "before": 3}
+
+    refused = run("models", "promote", "flowers:1", "--expect", "3", repository=at)
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert refused.stderr == (
+        "error: flowers@champion is 4, and not 3: somebody else was quicker; look, and try again\n"
+    )
+    assert champion() == 4
+
+    assert run("models", "rollback", "flowers", repository=at).stdout == (
+        "flowers@champion is now flowers:3, before flowers:4\n"
+    )
+    assert run("models", "rollback", "flowers", repository=at).returncode == 3
+    assert run("models", "keep", "flowers", "latest:3", repository=at).returncode == 0
+    assert "flowers  champion  3                latest:3" in run("models", "aliases", repository=at).stdout
+    assert run("models", "unalias", "flowers@champion", repository=at).returncode == 0
+    assert champion() is None
+    assert run("models", "promote", "flowers", repository=at).returncode == 2  # which version, it does not say
+    assert run("models", "promote", "flowers:1", "--expect", "newest", repository=at).returncode == 2
 
 
 def test_an_unknown_backbone_is_one_line_with_near_matches(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
 from finetune.importing import import_classifier
+from models.aliases import promote
 from models.repository import ModelRepository
 from models.version import Reference
 from tests.faults.byte_fuzz import byte_fuzz
@@ -91,6 +92,6 @@ def tiny_server() -> Iterator[ServerProcess]:
         checkpoint = write_tiny_text(directory / "text")
         publish_texts(repository, checkpoint, "letters", LETTERS, seed=1)
         publish_texts(repository, checkpoint, "moods", MOODS, seed=2)
-        repository.set_alias(Reference(name="letters", number=1), "champion")
+        promote(repository, Reference(name="letters", number=1), "champion")
         with ready_server(repository.root) as server:
             yield server

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from models.aliases import promote
 from models.deployment import CHAMPION
 from models.errors import InvalidParameter, ModelNotFound, VersionCorrupt, VersionInUse, VersionNotFound
 from models.repository import ModelRepository
@@ -81,7 +82,7 @@ def test_every_change_changes_the_generation(repository: ModelRepository) -> Non
     changes: list[Callable[[], object]] = [
         lambda: publish(repository),
         lambda: publish(repository),
-        lambda: repository.set_alias(parse("flowers:1"), CHAMPION),
+        lambda: promote(repository, parse("flowers:1"), CHAMPION),
         lambda: repository.delete(parse("flowers:2")),
     ]
     for change in changes:
@@ -110,20 +111,20 @@ def test_references_resolve_to_number_alias_champion_or_newest(repository: Model
     for _ in range(3):
         publish(repository)
     assert repository.resolve(parse("flowers")).number == 3
-    repository.set_alias(parse("flowers:1"), CHAMPION)
-    repository.set_alias(parse("flowers:2"), "candidate")
+    promote(repository, parse("flowers:1"), CHAMPION)
+    promote(repository, parse("flowers:2"), "candidate")
     assert repository.resolve(parse("flowers")).number == 1
     assert repository.resolve(parse("flowers:3")).number == 3
     assert repository.resolve(parse("flowers@candidate")).number == 2
-    repository.set_alias(parse("flowers@candidate"), CHAMPION)
+    promote(repository, parse("flowers@candidate"), CHAMPION)
     assert repository.deployment("flowers").aliases == {CHAMPION: 2, "candidate": 2}
 
 
 def test_what_is_not_there_is_refused_with_what_is(repository: ModelRepository) -> None:
     publish(repository)
     publish(repository)
-    repository.set_alias(parse("flowers:1"), CHAMPION)
-    for action in (repository.resolve, repository.delete, lambda r: repository.set_alias(r, "x")):
+    promote(repository, parse("flowers:1"), CHAMPION)
+    for action in (repository.resolve, repository.delete, lambda r: promote(repository, r, "x")):
         with pytest.raises(ModelNotFound, match="did you mean 'flowers'"):
             action(parse("flower"))
         with pytest.raises(VersionNotFound, match="no version 7 of 'flowers'; it has 1, 2"):
@@ -145,7 +146,7 @@ def test_a_hostile_name_never_becomes_a_path(name: str, repository: ModelReposit
         lambda: repository.versions(name),
         lambda: repository.deployment(name),
         lambda: repository.resolve(reference),
-        lambda: repository.set_alias(reference, "x"),
+        lambda: promote(repository, reference, "x"),
         lambda: repository.delete(reference),
         lambda: publish(repository, name),
     ]
@@ -153,7 +154,7 @@ def test_a_hostile_name_never_becomes_a_path(name: str, repository: ModelReposit
         with pytest.raises(InvalidParameter):
             action()
     with pytest.raises(InvalidParameter):
-        repository.set_alias(parse("flowers:1"), name)
+        promote(repository, parse("flowers:1"), name)
 
 
 # Deleting
@@ -174,10 +175,10 @@ def test_a_deleted_number_is_never_given_again(repository: ModelRepository) -> N
 def test_a_version_with_an_alias_is_not_deleted(repository: ModelRepository) -> None:
     publish(repository)
     publish(repository)
-    repository.set_alias(parse("flowers:1"), CHAMPION)
+    promote(repository, parse("flowers:1"), CHAMPION)
     with pytest.raises(VersionInUse, match="flowers:1 is 'champion'"):
         repository.delete(parse("flowers:1"))
-    repository.set_alias(parse("flowers:2"), CHAMPION)
+    promote(repository, parse("flowers:2"), CHAMPION)
     repository.delete(parse("flowers:1"))
     assert repository.numbers("flowers") == [2]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from models import storage
+from models.aliases import promote, rollback, unalias
 from models.deployment import CHAMPION
 from models.errors import StorageFailed
 from models.repository import ModelRepository
@@ -28,11 +29,19 @@ def add(repository: ModelRepository) -> None:
 
 
 def alias(repository: ModelRepository) -> None:
-    repository.set_alias(parse("flowers:2"), CHAMPION)
+    promote(repository, parse("flowers:2"), CHAMPION)
 
 
 def first_alias(repository: ModelRepository) -> None:
-    repository.set_alias(parse("flowers:2"), "candidate")
+    promote(repository, parse("flowers:2"), "candidate")
+
+
+def roll_back(repository: ModelRepository) -> None:
+    rollback(repository, "flowers")
+
+
+def remove_alias(repository: ModelRepository) -> None:
+    unalias(repository, "flowers", CHAMPION)
 
 
 def delete(repository: ModelRepository) -> None:
@@ -43,17 +52,18 @@ def add_model(repository: ModelRepository) -> None:
     publish(repository, "dogs")
 
 
-OPERATIONS = [add, add_model, alias, first_alias, delete]
+OPERATIONS = [add, add_model, alias, first_alias, roll_back, remove_alias, delete]
 
 
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with two versions, the first of them champion."""
+    """A repository with two versions, the first of them champion, after the second."""
     root = tmp_path_factory.mktemp("before") / "repository"
     repository = ModelRepository(root)
     publish(repository)
     publish(repository)
-    repository.set_alias(parse("flowers:1"), CHAMPION)
+    promote(repository, parse("flowers:2"), CHAMPION)
+    promote(repository, parse("flowers:1"), CHAMPION)
     return root
 
 
@@ -67,7 +77,7 @@ def state(repository: ModelRepository) -> object:
         repository.resolve(parse(name))
     return (
         [(str(version), (version.directory / "head.safetensors").read_bytes()) for version in versions],
-        {name: repository.deployment(name).aliases for name in repository.names()},
+        {name: repository.deployment(name) for name in repository.names()},
     )
 
 
@@ -128,7 +138,7 @@ def assert_works(repository: ModelRepository) -> None:
     assert version.number > highest
     publish(repository, "dogs")
     repository.verify(version)
-    repository.set_alias(parse(str(version)), CHAMPION)
+    promote(repository, parse(str(version)), CHAMPION)
     assert repository.resolve(parse("flowers")).number == version.number
     assert leftovers(repository.root) == []
 
@@ -253,8 +263,8 @@ def test_a_publish_that_no_server_was_told_of_says_that_it_is_done(
     told = "but running servers may not know of it yet: No space left on device"
     with pytest.raises(StorageFailed, match=f"^flowers:2 is published, {told}$"):
         publish(repository)
-    with pytest.raises(StorageFailed, match=f"^flowers@champion is flowers:2, {told}$"):
-        repository.set_alias(parse("flowers:2"), CHAMPION)
+    with pytest.raises(StorageFailed, match=f"^the change to 'flowers' holds, {told}$"):
+        promote(repository, parse("flowers:2"), CHAMPION)
     with pytest.raises(StorageFailed, match=f"^flowers:1 is deleted, {told}$"):
         repository.delete(parse("flowers:1"))
     assert repository.resolve(parse("flowers")).number == 2

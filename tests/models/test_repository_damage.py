@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from models.aliases import promote
 from models.deployment import CHAMPION
 from models.errors import VersionCorrupt, VersionNotFound
 from models.repository import ModelRepository
@@ -109,19 +110,19 @@ def test_a_damaged_newest_version_keeps_neither_rollback_nor_its_own_removal(rep
     newest = publish(repository)
     (newest.directory / "manifest.json").write_bytes(b"{")
     with pytest.raises(VersionCorrupt):
-        repository.set_alias(parse("flowers:2"), CHAMPION)
-    assert repository.set_alias(parse("flowers:1"), CHAMPION).number == 1
+        promote(repository, parse("flowers:2"), CHAMPION)
+    assert promote(repository, parse("flowers:1"), CHAMPION).now == 1
     assert str(repository.delete(parse("flowers:2"))) == "flowers:2"
     assert publish(repository).number == 3
 
 
 def test_an_alias_of_a_version_that_was_removed_by_hand_can_be_mended(repository: ModelRepository) -> None:
     publish(repository)
-    repository.set_alias(parse(str(publish(repository))), CHAMPION)
+    promote(repository, parse(str(publish(repository))), CHAMPION)
     shutil.rmtree(repository.root / "flowers" / "2")
     with pytest.raises(VersionNotFound, match="no version 2 of 'flowers'; it has 1"):
         repository.resolve(parse("flowers"))
-    repository.set_alias(parse("flowers:1"), CHAMPION)
+    promote(repository, parse("flowers:1"), CHAMPION)
     assert repository.resolve(parse("flowers")).number == 1
 
 
@@ -131,7 +132,7 @@ def test_damaged_aliases_are_refused_and_not_written_over(repository: ModelRepos
     file.write_bytes(b"{")
     for action in (
         lambda: repository.resolve(parse("flowers")),
-        lambda: repository.set_alias(parse("flowers:1"), CHAMPION),
+        lambda: promote(repository, parse("flowers:1"), CHAMPION),
         lambda: repository.delete(parse("flowers:1")),
     ):
         with pytest.raises(VersionCorrupt, match=r"delete its deployment\.json"):
@@ -143,7 +144,7 @@ def test_damaged_aliases_are_refused_and_not_written_over(repository: ModelRepos
 def test_a_newer_schema_is_refused_without_writing(repository: ModelRepository) -> None:
     """Also where all the fields that this version knows are there: they may mean something else by then."""
     version = publish(repository)
-    repository.set_alias(parse("flowers:1"), CHAMPION)
+    promote(repository, parse("flowers:1"), CHAMPION)
     for file in (version.directory / "manifest.json", repository.root / "flowers" / "deployment.json"):
         old = file.read_text()
         ours = json.loads(old)["schema_version"]
@@ -152,7 +153,7 @@ def test_a_newer_schema_is_refused_without_writing(repository: ModelRepository) 
             file.write_text(content)
             for action in (
                 lambda: repository.resolve(parse("flowers")),
-                lambda: repository.set_alias(parse("flowers@champion"), "other"),
+                lambda: promote(repository, parse("flowers@champion"), "other"),
             ):
                 with pytest.raises(VersionCorrupt, match=rf"written in schema \d, this is {ours}; upgrade graftwork"):
                     action()

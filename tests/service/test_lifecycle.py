@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from models.aliases import promote
 from models.predictor import Predictor
 from models.repository import ModelRepository
 from models.version import Reference
@@ -147,7 +148,7 @@ def test_versions_come_and_go_while_requests_are_answered(lone: ServerProcess, t
         new = publish_texts(repository, tiny_text, "letters", LETTERS, seed=11).number
         wait_for(partial(is_answered_by, new), 10, lone.text)
         for champion in (1, new, 1):
-            repository.set_alias(Reference(name="letters", number=champion), "champion")
+            promote(repository, Reference(name="letters", number=champion), "champion")
             wait_for(partial(is_answered_by, champion), 10, lone.text)
             labelled = lone.request("POST", "/v1/models/letters/labels/champion:predict", b'{"instances": ["a"]}')
             assert copies.check(labelled, "a") == champion

@@ -16,6 +16,7 @@ import schemathesis
 
 from finetune.importing import import_classifier
 from models import version
+from models.aliases import promote
 from models.errors import DatasetInvalid, DeadlineExceeded, GraftworkError, InputError, Unavailable
 from models.repository import ModelRepository
 from models.version import Reference
@@ -211,7 +212,7 @@ def documented_server(
     publish_texts(repository, tiny_text, "intents", ("lost_card", "arrival"), seed=1)
     publish_texts(repository, tiny_text, "duplicates", ("yes", "no"), seed=1, pair="separate")
     for name in ("flowers", "intents", "duplicates"):
-        repository.set_alias(Reference(name=name, number=1), "champion")
+        promote(repository, Reference(name=name, number=1), "champion")
     with ready_server(repository.root) as server:
         yield server
 
