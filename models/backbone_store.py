@@ -45,7 +45,7 @@ class StoredBackbone:
 
     @property
     def size_bytes(self) -> int:
-        return sum(file.stat().st_size for file in self.directory.iterdir())
+        return _size_bytes(self.directory)
 
 
 class BackboneStore:
@@ -107,6 +107,10 @@ class BackboneStore:
             raise _damaged(digest) from None
         return StoredBackbone(digest=digest, directory=directory, config=config)
 
+    def size_bytes(self, digest: str) -> int:
+        """Of a backbone's files; 0 where it is not there."""
+        return _size_bytes(self.root / digest) if _DIGEST.fullmatch(digest) else 0
+
     def verify(self, digest: str) -> StoredBackbone:
         """As `get`, after reading every byte.
 
@@ -136,6 +140,12 @@ class BackboneStore:
             with suppress(BackboneNotFound, VersionCorrupt):
                 found.append(self.get(directory.name))
         return sorted(found, key=lambda stored: (stored.config.source, stored.digest))
+
+
+def _size_bytes(directory: Path) -> int:
+    with suppress(OSError):
+        return sum(file.stat().st_size for file in directory.iterdir())
+    return 0
 
 
 def _damaged(digest: str) -> VersionCorrupt:

@@ -11,7 +11,7 @@
     |  |- InvalidInstances, EmptyText, ContextLengthExceeded, ImageTruncated, ImageUndecodable,
     |  |  AspectRatio, WorkerCrashed                                                                   422
     |  `- HeadersTooLarge                                                                              431
-    |- NotFound                         RouteNotFound, ModelNotFound, VersionNotFound, BackboneNotFound   404
+    |- NotFound                         RouteNotFound, ModelNotFound, VersionNotFound, VersionNotLoaded, BackboneNotFound   404
     |  `- MethodNotAllowed                                                                             405
     |- Conflict                         VersionInUse, PromotionRefused                                 409
     |- DatasetInvalid                   what the user's data lacks, with file and line                 422
@@ -192,6 +192,12 @@ class ModelNotFound(NotFound):
 
 class VersionNotFound(NotFound):
     code = "version_not_found"
+
+
+class VersionNotLoaded(NotFound):
+    """It is in the repository, and nobody has asked for it to be kept loaded."""
+
+    code = "version_not_loaded"
 
 
 class BackboneNotFound(NotFound):

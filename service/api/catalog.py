@@ -4,86 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from enum import StrEnum
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
-from models.deployment import CHAMPION, Deployment
+from models.deployment import Deployment
 from models.errors import (
     ModelNotFound,
     NotReady,
+    StorageFailed,
     VersionCorrupt,
     VersionNotFound,
-    WorkerLost,
+    VersionNotLoaded,
     did_you_mean,
 )
 from models.repository import ModelRepository
-from models.version import ModelVersion, Reference
+from models.version import Reference
+from service.api.catalog_model import CatalogModel, CatalogVersion, State
+from service.api.loader import Loader
+from service.api.memory_budget import MemoryBudget
 from service.api.metrics import Metrics
 from service.api.worker_connection import WorkerConnection
-from service.messages import Serving
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
-
-
-class State(StrEnum):
-    """Where a version is on its way from disk to traffic."""
-
-    LOADING = "loading"
-    READY = "ready"
-    FAILED = "failed"
-
-
-@dataclass(kw_only=True, eq=False)
-class CatalogVersion:
-    """A version on disk; prints as ``flowers:3``.
-
-    Attributes:
-        version: nothing where its manifest cannot be read.
-        reason: why it failed.
-        serving: how the worker that answered first computes it.
-    """
-
-    name: str
-    number: int
-    version: ModelVersion | None
-    state: State = State.LOADING
-    reason: str | None = None
-    serving: Serving | None = None
-
-    def __str__(self) -> str:
-        return f"{self.name}:{self.number}"
-
-
-@dataclass(kw_only=True)
-class CatalogModel:
-    """A model on disk.
-
-    Attributes:
-        versions: by number, ascending.
-        deployment: which version each alias shall lead to.
-        routes: which version each alias leads to now.
-        default: where unaddressed requests go: to ``champion``, else to the newest version that is ready.
-    """
-
-    versions: dict[int, CatalogVersion] = field(default_factory=dict)
-    deployment: Deployment = field(default_factory=Deployment)
-    routes: Mapping[str, int] = field(default_factory=dict)
-    default: int | None = None
-
-    def reroute(self, before: Mapping[str, int]) -> None:
-        """Leads each alias to its version once that is ready; until then it stays where it was."""
-        self.routes = {
-            alias: before[alias] if not self._is_ready(number) and self._is_ready(before.get(alias, 0)) else number
-            for alias, number in self.deployment.aliases.items()
-        }
-        self.default = self.routes.get(CHAMPION) or max(filter(self._is_ready, self.versions), default=None)
-
-    def _is_ready(self, number: int) -> bool:
-        return number in self.versions and self.versions[number].state is State.READY
 
 
 class Catalog:
@@ -92,18 +37,30 @@ class Catalog:
     Args:
         repository: read in a thread, whenever its generation changes.
         metrics: told what is served.
+        budget_bytes: of backbones in each worker; None for no limit.
     """
 
-    def __init__(self, repository: ModelRepository, metrics: Metrics) -> None:
+    def __init__(self, repository: ModelRepository, metrics: Metrics, *, budget_bytes: int | None = None) -> None:
         self._repository = repository
         self._metrics = metrics
+        self._loader = Loader(metrics, MemoryBudget(budget_bytes), self._on_change)
         self._models: dict[str, CatalogModel] = {}
         self._generation: bytes | None = None
         self._has_looked = asyncio.Event()
+        self._refreshing = asyncio.Lock()
         self._draining = False
         self._complaint = ""
-        self._loads: set[asyncio.Task[None]] = set()
-        self.connections: Sequence[WorkerConnection] = []
+
+    @property
+    def connections(self) -> Sequence[WorkerConnection]:
+        """All workers."""
+        return self._loader.connections
+
+    @connections.setter
+    def connections(self, connections: Sequence[WorkerConnection]) -> None:
+        self._loader.connections = connections
+
+    # The repository
 
     async def follow(self) -> None:
         """Looks for changes each second, for ever."""
@@ -119,41 +76,43 @@ class Catalog:
 
     async def refresh(self) -> None:
         """Takes in what changed on disk; new versions are loaded, removed ones are forgotten."""
-        generation = await asyncio.to_thread(self._repository.generation)
-        if generation == self._generation:
-            return
-        found = await asyncio.to_thread(self._read)
-        new = self._merge(found)
-        self._generation = generation
-        self._has_looked.set()
-        for entry in new:
-            if entry.reason is not None:
-                self._fail(entry, entry.reason)
-                continue
-            task = asyncio.create_task(self._load(entry, tuple(self.connections)))
-            self._loads.add(task)
-            task.add_done_callback(self._loads.discard)
+        async with self._refreshing:
+            generation = await asyncio.to_thread(self._repository.generation)
+            if generation == self._generation:
+                return
+            if self._generation and not generation:  # an unmounted volume, say: nobody deletes every model at once
+                raise StorageFailed("the model repository has vanished")
+            found = await asyncio.to_thread(self._read)
+            is_first, self._generation = self._generation is None, generation
+            self._has_looked.set()
+            self._merge(found)
+            for model in self._models.values():
+                self._settle(model, eager=not is_first)
 
     def _read(self) -> dict[str, CatalogModel]:
-        models = {}
+        models, sizes = {}, dict[str, int]()
         for name in self._repository.names():
             model = CatalogModel()
             for number in self._repository.numbers(name):
                 with suppress(VersionNotFound):  # deleted since
-                    model.versions[number] = self._read_version(name, number)
+                    model.versions[number] = self._read_version(name, number, sizes)
             if model.versions:
                 model.deployment = self._read_deployment(name)
                 models[name] = model
         return models
 
-    def _read_version(self, name: str, number: int) -> CatalogVersion:
+    def _read_version(self, name: str, number: int, sizes: dict[str, int]) -> CatalogVersion:
         known = self._known(name).versions.get(number)
         if known is not None and known.state is not State.FAILED:
             return known  # versions are immutable
         try:
-            return CatalogVersion(name=name, number=number, version=self._repository.read(name, number))
+            version = self._repository.read(name, number)
         except VersionCorrupt as error:
             return CatalogVersion(name=name, number=number, version=None, reason=error.message)
+        digest = version.manifest.backbone.digest
+        if digest not in sizes:
+            sizes[digest] = self._repository.backbones.size_bytes(digest)
+        return CatalogVersion(name=name, number=number, version=version, backbone_bytes=sizes[digest])
 
     def _read_deployment(self, name: str) -> Deployment:
         try:
@@ -165,59 +124,50 @@ class Catalog:
     def _known(self, name: str) -> CatalogModel:
         return self._models.get(name) or CatalogModel()
 
-    def _merge(self, found: dict[str, CatalogModel]) -> list[CatalogVersion]:
-        """Keeps the state of what is known; returns what is new, or failed before and gets another try."""
-        new = []
+    def _merge(self, found: dict[str, CatalogModel]) -> None:
+        """Takes over what was read; what is known keeps its state, and what is gone is let go."""
+        before, self._models = self._models, found
         for name, model in found.items():
-            known = self._known(name)
+            known = before.get(name) or CatalogModel()
             for number, entry in model.versions.items():
-                if entry is not known.versions.get(number):
-                    new.append(entry)
-            model.reroute(known.routes)
-        for name, known in self._models.items():
-            for number in set(known.versions) - set(found.get(name, CatalogModel()).versions):
-                self._forget(name, number)
-        self._models = found
-        return new
+                if entry is not known.versions.get(number) and entry.version is None:
+                    self._loader.fail(entry, str(entry.reason))
+            model.reroute(known)
+        for name, known in before.items():
+            for number, entry in known.versions.items():
+                if number not in self._known(name).versions:
+                    entry.is_kept = entry.is_routed = False
+                    self._let_go(entry)
 
-    def _forget(self, name: str, number: int) -> None:
-        for connection in self.connections:
-            connection.unload(name, number)
-        self._metrics.forget_version(name, str(number))
+    def _settle(self, model: CatalogModel, *, eager: bool = True) -> None:
+        """Routes, loads and lets go, as the states of a model's versions ask for now.
 
-    def _fail(self, entry: CatalogVersion, reason: str) -> None:
-        self._metrics.load_failures.labels(entry.name).inc()
-        if entry.state is State.READY and any((entry.name, entry.number) in c.loaded for c in self.connections):
-            logger.error("a new worker does not serve %s, others still do: %s", entry, reason)
-            return
-        entry.state, entry.reason = State.FAILED, reason
-        self._forget(entry.name, entry.number)
-        logger.error("%s is not served: %s", entry, reason)
+        Args:
+            eager: see `Loader.load`.
+        """
+        model.reroute(model)
+        for entry in sorted(model.versions.values(), key=lambda entry: (not entry.is_routed, -entry.number)):
+            if entry.is_kept and entry.state is State.UNLOADED:
+                self._loader.load(entry, eager=eager)
+        model.reroute(model)
+        for entry in model.versions.values():
+            self._let_go(entry)
 
-    async def _load(self, entry: CatalogVersion, connections: Sequence[WorkerConnection]) -> None:
-        """Loads a version on some workers; it is ready once all of them have it."""
-        loads = [connection.load(entry.name, entry.number) for connection in connections]
-        results = await asyncio.gather(*loads, return_exceptions=True)
+    def _let_go(self, entry: CatalogVersion) -> None:
+        """Unloads a version that nobody wants loaded, unless it is in use."""
+        if not entry.is_kept and (entry.state is State.LOADING or (entry.is_served and not entry.users)):
+            self._loader.unload(entry, State.UNLOADED)
+
+    def _on_change(self, entry: CatalogVersion) -> None:
         model = self._known(entry.name)
-        if model.versions.get(entry.number) is not entry or entry.state is State.FAILED:
-            return  # deleted, or refused by another worker, meanwhile
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, WorkerLost):
-                raise result
-        reasons = [result for result in results if isinstance(result, str)]
-        if reasons:
-            self._fail(entry, reasons[0])
-        elif served := [result for result in results if isinstance(result, Serving)]:
-            entry.state, entry.serving = State.READY, served[0]
-            self._metrics.loaded_versions.labels(entry.name, str(entry.number)).set(1)
-            logger.info("%s is served", entry)
-        model.reroute(model.routes)
+        if model.versions.get(entry.number) is entry:
+            self._settle(model)
 
     async def on_connect(self, connection: WorkerConnection) -> None:
         """Has a new worker load everything that is served or on its way."""
         await self._has_looked.wait()
-        entries = [e for model in self._models.values() for e in model.versions.values() if e.state is not State.FAILED]
-        await asyncio.gather(*(self._load(entry, [connection]) for entry in entries))
+        entries = [entry for model in self._models.values() for entry in model.versions.values()]
+        await self._loader.load_all_on(connection, entries)
 
     def drain(self) -> None:
         """The server is about to stop: it is not ready any more, but answers on."""
@@ -255,17 +205,31 @@ class Catalog:
                 raise NotReady("the model repository is being read; try again") from None
             raise ModelNotFound(f"there is no model '{name[:64]}'{did_you_mean(name[:64], self._models)}") from None
 
-    def resolve(self, reference: Reference) -> ModelVersion:
-        """The version that a request means; raises as `entry`."""
-        version = self.entry(reference).version
-        assert version is not None
-        return version
+    @contextmanager
+    def use(self, reference: Reference) -> Iterator[CatalogVersion]:
+        """The version that a request means, which stays as it is until the request has ended; raises as `entry`."""
+        entry = self.entry(reference)
+        entry.users += 1
+        entry.last_used = time.monotonic()
+        try:
+            yield entry
+        finally:
+            entry.users -= 1
+            if not entry.users:
+                self._let_go(entry)
+                self._loader.idle()
+
+    async def ensure_loaded(self, entry: CatalogVersion) -> None:
+        """Waits until a version in use is in the workers' memory; raises as `Loader.bring_back`."""
+        if entry.state is State.ON_DEMAND:
+            await self._loader.bring_back(entry)
 
     def entry(self, reference: Reference) -> CatalogVersion:
         """The version that a request means, which is served, and how.
 
         Raises:
             ModelNotFound, VersionNotFound: there is none.
+            VersionNotLoaded: it is not kept loaded.
             NotReady: it is being loaded.
             VersionCorrupt: it could not be loaded.
         """
@@ -280,6 +244,11 @@ class Catalog:
         entry = model.versions.get(number)
         if entry is None:
             raise VersionNotFound(f"there is no version {number} of '{reference.name}'")
+        if entry.state is State.UNLOADED or (entry.is_served and not entry.is_kept):
+            raise VersionNotLoaded(
+                f"{entry} is not kept loaded, but {model.deployment.keep} and what has an alias; "
+                f"see: graftwork models keep --help"
+            )
         if entry.state is State.LOADING:
             raise NotReady(f"{entry} is being loaded; try again")
         if entry.state is State.FAILED or entry.version is None:

@@ -74,6 +74,26 @@ class Metrics:
             ["model"],
             registry=self.registry,
         )
+        self.evictions = Counter(
+            "graftwork_evictions_total",
+            "Versions that were unloaded because others needed their memory.",
+            ["model"],
+            registry=self.registry,
+        )
+        self.on_demand_loads = Counter(
+            "graftwork_on_demand_loads_total",
+            "Versions that a request brought back into memory.",
+            ["model"],
+            registry=self.registry,
+        )
+        self.backbone_bytes = Gauge(
+            "graftwork_backbone_bytes", "Bytes of the backbones that each worker holds.", registry=self.registry
+        )
+        self.backbone_budget = Gauge(
+            "graftwork_backbone_budget_bytes",
+            "Bytes of backbones that each worker may hold; 0 for no limit.",
+            registry=self.registry,
+        )
         self.workers = Gauge("graftwork_workers", "Engine workers that are connected.", registry=self.registry)
         self.worker_deaths = Counter(
             "graftwork_worker_deaths_total", "Engine workers that ended.", ["worker"], registry=self.registry

@@ -20,7 +20,8 @@ from models.version import Reference, check_alias, check_name, parse_number
 from service.api.admission import Admission
 from service.api.body import HEADERS as BODY_HEADERS
 from service.api.body import read_body, read_instances
-from service.api.catalog import Catalog, CatalogModel
+from service.api.catalog import Catalog
+from service.api.catalog_model import CatalogModel, CatalogVersion
 from service.api.metrics import Metrics
 from service.api.patience import HEADER as TIMEOUT_HEADER
 from service.api.patience import Deadlines, Patience, timeout_seconds
@@ -81,7 +82,12 @@ class V1Routes:
         record: RequestRecord = scope[RECORD]
         record.counted = True
         self._metrics.observe_begin()
-        version = self._catalog.resolve(_reference(*path))
+        with self._catalog.use(_reference(*path)) as entry:
+            return await self._predict(scope, receive, record, entry)
+
+    async def _predict(self, scope: Scope, receive: Receive, record: RequestRecord, entry: CatalogVersion) -> bytes:
+        version = entry.version
+        assert version is not None
         record.model, record.version = version.name, str(version.number)
         settings, manifest = self._settings, version.manifest
         headers = {_READ[name]: value.decode("latin-1") for name, value in scope["headers"] if name in _READ}
@@ -98,6 +104,7 @@ class V1Routes:
                 pairs=manifest.pair is not None,
             )
             ticket.take_rows(len(items))
+            await self._catalog.ensure_loaded(entry)
             reply = await self._pool.predict(
                 version.name, version.number, items, deadline=patience.deadline, top_k=top_k, truncate=truncate
             )
@@ -124,9 +131,10 @@ class V1Routes:
 
 def _status(model: CatalogModel) -> dict[str, object]:
     return {
-        "ready": any(entry.state == "ready" for entry in model.versions.values()),
+        "ready": any(entry.is_served for entry in model.versions.values()),
         "default_version": model.default,
         "aliases": model.routes,
+        "keep": model.deployment.keep,
         "versions": [
             {"version": number, "state": entry.state, **({"reason": entry.reason} if entry.reason else {})}
             for number, entry in sorted(model.versions.items())

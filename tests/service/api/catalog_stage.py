@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -11,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from models.errors import WorkerLost
 from models.version import Reference
 from service.api.catalog import Catalog
+from service.api.catalog_model import CatalogVersion
 from service.api.metrics import Metrics
 from service.messages import Serving
 from tests.service.api.shelf import Key, Shelf
@@ -40,6 +42,7 @@ class FakeConnection:
     def unload(self, name: str, number: int) -> None:
         self.loaded.discard((name, number))
         self.unloaded.append((name, number))
+        self._ends.pop((name, number), None)
 
     def _end(self, name: str, number: int) -> asyncio.Future[Serving | str]:
         return self._ends.setdefault((name, number), asyncio.get_running_loop().create_future())
@@ -59,10 +62,10 @@ class FakeConnection:
 class Stage:
     """A catalog over a shelf, with some connected workers."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, budget_bytes: int | None) -> None:
         self.shelf = Shelf()
         self.metrics = Metrics("0")
-        self.catalog = Catalog(self.shelf, self.metrics)  # type: ignore[arg-type]
+        self.catalog = Catalog(self.shelf, self.metrics, budget_bytes=budget_bytes)  # type: ignore[arg-type]
         self.workers = [FakeConnection() for _ in range(workers)]
         self.catalog.connections = self.workers  # type: ignore[assignment]
 
@@ -87,7 +90,11 @@ class Stage:
 
     def answers(self, name: str, **reference: Any) -> int:
         """The number of the version that answers."""
-        return self.catalog.resolve(Reference(name=name, **reference)).number
+        return self.catalog.entry(Reference(name=name, **reference)).number
+
+    def using(self, name: str, number: int) -> AbstractContextManager[CatalogVersion]:
+        """A request for a version is under way."""
+        return self.catalog.use(Reference(name=name, number=number))
 
     def metric(self, name: str) -> dict[tuple[str, ...], float]:
         families = text_string_to_metric_families(self.metrics.exposition().decode())
@@ -105,8 +112,8 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def play(story: Story, *, workers: int = 2) -> None:
+def play(story: Story, *, workers: int = 2, budget_bytes: int | None = None) -> None:
     async def run() -> None:
-        await story(Stage(workers))
+        await story(Stage(workers, budget_bytes))
 
     asyncio.run(run())

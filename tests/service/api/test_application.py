@@ -87,7 +87,7 @@ def test_an_error_that_nobody_foresaw_tells_nothing(play: Play, monkeypatch: pyt
         def explode(*args: object, **kwargs: object) -> None:
             raise ZeroDivisionError("/secret/path")
 
-        monkeypatch.setattr(site.application._catalog, "resolve", explode)
+        monkeypatch.setattr(site.application._catalog, "use", explode)
         reply = await site.predict("letters", ["1"], **{"x-request-id": "mine"})
         assert (reply.status, reply.json()["code"], reply.json()["request_id"]) == (500, "internal", "mine")
         assert reply.headers["x-request-id"] == "mine"

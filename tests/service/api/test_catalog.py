@@ -6,7 +6,7 @@ import pytest
 
 from models.errors import ModelNotFound, NotReady, VersionCorrupt, VersionNotFound
 from service.api import catalog as catalog_module
-from service.api.catalog import State
+from service.api.catalog_model import State
 from tests.service.api.catalog_stage import FakeConnection, Stage, play, settle
 
 

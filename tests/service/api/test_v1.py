@@ -123,6 +123,7 @@ def test_the_models_and_their_states(play: Play) -> None:
             "ready": True,
             "default_version": 1,
             "aliases": {},
+            "keep": "latest:2",
             "versions": [{"version": 1, "state": "ready"}],
         }
         refused = (await site.get("/v1/models/colours")).json()  # the echo worker cannot load it

@@ -1,0 +1,149 @@
+"""Has the workers load versions, and unload them again, within a budget of memory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from models.errors import NotReady, VersionCorrupt, WorkerLost
+from service.api.catalog_model import CatalogVersion, State
+from service.api.memory_budget import MemoryBudget
+from service.api.metrics import Metrics
+from service.api.worker_connection import WorkerConnection
+from service.messages import Serving
+
+logger = logging.getLogger(__name__)
+
+
+class Loader:
+    """What every worker holds.
+
+    Args:
+        metrics: told of it.
+        budget: what fits, and who has to go.
+        on_change: called with a version that is served now, or has failed.
+
+    Attributes:
+        connections: all workers.
+    """
+
+    def __init__(self, metrics: Metrics, budget: MemoryBudget, on_change: Callable[[CatalogVersion], None]) -> None:
+        self._metrics = metrics
+        self._budget = budget
+        self._on_change = on_change
+        self._freed = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.connections: Sequence[WorkerConnection] = []
+        metrics.backbone_budget.set(budget.limit or 0)
+
+    def load(self, entry: CatalogVersion, *, eager: bool) -> None:
+        """Begins to load a version for the first time.
+
+        Args:
+            eager: whether others have to go for it where there is no room; otherwise it waits for its first request.
+        """
+        if not self._budget.could_hold(entry):
+            self.fail(entry, f"its backbone has {entry.backbone_bytes >> 20} MiB; raise --backbone-memory")
+        elif not eager and not self._budget.has_room(entry):
+            entry.state = State.ON_DEMAND
+        else:
+            entry.state = State.LOADING
+            self._start(self._load(entry, has_room=self._take_room(entry)))
+
+    async def bring_back(self, entry: CatalogVersion) -> None:
+        """Waits until a version that others had to go for, or that had to go itself, is loaded.
+
+        Raises:
+            VersionCorrupt: it cannot be loaded any more.
+            NotReady: no worker is there to load it.
+        """
+        if entry.coming_back is None:
+            self._metrics.on_demand_loads.labels(entry.name).inc()
+            entry.coming_back = self._start(self._load(entry, has_room=self._take_room(entry)))
+        await asyncio.shield(entry.coming_back)
+        if entry.state is State.FAILED:
+            raise VersionCorrupt(f"{entry} is not served: {entry.reason}")
+        if entry.state is not State.READY:
+            raise NotReady(f"{entry} cannot be loaded right now; try again")
+
+    async def load_on(self, entry: CatalogVersion, connections: Sequence[WorkerConnection]) -> None:
+        """Has some workers load a version; it is ready once all of them have it."""
+        loads = [connection.load(entry.name, entry.number) for connection in connections]
+        results = await asyncio.gather(*loads, return_exceptions=True)
+        if not self._budget.holds(entry):
+            return  # deleted, or refused by another worker, meanwhile
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, WorkerLost):
+                raise result
+        reasons = [result for result in results if isinstance(result, str)]
+        if reasons:
+            self.fail(entry, reasons[0])
+        elif served := [result for result in results if isinstance(result, Serving)]:
+            entry.state, entry.serving = State.READY, served[0]
+            self._metrics.loaded_versions.labels(entry.name, str(entry.number)).set(1)
+            logger.info("%s is served", entry)
+            self._on_change(entry)
+        elif entry.state is State.ON_DEMAND:  # all workers are gone
+            self._give_room(entry)
+
+    async def load_all_on(self, connection: WorkerConnection, entries: Sequence[CatalogVersion]) -> None:
+        """Has a new worker load, of some versions, those that the others hold or load."""
+        await asyncio.gather(*(self.load_on(entry, [connection]) for entry in entries if self._budget.holds(entry)))
+
+    def fail(self, entry: CatalogVersion, reason: str) -> None:
+        """A version must not be served, unless some workers serve it already and only another one cannot."""
+        self._metrics.load_failures.labels(entry.name).inc()
+        if entry.state is State.READY and any((entry.name, entry.number) in c.loaded for c in self.connections):
+            logger.error("a new worker does not serve %s, others still do: %s", entry, reason)
+            return
+        entry.reason = reason
+        self.unload(entry, State.FAILED)
+        logger.error("%s is not served: %s", entry, reason)
+        self._on_change(entry)
+
+    def unload(self, entry: CatalogVersion, state: State) -> None:
+        """Has every worker forget a version."""
+        entry.state = state
+        for connection in self.connections:
+            connection.unload(entry.name, entry.number)
+        self._metrics.forget_version(entry.name, str(entry.number))
+        self._give_room(entry)
+
+    def idle(self) -> None:
+        """A version is not in use any more: it may go for one that waits."""
+        self._freed.set()
+
+    async def _load(self, entry: CatalogVersion, *, has_room: bool) -> None:
+        try:
+            while not has_room:
+                self._freed.clear()
+                await self._freed.wait()
+                has_room = self._take_room(entry)
+            await self.load_on(entry, tuple(self.connections))
+        finally:
+            entry.coming_back = None
+
+    def _take_room(self, entry: CatalogVersion) -> bool:
+        victims = self._budget.victims(entry)
+        if victims is None:
+            return False
+        for victim in victims:
+            self._metrics.evictions.labels(victim.name).inc()
+            self.unload(victim, State.ON_DEMAND)
+            logger.info("%s is unloaded: %s needs its memory", victim, entry)
+        self._budget.add(entry)
+        self._metrics.backbone_bytes.set(self._budget.used)
+        return True
+
+    def _give_room(self, entry: CatalogVersion) -> None:
+        self._budget.remove(entry)
+        self._metrics.backbone_bytes.set(self._budget.used)
+        self._freed.set()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -1,0 +1,172 @@
+"""Backbones of their own live under a budget: what was not used for longest goes, and comes back when it is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from models.errors import NotReady, VersionCorrupt
+from service.api.catalog_model import CatalogVersion, State
+from tests.service.api.catalog_stage import Stage, play, settle
+
+BUDGET = 10
+
+
+def states(stage: Stage) -> dict[str, str]:
+    return {name: str(model.versions[1].state) for name, model in stage.catalog.models.items()}
+
+
+async def publish(stage: Stage, **sizes: int) -> None:
+    """One version of each model, on a backbone of its own."""
+    for name, size in sizes.items():
+        stage.shelf.backbone_of[name, 1], stage.shelf.bytes_of[f"of {name}"] = f"of {name}", size
+        await stage.publish(name, 1)
+
+
+async def ask(stage: Stage, name: str) -> CatalogVersion:
+    with stage.using(name, 1) as entry:
+        await stage.catalog.ensure_loaded(entry)
+        assert all((name, 1) in worker.loaded for worker in stage.workers)
+        return entry
+
+
+def test_what_was_not_used_for_longest_goes_and_comes_back_with_a_request() -> None:
+    async def story(stage: Stage) -> None:
+        await publish(stage, a=5, b=5)
+        await ask(stage, "b")
+        await ask(stage, "a")
+        await publish(stage, c=5)
+        assert states(stage) == {"a": "ready", "b": "on-demand", "c": "ready"}
+        assert ("b", 1) not in stage.metric("graftwork_loaded_versions")
+
+        asking = asyncio.create_task(ask(stage, "b"))
+        second = asyncio.create_task(ask(stage, "b"))
+        await settle()
+        assert states(stage) == {"a": "ready", "b": "on-demand", "c": "on-demand"}  # nobody has ever asked for c
+        assert not asking.done()
+        for worker in stage.workers:
+            worker.finish("b", 1)
+        await asyncio.gather(asking, second)
+        assert states(stage)["b"] == "ready"
+        assert stage.metric("graftwork_evictions_total") == {("b",): 1, ("c",): 1}
+        assert stage.metric("graftwork_on_demand_loads_total") == {("b",): 1}
+        assert stage.metric("graftwork_backbone_bytes") == {(): 10}
+        assert stage.metric("graftwork_backbone_budget_bytes") == {(): BUDGET}
+
+    play(story, budget_bytes=BUDGET)
+
+
+def test_versions_on_one_backbone_cost_it_once_and_go_together() -> None:
+    async def story(stage: Stage) -> None:
+        for name in ("a", "b", "c"):
+            stage.shelf.backbone_of[name, 1] = "shared"
+        stage.shelf.bytes_of["shared"] = 6
+        for name in ("a", "b", "c"):
+            await stage.publish(name, 1)
+        assert set(states(stage).values()) == {"ready"}
+        assert stage.metric("graftwork_backbone_bytes") == {(): 6}
+        await publish(stage, d=6)
+        assert states(stage) == {"a": "on-demand", "b": "on-demand", "c": "on-demand", "d": "ready"}
+
+    play(story, budget_bytes=BUDGET)
+
+
+def test_what_is_in_use_stays_and_whoever_needs_its_memory_waits() -> None:
+    async def story(stage: Stage) -> None:
+        await publish(stage, a=5, b=5)
+        with stage.using("a", 1), stage.using("b", 1):
+            stage.shelf.backbone_of["c", 1], stage.shelf.bytes_of["of c"] = "of c", 5
+            stage.shelf.publish("c", 1)
+            await stage.refresh()
+            assert states(stage) == {"a": "ready", "b": "ready", "c": "loading"}
+            assert ("c", 1) not in stage.workers[0].asked
+        await settle()
+        await stage.finish("c", 1)
+        assert sorted(states(stage).values()) == ["on-demand", "ready", "ready"]
+        assert states(stage)["c"] == "ready"
+
+    play(story, budget_bytes=BUDGET)
+
+
+def test_a_version_that_nobody_is_led_to_goes_before_one_that_answers() -> None:
+    async def story(stage: Stage) -> None:
+        for number in (1, 2):
+            stage.shelf.backbone_of["m", number] = f"of {number}"
+            stage.shelf.bytes_of[f"of {number}"] = 5
+            await stage.publish("m", number)
+        with stage.using("m", 1):
+            pass
+        await publish(stage, other=5)
+        versions = stage.catalog.model("m").versions
+        assert [versions[1].state, versions[2].state] == [State.ON_DEMAND, State.READY]
+
+    play(story, budget_bytes=BUDGET)
+
+
+def test_at_the_start_what_has_no_room_waits_for_its_first_request() -> None:
+    async def story(stage: Stage) -> None:
+        for name in ("a", "b", "c"):
+            stage.shelf.backbone_of[name, 1], stage.shelf.bytes_of[f"of {name}"] = f"of {name}", 5
+            stage.shelf.publish(name, 1)
+        await stage.refresh()
+        assert stage.workers[0].asked == [("a", 1), ("b", 1)]
+        assert states(stage) == {"a": "loading", "b": "loading", "c": "on-demand"}
+
+    play(story, budget_bytes=BUDGET)
+
+
+def test_a_backbone_beyond_the_whole_budget_is_refused_with_the_cure() -> None:
+    async def story(stage: Stage) -> None:
+        await publish(stage, a=5)
+        stage.shelf.backbone_of["huge", 1], stage.shelf.bytes_of["of huge"] = "of huge", 11 << 20
+        stage.shelf.publish("huge", 1)
+        await stage.refresh()
+        with pytest.raises(VersionCorrupt, match="its backbone has 11 MiB; raise --backbone-memory"):
+            stage.answers("huge")
+        assert states(stage)["a"] == "ready"
+
+    play(story, budget_bytes=BUDGET)
+
+
+def test_a_version_that_cannot_be_brought_back_says_why() -> None:
+    async def story(stage: Stage) -> None:
+        await publish(stage, a=6, b=6)
+        for worker in stage.workers:
+            worker.refuse("a", 1, "the disk has rotted")
+        with pytest.raises(VersionCorrupt, match="a:1 is not served: the disk has rotted"):
+            await ask(stage, "a")
+        assert states(stage)["a"] == "failed"
+        assert stage.metric("graftwork_backbone_bytes") == {(): 0}  # the other one went for it, and comes back
+        for worker in stage.workers:
+            worker.finish("b", 1)
+        await ask(stage, "b")
+
+    play(story, budget_bytes=BUDGET)
+
+
+def test_without_a_worker_nothing_comes_back_and_nothing_is_held_for_it() -> None:
+    async def story(stage: Stage) -> None:
+        await publish(stage, a=6, b=6)
+        stage.workers.clear()
+        with pytest.raises(NotReady, match="a:1 cannot be loaded right now; try again"):
+            await ask(stage, "a")
+        assert states(stage)["a"] == "on-demand"
+        assert stage.metric("graftwork_backbone_bytes") == {(): 0}
+
+    play(story, budget_bytes=BUDGET)
+
+
+def test_a_request_that_gives_up_leaves_the_load_to_others() -> None:
+    async def story(stage: Stage) -> None:
+        await publish(stage, a=6, b=6)
+        impatient, patient = (asyncio.create_task(ask(stage, "a")) for _ in range(2))
+        await settle()
+        impatient.cancel()
+        await settle()
+        for worker in stage.workers:
+            worker.finish("a", 1)
+        assert (await patient).state is State.READY
+        assert impatient.cancelled()
+
+    play(story, budget_bytes=BUDGET)
