@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from pydantic import ByteSize, Field, TypeAdapter, ValidationError
 
 from models.compute_environment import COMPUTE_ENVIRONMENT
 from models.errors import InvalidParameter
@@ -69,6 +70,14 @@ def serve(
         int | None,
         typer.Option(min=1, help="Rows in flight above which requests get 503.  [default: 4 batches a worker]"),
     ] = None,
+    backbone_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BYTES",
+            help="For backbones in each worker, such as 4GiB; what was not used for longest goes, and comes back when it is "
+            "asked for.  [default: on a CPU half of the memory]",
+        ),
+    ] = None,
     drain_delay: Annotated[
         float, typer.Option(min=0, help="Seconds that a stopping server is not ready, but still takes connections.")
     ] = 1.0,
@@ -86,6 +95,7 @@ def serve(
             param_hint="--host",
         )
     check_engine(engine, precision, device)
+    memory = None if backbone_memory is None else _bytes(backbone_memory)
     signal.signal(signal.SIGTERM, exit_at_once)
     from importlib.metadata import version
 
@@ -106,6 +116,7 @@ def serve(
         request_timeout_seconds=request_timeout,
         worker_timeout_seconds=worker_timeout,
         max_rows_in_flight=max_rows_in_flight,
+        backbone_memory=memory,
         drain_delay_seconds=drain_delay,
         drain_seconds=max(30, math.ceil(request_timeout)),
     )
@@ -119,6 +130,13 @@ def serve(
     finally:
         flush_log()  # before whatever is said about an error
     sys.exit(code)
+
+
+def _bytes(text: str) -> ByteSize:
+    try:
+        return TypeAdapter(Annotated[ByteSize, Field(gt=0)]).validate_python(text)
+    except ValidationError:
+        raise typer.BadParameter(f"{text}: name a size such as 4GiB or 500MB", param_hint="--backbone-memory") from None
 
 
 @app.command(

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ByteSize, ConfigDict, Field
 
 from models.options import EngineName, PrecisionName, default_cache_dir
 from service.http.limits import ConnectionLimits
@@ -32,6 +32,8 @@ class ServerSettings(BaseModel):
         max_bytes_in_flight: bytes of bodies that arrived and are not yet answered; above it requests get 503.
         worker_timeout_seconds: a worker that was not heard for so long hangs, and is replaced. (It is heard each second.)
         max_batch_rows: rows in one batch on the device.
+        backbone_memory: bytes of backbones that a worker may hold. Without it, workers on a CPU share half of the memory of the
+            machine or the container, and those on a GPU have no limit.
         connections: what one client connection may cost, and how many there may be.
     """
 
@@ -55,4 +57,5 @@ class ServerSettings(BaseModel):
     max_bytes_in_flight: int = 256 << 20
     worker_timeout_seconds: float = Field(default=10.0, ge=2)
     max_batch_rows: int = 32
+    backbone_memory: ByteSize | None = Field(default=None, gt=0)
     connections: ConnectionLimits = ConnectionLimits()

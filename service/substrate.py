@@ -34,6 +34,7 @@ from service.flight_record import FlightRecord
 from service.http.connection import ClientConnection
 from service.http.limits import fit_to_open_files
 from service.http.sweep import Sweep
+from service.memory import memory_bytes
 from service.messages import Died, pack
 from service.orphans import LOOK_SECONDS, reap_orphans
 from service.restart import Restart
@@ -86,7 +87,8 @@ class GraftworkServer(LitServer):
             restart_workers=True,
         )
         workers = len(self._inference_workers_config_for_api(LITSERVE_PATH))
-        self._application = Application(settings, version, self._worker_socket, workers=workers)
+        budget = settings.backbone_memory or (memory_bytes() // 2 // workers if accelerator == "cpu" else None)
+        self._application = Application(settings, version, self._worker_socket, workers=workers, backbone_memory=budget)
         self.app: Any = self._requests_past(self.app)
         self.uvicorn_graceful_timeout = settings.drain_seconds
 

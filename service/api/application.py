@@ -48,17 +48,26 @@ class Application:
         version: of Graftwork.
         worker_socket: a listening local socket; engine workers connect to it, and leave their flight records beside it.
         workers: how many there shall be, on all devices.
+        backbone_memory: bytes of backbones that each of them may hold; None for no limit.
 
     Attributes:
         telemetry: takes HTTP requests, as ASGI has them.
     """
 
-    def __init__(self, settings: ServerSettings, version: str, worker_socket: socket.socket, *, workers: int) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        version: str,
+        worker_socket: socket.socket,
+        *,
+        workers: int,
+        backbone_memory: int | None = None,
+    ) -> None:
         self._settings = settings
         self._version = version
         self._worker_socket = worker_socket
         self._metrics = Metrics(version)
-        self._catalog = Catalog(ModelRepository(settings.repository), self._metrics)
+        self._catalog = Catalog(ModelRepository(settings.repository), self._metrics, budget_bytes=backbone_memory)
         self._admission = Admission(
             max_rows=settings.max_rows_in_flight or BATCHES_IN_FLIGHT * settings.max_batch_rows * workers,
             max_bytes=settings.max_bytes_in_flight,

@@ -46,7 +46,14 @@ def test_an_address_that_others_reach_needs_a_word_of_consent(host: str) -> None
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--host", "example.org"), ("--port", "80"), ("--workers", "0"), ("--device", "tpu")]
+    "arguments",
+    [
+        ("--host", "example.org"),
+        ("--port", "80"),
+        ("--workers", "0"),
+        ("--device", "tpu"),
+        ("--backbone-memory", "much"),
+    ],
 )
 def test_options_that_make_no_sense_end_with_2(arguments: tuple[str, ...]) -> None:
     assert CliRunner().invoke(app, ["serve", *arguments]).exit_code == 2

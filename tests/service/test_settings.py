@@ -30,6 +30,8 @@ def test_the_defaults_are_those_of_the_security_page() -> None:
         {"request_timeout_seconds": 0},
         {"drain_seconds": -1},
         {"max_rows_in_flight": 0},
+        {"backbone_memory": 0},
+        {"backbone_memory": "a lot"},
         {"worker_timeout_seconds": 1},  # it is heard once a second
         {"unheard_of": 1},
     ],
