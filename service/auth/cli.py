@@ -67,7 +67,7 @@ def list_keys(
     repository: RepositoryOption = DEFAULT_REPOSITORY, keys: KeysOption = None, as_json: JsonOption = False
 ) -> None:
     """List every key that was made."""
-    found = open_key_file(keys, repository).keys()
+    found = open_key_file(keys, repository).read()
     if as_json:
         print(json.dumps({"keys": [_row(key) for key in found]}))
         return

@@ -59,7 +59,7 @@ class KeyFile:
             raise self._unreadable(error) from None
         return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
-    def keys(self) -> Sequence[Key]:
+    def read(self) -> Sequence[Key]:
         """All keys that were ever made, oldest first, whatever their state.
 
         Raises:
@@ -85,9 +85,9 @@ class KeyFile:
         return KeyFileInvalid(f"{self._path.name}, which holds the keys, cannot be read: {error.strerror}")
 
     def active(self) -> Sequence[Key]:
-        """The keys that open something now; raises as `keys`."""
+        """The keys that open something now; raises as `read`."""
         now = datetime.now(UTC)
-        return [key for key in self.keys() if key.state(now) is State.ACTIVE]
+        return [key for key in self.read() if key.state(now) is State.ACTIVE]
 
     def create(
         self,
@@ -104,7 +104,7 @@ class KeyFile:
 
         Raises:
             InvalidParameter: no key can have that name.
-            KeyFileInvalid: as `keys`.
+            KeyFileInvalid: as `read`.
             StorageFailed: the disk is full or read-only.
         """
         check_key_name(name)
@@ -112,7 +112,7 @@ class KeyFile:
         with storage.reporting(_CANNOT_WRITE):
             storage.make_directory(self._path.parent)
             with storage.locked(self._path.parent):
-                keys = self.keys()
+                keys = self.read()
                 taken = {key.id for key in keys}
                 secret = new_secret()
                 while id_of(secret.encode()).decode() in taken:
@@ -134,13 +134,13 @@ class KeyFile:
 
         Raises:
             KeyNotFound: there is none of that id, with near matches.
-            KeyFileInvalid: as `keys`.
+            KeyFileInvalid: as `read`.
             StorageFailed: the disk is full or read-only.
         """
         if not self._path.parent.is_dir():
             raise KeyNotFound(f"there is no key '{key_id[:64]}'")
         with storage.reporting(_CANNOT_WRITE), storage.locked(self._path.parent):
-            keys = {key.id: key for key in self.keys()}
+            keys = {key.id: key for key in self.read()}
             if key_id not in keys:
                 raise KeyNotFound(f"there is no key '{key_id[:64]}'{did_you_mean(key_id[:64], keys)}")
             if keys[key_id].revoked_at is None:

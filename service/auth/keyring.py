@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from models.errors import GraftworkError, Unauthorized
+from models.errors import GraftworkError, KeyFileInvalid, Unauthorized
 from service.auth.key import Key, Scope, digest, id_of
 from service.auth.key_file import KeyFile
 from service.auth.rate_limit import RateLimit
@@ -43,8 +43,8 @@ class HeldKey:
 class Keyring:
     """The keys that a running server knows; follows their file.
 
-    Once there was a key, requests need one for as long as the process lives, whatever becomes of the file: to revoke the last
-    key closes the server, and does not open it.
+    Once there was a key, be it revoked or expired, requests need one for as long as the process lives, whatever becomes of the
+    file: the end of the last key closes a server, and does not open it, not even when it starts again.
 
     Args:
         file: read at once.
@@ -62,7 +62,7 @@ class Keyring:
         self._complaint = ""
         self.is_closed = False
         self._stamp = file.stamp()  # before it is read: what changes meanwhile is read again
-        self._take(file.keys())
+        self._take(file.read())
 
     def find(self, credential: bytes) -> HeldKey:
         """The key whose secret was shown.
@@ -87,15 +87,15 @@ class Keyring:
         try:
             stamp = await asyncio.to_thread(self._file.stamp)
             if stamp != self._stamp:
-                keys = await asyncio.to_thread(self._file.keys)
                 if stamp is None and self._keys:
-                    raise FileNotFoundError("it is gone")
-                self._take(keys)
+                    raise KeyFileInvalid("it is gone; to revoke keys: graftwork keys revoke")
+                self._take(await asyncio.to_thread(self._file.read))
                 self._stamp = stamp
             self._complaint = ""
-        except (GraftworkError, OSError) as error:
+        except Exception as error:  # whatever it is, a later look must find what is revoked
             if str(error) != self._complaint:  # once, not each second
-                logger.error("the key file is not used, and the keys stay as they were: %s", error)
+                unforeseen = not isinstance(error, GraftworkError)
+                logger.error("the key file is not used, and keys stay as they were: %s", error, exc_info=unforeseen)
             self._complaint = str(error)
 
     def _take(self, keys: Sequence[Key]) -> None:
@@ -103,6 +103,8 @@ class Keyring:
         held = [_held(key, before) for key in keys if key.revoked_at is None]
         self._keys = {key.id.encode(): key for key in held}
         self.is_closed = self.is_closed or bool(keys)
+        if self.is_closed:
+            logger.info("requests need a key; %d of %d are not revoked", len(held), len(keys))
 
 
 def _held(key: Key, before: Mapping[bytes, HeldKey]) -> HeldKey:
