@@ -6,6 +6,7 @@ H14 is in `tests.service.api.test_gate`.
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -98,6 +99,21 @@ def test_h15_whatever_is_wrong_with_a_credential_is_answered_in_one_way(guarded:
 def test_h15_a_key_in_the_address_is_none(guarded: Guarded) -> None:
     for name in ("key", "api_key", "apikey", "access_token", "authorization", "x-api-key"):
         assert guarded.ask({}, f"?{name}={guarded.predict}").status == 401
+
+
+def test_h15_a_key_opens_its_own_request_and_not_the_next_one_on_the_connection(guarded: Guarded) -> None:
+    key = b"Authorization: Bearer " + guarded.metrics.encode()
+    keyed, keyless = (b"\r\n".join([b"GET /metrics HTTP/1.1", b"Host: here", *line, b"", b""]) for line in ([key], []))
+    last = keyless.replace(b"here", b"here\r\nConnection: close")
+    answer = guarded.server.raw(keyed + keyless + keyed + last)
+    assert re.findall(rb"^HTTP/1\.1 (\d+) ", answer, re.MULTILINE) == [b"200", b"401", b"200", b"401"]
+
+
+def test_h15_a_key_behind_the_body_is_none(guarded: Guarded) -> None:
+    body = json_body(["abc"])
+    chunks = b"%x\r\n%b\r\n0\r\nAuthorization: Bearer %b\r\n" % (len(body), body, guarded.predict.encode())
+    usual = (b"Host: here", b"Content-Type: application/json", b"Transfer-Encoding: chunked", b"Trailer: Authorization")
+    assert status(guarded.raw(*usual, method="POST", body=chunks + b"\r\n")) == 401
 
 
 def test_h15_a_key_for_something_else_is_forbidden(guarded: Guarded) -> None:

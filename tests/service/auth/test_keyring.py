@@ -64,6 +64,22 @@ def test_what_is_nearly_a_secret_is_refused_as_anything_else_is(file: KeyFile) -
     assert len(reasons) == 1
 
 
+def test_every_wrong_credential_takes_the_same_steps(file: KeyFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """H15: how long it takes says nothing about which ids there are."""
+    key, secret = file.create("ci", [Scope.PREDICT])
+    keyring = Keyring(file)
+    steps: list[tuple[int, int]] = []
+
+    def compare(mine: bytes, theirs: bytes) -> bool:
+        steps.append((len(mine), len(theirs)))
+        return mine == theirs
+
+    monkeypatch.setattr("hmac.compare_digest", compare)
+    for wrong in ("", "gw_00000000_" + "a" * 43, secret[:-1], f"gw_{key.id}_", "a" * 10_240):
+        assert not knows(keyring, wrong)
+    assert steps == [(32, 32)] * 5
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=64) | st.just(b"\xff" * 10_000))
 def test_no_bytes_do_harm(file: KeyFile, sent: bytes) -> None:
