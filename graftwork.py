@@ -14,6 +14,7 @@ from models.cli import models_app
 from models.compute_environment import COMPUTE_ENVIRONMENT, restart_with
 from models.errors import Conflict, GraftworkError
 from models.options import example
+from service.auth.cli import app as keys_app
 from service.cli import app as service_app
 
 REFUSED = 3  # the exit code where something is not as a change expects it to be, and stays so
@@ -29,7 +30,7 @@ app = typer.Typer(
 models_app.command("import", epilog=example("graftwork models import timm:tf_efficientnet_lite0 --name imagenet"))(
     import_command
 )
-for part in (finetune_app, service_app, repository_app):
+for part in (finetune_app, service_app, repository_app, keys_app):
     app.add_typer(part)
 
 

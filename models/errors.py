@@ -11,11 +11,16 @@
     |  |- InvalidInstances, EmptyText, ContextLengthExceeded, ImageTruncated, ImageUndecodable,
     |  |  AspectRatio, WorkerCrashed                                                                   422
     |  `- HeadersTooLarge                                                                              431
-    |- NotFound                         RouteNotFound, ModelNotFound, VersionNotFound, VersionNotLoaded, BackboneNotFound   404
+    |- Unauthorized                     no key, or none that is known (with WWW-Authenticate)           401
+    |- Forbidden                        CrossSite: a caller that is known, or a web page, may not       403
+    |- NotFound                         RouteNotFound, ModelNotFound, VersionNotFound, VersionNotLoaded,
+    |  |                                BackboneNotFound, KeyNotFound                                                     404
     |  `- MethodNotAllowed                                                                             405
     |- Conflict                         VersionInUse, PromotionRefused                                 409
     |- DatasetInvalid                   what the user's data lacks, with file and line                 422
     |- VersionCorrupt                   EngineMismatch: a version that must not be served             422
+    |- RateLimited                      a key that asks more often than it may (with Retry-After)       429
+    |- KeyFileInvalid                   the key file is damaged, or others can read it                  500
     |- StorageFailed                    the repository cannot be written                               507
     |- Unavailable                      Overloaded, TooManyConnections, NotReady, WorkerLost, OutOfMemory,
     |                                   DeviceFailed (with Retry-After)                                  503
@@ -177,6 +182,22 @@ class HeadersTooLarge(InputError):
     code = "headers_too_large"
 
 
+class Unauthorized(GraftworkError):
+    status = 401
+    code = "unauthorized"
+
+
+class Forbidden(GraftworkError):
+    status = 403
+    code = "forbidden"
+
+
+class CrossSite(Forbidden):
+    """A page of another site asks through somebody's browser."""
+
+    code = "cross_site"
+
+
 class NotFound(GraftworkError):
     status = 404
     code = "not_found"
@@ -202,6 +223,10 @@ class VersionNotLoaded(NotFound):
 
 class BackboneNotFound(NotFound):
     code = "backbone_not_found"
+
+
+class KeyNotFound(NotFound):
+    code = "key_not_found"
 
 
 class MethodNotAllowed(NotFound):
@@ -252,6 +277,26 @@ class EngineMismatch(VersionCorrupt):
     """The golden inputs get other features here than at publishing: the engine may be to blame, and another one do."""
 
     code = "engine_mismatch"
+
+
+class RateLimited(GraftworkError):
+    """A key has asked more often than it may.
+
+    Args:
+        message: one line.
+        retry_after_seconds: when it may ask again; sent as ``Retry-After``.
+    """
+
+    status = 429
+    code = "rate_limited"
+
+    def __init__(self, message: str, *, retry_after_seconds: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class KeyFileInvalid(GraftworkError):
+    code = "key_file_invalid"
 
 
 class StorageFailed(GraftworkError):

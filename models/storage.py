@@ -48,10 +48,14 @@ def make_directory(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Writes a new file and waits until its bytes are on the disk."""
+def write_file(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Writes a new file and waits until its bytes are on the disk.
+
+    Args:
+        mode: who may read and write it, before the umask.
+    """
     _step("open")
-    with open(path, "xb") as file:
+    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         _step("write")
         file.write(data)
         file.flush()
@@ -82,11 +86,15 @@ def rename(source: Path, target: Path) -> None:
     os.rename(source, target)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Replaces a file atomically: a reader sees the old bytes or the new ones. The caller holds the file's directory."""
+def replace_file(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Replaces a file atomically: a reader sees the old bytes or the new ones. The caller holds the file's directory.
+
+    Args:
+        mode: as in `write_file`.
+    """
     staged = unfinished(path.parent)
     try:
-        write_file(staged, data)
+        write_file(staged, data, mode=mode)
         _step("replace")
         os.replace(staged, path)
     except Exception:
@@ -94,6 +102,30 @@ def replace_file(path: Path, data: bytes) -> None:
             staged.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def append_line(path: Path, line: bytes, *, mode: int = 0o666) -> None:
+    """Adds a line to a file in one write, and waits until it is on the disk; a file that is not there is made.
+
+    Lines of several processes do not mix. What a write left that did not fit is ended first, so that it spoils no other line.
+
+    Args:
+        line: without its end.
+        mode: as in `write_file`.
+    """
+    _step("open")
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        size = os.fstat(descriptor).st_size
+        is_torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        data = (b"\n" if is_torn else b"") + line + b"\n"
+        _step("write")
+        if os.write(descriptor, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        _step("fsync")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def remove(path: Path) -> None:

@@ -27,6 +27,8 @@ from models.options import (
     default_cache_dir,
     example,
 )
+from service.auth.cli import KeysOption
+from service.auth.key_file import open_key_file
 
 if TYPE_CHECKING:
     from service.client import Item
@@ -51,11 +53,18 @@ def exit_at_once(*_args: object) -> None:
     sys.exit(0)
 
 
-@app.command(epilog=example("graftwork serve", "graftwork serve --port 9000 --workers 2 --repository /models"))
+@app.command(
+    epilog=example(
+        "graftwork serve",
+        "graftwork serve --port 9000 --workers 2 --repository /models",
+        "graftwork serve --host 0.0.0.0 --keys /etc/graftwork/keys.json",
+    )
+)
 def serve(
     host: Annotated[str, typer.Option(help="Address to bind: 127.0.0.1, 0.0.0.0 or ::.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1024, max=65535)] = 8000,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
+    keys: KeysOption = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: every GPU, else the CPU.")] = "auto",
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
@@ -89,9 +98,11 @@ def serve(
     host = "127.0.0.1" if host == "localhost" else host
     if host not in ("127.0.0.1", "0.0.0.0", "::"):
         raise typer.BadParameter(f"{host}: the address must be 127.0.0.1, 0.0.0.0 or ::", param_hint="--host")
-    if host not in LOOPBACK and not allow_unauthenticated:
+    has_keys = bool(open_key_file(keys, repository).active())
+    if host not in LOOPBACK and not has_keys and not allow_unauthenticated:
         raise typer.BadParameter(
-            f"{host} can be reached from other machines and there are no keys; add --allow-unauthenticated",
+            f"{host} can be reached from other machines and there are no keys; make one: graftwork keys create, "
+            "or add --allow-unauthenticated",
             param_hint="--host",
         )
     check_engine(engine, precision, device)
@@ -105,6 +116,7 @@ def serve(
 
     settings = ServerSettings(
         repository=repository,
+        keys=keys,
         host=host,
         port=port,
         device=device,
@@ -153,6 +165,12 @@ def predict(
         list[str], typer.Argument(metavar="INPUT...", help="Image files or texts; - reads one text a line.")
     ],
     url: Annotated[str, typer.Option(envvar="GRAFTWORK_URL", help="The server.")] = "http://127.0.0.1:8000",
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="GRAFTWORK_API_KEY", show_default=False, help="The key to show; better in the environment."
+        ),
+    ] = None,
     top_k: Annotated[int, typer.Option(min=1, help="How many scores to show.")] = 3,
     truncate: Annotated[bool, typer.Option("--truncate", help="Cut texts that are too long.")] = False,
     pairs: Annotated[
@@ -176,7 +194,7 @@ def predict(
         raise InvalidParameter(f"a model reads images or texts, and '{names[0]}' is no file while others are")
     if pairs:
         items = _two_by_two(items)
-    answers = Client(url).predict(parsed, items, top_k=top_k, truncate=truncate)
+    answers = Client(url, api_key).predict(parsed, items, top_k=top_k, truncate=truncate)
     if as_json:
         import json
 

@@ -12,7 +12,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
-from models.errors import DeadlineExceeded, GraftworkError, NotReady, from_code
+from models.errors import DeadlineExceeded, GraftworkError, InvalidParameter, NotReady, Unauthorized, from_code
 from models.version import Reference
 
 # What goes into one request: well under the server's limits. An item that is larger goes alone.
@@ -28,10 +28,17 @@ class Client:
 
     Args:
         url: such as ``http://127.0.0.1:8000``.
+        api_key: the secret of a key, for a server that asks for one.
+
+    Raises:
+        InvalidParameter: no key looks like this one.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, api_key: str | None = None) -> None:
+        if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+            raise InvalidParameter("the key has characters in it that no key has; copy it again")
         self.url = url.rstrip("/")
+        self._api_key = api_key
         local = urlsplit(self.url).hostname in ("127.0.0.1", "localhost", "::1")
         self._opener = build_opener(ProxyHandler({})) if local else build_opener()
 
@@ -83,6 +90,8 @@ class Client:
         return self._open(Request(self.url + path))
 
     def _open(self, request: Request) -> bytes:
+        if self._api_key:
+            request.add_unredirected_header("Authorization", f"Bearer {self._api_key}")  # for this server only
         try:
             with self._opener.open(request, timeout=TIMEOUT_SECONDS) as response:
                 body: bytes = response.read()
@@ -97,6 +106,9 @@ class Client:
             raise NotReady(f"there is no server at {self.url}; start one: graftwork serve") from None
 
     def _error(self, error: HTTPError) -> GraftworkError:
+        if error.code == Unauthorized.status:
+            what = "does not know this key" if self._api_key else "asks for a key"
+            return Unauthorized(f"{self.url} {what}; give one that it knows: --api-key KEY or GRAFTWORK_API_KEY")
         try:
             document = json.loads(error.read())
             return from_code(document["code"], document["detail"])

@@ -206,8 +206,9 @@ class Demo:
         self._command("graftwork", *command)
         log = self._directory / "server.log"
         started = time.monotonic()
+        without_keys = {name: value for name, value in os.environ.items() if name != "GRAFTWORK_KEYS"}
         with log.open("w") as output:
-            process = subprocess.Popen([*_GRAFTWORK, *command], stderr=output, start_new_session=True)
+            process = subprocess.Popen([*_GRAFTWORK, *command], stderr=output, start_new_session=True, env=without_keys)
         try:
             _wait_for(lambda: process.poll() is not None or _is_ready(client), seconds=120)
             if process.poll() is not None:

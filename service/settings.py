@@ -16,6 +16,7 @@ class ServerSettings(BaseModel):
     """The server's settings.
 
     Attributes:
+        keys: the file that holds the keys; ``.keys.json`` in the repository without.
         device: ``auto`` takes every GPU that is there, else the CPU.
         engine: what computes features; ``auto`` takes the fastest that gives the right ones.
         precision: ``auto`` takes int8 for versions that may serve in it, where it is faster.
@@ -40,6 +41,7 @@ class ServerSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     repository: Path
+    keys: Path | None = None
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1024, le=65535)
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -38,6 +38,10 @@ COMMANDS = [
     ("models", "delete"),
     ("models", "import"),
     ("backbones", "list"),
+    ("keys",),
+    ("keys", "create"),
+    ("keys", "list"),
+    ("keys", "revoke"),
     ("samples", "list"),
     ("samples", "write"),
 ]

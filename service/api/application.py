@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -23,12 +23,17 @@ from models.errors import GraftworkError, NotReady
 from models.repository import ModelRepository
 from service.api.admission import Admission
 from service.api.catalog import Catalog
+from service.api.declaration import route, routes
+from service.api.gate import Gate
 from service.api.metrics import Metrics
-from service.api.openapi import openapi_route
+from service.api.openapi import OpenApiRoute
 from service.api.problems import from_http_exception, problem
 from service.api.telemetry import RECORD, RequestRecord, Telemetry
-from service.api.v1 import PREDICTION_PATHS, V1Routes, match_prediction
+from service.api.v1 import PREDICTION, V1Routes, match_prediction
 from service.api.workers import WorkerPool
+from service.auth.key import Scope as KeyScope
+from service.auth.key_file import open_key_file
+from service.auth.keyring import Keyring
 from service.log import flush_log
 from service.settings import ServerSettings
 
@@ -36,8 +41,6 @@ logger = logging.getLogger(__name__)
 
 BATCHES_IN_FLIGHT = 4  # a worker: one being computed, the others ready or on their way
 DRAIN_SIGNAL = signal.SIGUSR1  # the parent says with it that the server is about to stop
-
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Application:
@@ -64,7 +67,6 @@ class Application:
         backbone_memory: int | None = None,
     ) -> None:
         self._settings = settings
-        self._version = version
         self._worker_socket = worker_socket
         self._metrics = Metrics(version)
         self._catalog = Catalog(ModelRepository(settings.repository), self._metrics, budget_bytes=backbone_memory)
@@ -86,6 +88,11 @@ class Application:
         )
         self._catalog.connections = self._pool.connections
         self.cut_off = 0  # requests that were accepted, but not answered in the time to drain
+        self._keyring = Keyring(open_key_file(settings.keys, settings.repository))
+        is_local = settings.host == "127.0.0.1"
+        self._gate = Gate(self._keyring, self._metrics, on_loopback=is_local)
+        # Without keys, whoever is on this machine may read how it works.
+        self._openapi = OpenApiRoute(version, lambda: is_local or self._keyring.is_closed)
         self._v1 = V1Routes(settings, self._catalog, self._pool, self._admission, self._metrics)
         handlers = {GraftworkError: _on_error, HTTPException: _on_http_exception}
         # Slashes are not added by redirects: the target would be built from a Host header that anyone can send.
@@ -99,7 +106,10 @@ class Application:
             await self._router(scope, receive, send)
             return
         # The road that nearly all requests take is short: no router, no layers between it and the server.
+        scope[RECORD].counted = True
+        self._metrics.observe_begin()
         try:
+            self._gate.admit(scope, PREDICTION.scope)
             body = await self._v1.predict(scope, receive, reference)
         except GraftworkError as error:
             await _refuse(scope, error)(scope, receive, send)
@@ -109,23 +119,8 @@ class Application:
         await send({"type": "http.response.body", "body": body})
 
     def _routes(self) -> list[Route]:
-        v1 = self._v1
         register_url_convertor("model", _ModelName())
-        handlers: dict[str, Handler] = {
-            "/v1/models": v1.list_models,
-            "/v1/models/{name:model}": v1.model_status,
-            "/v1/models/{name:model}/metadata": v1.model_metadata,
-            "/health/live": self.live,
-            "/health/ready": self.ready,
-            # The same two questions as clients of the Open Inference Protocol ask them; only the status counts there.
-            "/v2/health/live": self.live,
-            "/v2/health/ready": self.ready,
-            "/metrics": self.metrics,
-        }
-        if self._settings.host == "127.0.0.1":  # whoever is on this machine may read how it works
-            handlers["/openapi.json"] = openapi_route(self._version)
-        routes = [Route(path, handler, methods=["GET"]) for path, handler in handlers.items()]
-        return [*routes, *(Route(path, _only_post, methods=["POST"]) for path in PREDICTION_PATHS)]
+        return routes(self._gate, self._v1, self, self._openapi)
 
     def _count_cut_off(self) -> None:
         self.cut_off += 1
@@ -135,7 +130,8 @@ class Application:
         """Accepts workers and follows the repository."""
         loop = asyncio.get_running_loop()
         server = await loop.create_unix_server(self._pool.connection, sock=self._worker_socket)
-        background = [asyncio.create_task(self._catalog.follow()), asyncio.create_task(self._pool.watch())]
+        following = (self._catalog.follow(), self._pool.watch(), self._keyring.follow())
+        background = [asyncio.create_task(each) for each in following]
         loop.add_signal_handler(DRAIN_SIGNAL, self._drain)
         logger.info("listening on http://%s:%d", self._settings.host, self._settings.port)
         try:
@@ -156,10 +152,14 @@ class Application:
         self._catalog.drain()
         self.telemetry.closing = True
 
+    # Each has a second path, by which clients of the Open Inference Protocol ask; only the status counts there.
+
+    @route("GET", "/health/live", "/v2/health/live", scope=None)
     async def live(self, request: Request) -> Response:
         """``GET /health/live``: the process answers."""
         return _json({"live": True})
 
+    @route("GET", "/health/ready", "/v2/health/ready", scope=None)
     async def ready(self, request: Request) -> Response:
         """``GET /health/ready``: 200 once models are loaded and checked, else 503 with the reason."""
         reason = self._catalog.not_ready_reason()
@@ -168,21 +168,23 @@ class Application:
             raise NotReady(reason + ("" if self._pool.connections else self._pool.why_nobody_is_connected()))
         return _json({"ready": True})
 
+    @route("GET", "/metrics", scope=KeyScope.METRICS)
     async def metrics(self, request: Request) -> Response:
         """``GET /metrics``: in the text format of Prometheus."""
         self._metrics.ready.set(self._catalog.not_ready_reason() is None)
         exposition = await asyncio.to_thread(self._metrics.exposition)  # megabytes, of a thousand models
         return Response(exposition, media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    @PREDICTION
+    async def only_post(self, request: Request) -> Response:
+        """Predictions are dispatched before the router, which only knows that their paths are there."""
+        raise AssertionError("a prediction came to the router")
+
 
 class _ModelName(StringConvertor):
     """A path segment without a verb: ``GET /v1/models/flowers:predict`` is the wrong method, not an odd name."""
 
     regex = "[^/:]+"
-
-
-async def _only_post(request: Request) -> Response:
-    raise AssertionError("predictions are dispatched before the router, which only knows that their paths are there")
 
 
 def _refuse(scope: Scope, error: GraftworkError) -> Response:

@@ -34,6 +34,12 @@ class Metrics:
             [*by_version, "reason"],
             registry=self.registry,
         )
+        self.refusals = Counter(
+            "graftwork_refused_requests_total",
+            "Requests that were refused for who sent them, by the error's code and the key, where one was known.",
+            ["reason", "key"],
+            registry=self.registry,
+        )
         self.in_flight = Gauge(
             "graftwork_in_flight_requests", "Prediction requests received and not yet ended.", registry=self.registry
         )

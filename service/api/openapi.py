@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from http import HTTPStatus
 from typing import TypeAlias
@@ -12,15 +12,29 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from models import errors
-from models.errors import GraftworkError
+from models.errors import GraftworkError, RouteNotFound
 from models.manifest import Manifest
-from service.api.schemas import BODY, HEADERS, PARAMETERS, SCHEMAS, TEXT, Json, record, ref
+from service.api.declaration import route
+from service.api.schemas import (
+    BODY,
+    HEADERS,
+    PARAMETERS,
+    SCHEMAS,
+    SECURITY,
+    SECURITY_SCHEMES,
+    TEXT,
+    Json,
+    record,
+    ref,
+)
+from service.auth.key import Scope
 
 MEDIA_TYPE = "application/openapi+json"  # draft-ietf-httpapi-rest-api-mediatypes
 
 Refusals: TypeAlias = Sequence[type[GraftworkError]]
 
 # What routes may refuse.
+_KEY: Refusals = (errors.Unauthorized, errors.Forbidden, errors.RateLimited)
 _ANY: Refusals = (
     *(GraftworkError, errors.BadRequest, errors.RequestTimeout, errors.UrlTooLong, errors.HeadersTooLarge),
     errors.TooManyConnections,
@@ -42,22 +56,27 @@ _PREDICT: Refusals = (
     errors.DeadlineExceeded,
 )
 
+_HEADERS = {401: ["WWW-Authenticate"], 405: ["Allow"], 429: ["Retry-After"], 503: ["Retry-After"]}
 
-def openapi_route(version: str) -> Callable[[Request], Awaitable[Response]]:
+
+class OpenApiRoute:
     """The handler of ``GET /openapi.json``; the document is built for the first who asks.
 
     Args:
         version: of Graftwork.
+        is_served: whether there is such a route now.
     """
 
-    @cache
-    def document() -> bytes:
-        return orjson.dumps(openapi_document(version))
+    def __init__(self, version: str, is_served: Callable[[], bool]) -> None:
+        self._document = cache(lambda: orjson.dumps(openapi_document(version)))
+        self._is_served = is_served
 
-    async def openapi(request: Request) -> Response:
-        return Response(document(), media_type=MEDIA_TYPE)
-
-    return openapi
+    @route("GET", "/openapi.json", scope=Scope.METADATA)
+    async def openapi(self, request: Request) -> Response:
+        """``GET /openapi.json``: this interface."""
+        if not self._is_served():
+            raise RouteNotFound("there is no route /openapi.json")
+        return Response(self._document(), media_type=MEDIA_TYPE)
 
 
 def openapi_document(version: str) -> Json:
@@ -83,32 +102,55 @@ def openapi_document(version: str) -> Json:
             "/v1/models/{name}/labels/{alias}:predict": _predict(
                 "predict_label", "Ask the version of a label", "alias"
             ),
-            "/v1/models": _get("list_models", "All models", ref("Models")),
-            "/v1/models/{name}": _get("model_status", "A model's versions", ref("Model"), "name", refusals=_MODEL),
+            "/v1/models": _get("list_models", "All models", ref("Models"), scope=Scope.METADATA),
+            "/v1/models/{name}": _get(
+                "model_status", "A model's versions", ref("Model"), "name", scope=Scope.METADATA, refusals=_MODEL
+            ),
             "/v1/models/{name}/metadata": _get(
                 "model_metadata",
                 "What the version that `predict` asks says of itself, and how it is computed",
                 ref("Metadata"),
                 "name",
+                scope=Scope.METADATA,
                 refusals=_VERSION,
             ),
-            "/health/live": _get("live", "Whether the process answers", live),
-            "/health/ready": _get("ready", "Whether models are loaded and checked", ready, refusals=_READY),
-            "/v2/health/live": _get("v2_live", "The same for the Open Inference Protocol", live),
-            "/v2/health/ready": _get("v2_ready", "The same for the Open Inference Protocol", ready, refusals=_READY),
-            "/metrics": _get("metrics", "Metrics in the text format of Prometheus", TEXT, media_type="text/plain"),
+            "/health/live": _get("live", "Whether the process answers", live, scope=None),
+            "/health/ready": _get("ready", "Whether models are loaded and checked", ready, scope=None, refusals=_READY),
+            "/v2/health/live": _get("v2_live", "The same for the Open Inference Protocol", live, scope=None),
+            "/v2/health/ready": _get(
+                "v2_ready", "The same for the Open Inference Protocol", ready, scope=None, refusals=_READY
+            ),
+            "/metrics": _get(
+                "metrics",
+                "Metrics in the text format of Prometheus",
+                TEXT,
+                scope=Scope.METRICS,
+                media_type="text/plain",
+            ),
             "/openapi.json": _get(
-                "openapi", "This document, on the loopback address only", {"type": "object"}, media_type=MEDIA_TYPE
+                "openapi",
+                "This document; without keys, on the loopback address only",
+                {"type": "object"},
+                scope=Scope.METADATA,
+                refusals=(*_ANY, errors.RouteNotFound),
+                media_type=MEDIA_TYPE,
             ),
         },
-        "components": {"schemas": {**SCHEMAS, **_metadata()}, "parameters": PARAMETERS, "headers": HEADERS},
+        "components": {
+            "schemas": {**SCHEMAS, **_metadata()},
+            "parameters": PARAMETERS,
+            "headers": HEADERS,
+            "securitySchemes": SECURITY_SCHEMES,
+        },
     }
 
 
 def _predict(name: str, summary: str, *address: str) -> Json:
     parameters = ("name", *address, "top_k", "truncate", "X-Request-Timeout")
-    responses = _responses(ref("Predictions"), "application/json", _PREDICT)
-    return {"post": {**_operation(name, summary, parameters, responses), "requestBody": BODY}}
+    operation = _operation(
+        name, summary, parameters, ref("Predictions"), "application/json", scope=Scope.PREDICT, refusals=_PREDICT
+    )
+    return {"post": {**operation, "requestBody": BODY}}
 
 
 def _get(
@@ -116,15 +158,32 @@ def _get(
     summary: str,
     schema: Json,
     *parameters: str,
+    scope: Scope | None,
     refusals: Refusals = _ANY,
     media_type: str = "application/json",
 ) -> Json:
-    return {"get": _operation(name, summary, parameters, _responses(schema, media_type, refusals))}
+    return {"get": _operation(name, summary, parameters, schema, media_type, scope=scope, refusals=refusals)}
 
 
-def _operation(name: str, summary: str, parameters: Sequence[str], responses: Json) -> Json:
+def _operation(
+    name: str,
+    summary: str,
+    parameters: Sequence[str],
+    schema: Json,
+    media_type: str,
+    *,
+    scope: Scope | None,
+    refusals: Refusals,
+) -> Json:
     references = [ref(parameter, "parameters") for parameter in (*parameters, "X-Request-Id")]
-    return {"operationId": name, "summary": summary, "parameters": references, "responses": responses}
+    keyed = {"security": SECURITY, "description": f"Where keys are asked for, one that allows `{scope}`."}
+    return {
+        "operationId": name,
+        "summary": summary,
+        "parameters": references,
+        "responses": _responses(schema, media_type, (*refusals, *(_KEY if scope else ()))),
+        **(keyed if scope else {}),
+    }
 
 
 def _responses(schema: Json, media_type: str, refusals: Refusals) -> Json:
@@ -137,7 +196,7 @@ def _responses(schema: Json, media_type: str, refusals: Refusals) -> Json:
             f"{HTTPStatus(status).phrase}: {', '.join(codes[status])}",
             {"allOf": [ref("Problem"), {"properties": {"status": {"const": status}, "code": {"enum": codes[status]}}}]},
             "application/problem+json",
-            *{405: ["Allow"], 503: ["Retry-After"]}.get(status, []),
+            *_HEADERS.get(status, []),
         )
         for status in sorted(codes)
     }

@@ -8,7 +8,7 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from models.errors import GraftworkError, MethodNotAllowed, RouteNotFound, Unavailable
+from models.errors import GraftworkError, MethodNotAllowed, RateLimited, RouteNotFound, Unauthorized, Unavailable
 
 
 def problem(error: GraftworkError, request_id: str, headers: dict[str, str] | None = None) -> Response:
@@ -21,10 +21,15 @@ def problem(error: GraftworkError, request_id: str, headers: dict[str, str] | No
         "detail": error.message,
         "request_id": request_id,
     }
-    headers = dict(headers or {})
-    if isinstance(error, Unavailable):
-        headers["Retry-After"] = str(error.retry_after_seconds)
+    headers = {**error_headers(error), **(headers or {})}
     return Response(orjson.dumps(body), error.status, headers, "application/problem+json")
+
+
+def error_headers(error: GraftworkError) -> dict[str, str]:
+    """What the answer with an error says in its head, in any dialect."""
+    if isinstance(error, (Unavailable, RateLimited)):
+        return {"Retry-After": str(error.retry_after_seconds)}
+    return {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else {}
 
 
 def from_http_exception(error: HTTPException, path: str, method: str) -> GraftworkError:

@@ -260,5 +260,14 @@ PARAMETERS: Json = {
 HEADERS: Json = {
     "X-Request-Id": {"description": "The request's own, or a new one.", "required": True, "schema": REQUEST_ID},
     "Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer", "minimum": 1}},
+    "WWW-Authenticate": {"description": "How to show a key.", "required": True, "schema": {"const": "Bearer"}},
     "Allow": {"description": "The methods that the path takes.", "required": True, "schema": TEXT},
 }
+
+SECURITY_SCHEMES: Json = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+
+# Nothing is one of the ways, as a server without keys asks for none.
+SECURITY: list[Json] = [{}, {"bearer": []}, {"key": []}]

@@ -37,6 +37,7 @@ class RequestRecord:
 
     Attributes:
         model: set once the name is known to exist.
+        key: the id of the key that it showed, once that is known.
         counted: a prediction request, which the metrics count.
         error: why it was not answered with a prediction.
     """
@@ -44,6 +45,7 @@ class RequestRecord:
     request_id: str
     model: str = UNKNOWN
     version: str = UNKNOWN
+    key: str | None = None
     counted: bool = False
     error: GraftworkError | None = None
 
@@ -123,6 +125,7 @@ class Telemetry:
                 "status": status,
                 "model": record.model,
                 "version": record.version,
+                "key": record.key,
                 "code": code,
                 "ms": round(seconds * 1000, 2),
             }

@@ -22,17 +22,20 @@ from service.api.body import HEADERS as BODY_HEADERS
 from service.api.body import read_body, read_instances
 from service.api.catalog import Catalog
 from service.api.catalog_model import CatalogModel, CatalogVersion
+from service.api.declaration import route
 from service.api.metrics import Metrics
 from service.api.patience import HEADER as TIMEOUT_HEADER
 from service.api.patience import Deadlines, Patience, timeout_seconds
 from service.api.telemetry import RECORD, RequestRecord
 from service.api.workers import WorkerPool
+from service.auth.key import Scope as KeyScope
 from service.http.scope import CONNECTION
 from service.settings import ServerSettings
 
 PREDICTION_PATHS = tuple(
     f"/v1/models/{{name}}{where}:predict" for where in ("", "/versions/{number}", "/labels/{alias}")
 )
+PREDICTION = route("POST", *PREDICTION_PATHS, scope=KeyScope.PREDICT)  # answered without the router
 _READ = {name.encode(): name for name in (*BODY_HEADERS, TIMEOUT_HEADER)}
 PredictionPath: TypeAlias = tuple[str, str | None, str | None]
 _PREDICTION = re.compile(r"/v1/models/(?P<name>[^/]+)(?:/versions/(?P<number>[^/]+)|/labels/(?P<alias>[^/]+))?:predict")
@@ -80,8 +83,6 @@ class V1Routes:
             The body of the answer, in JSON.
         """
         record: RequestRecord = scope[RECORD]
-        record.counted = True
-        self._metrics.observe_begin()
         with self._catalog.use(_reference(*path)) as entry:
             return await self._predict(scope, receive, record, entry)
 
@@ -112,16 +113,19 @@ class V1Routes:
         tail = orjson.dumps({"model": version.name, "version": version.number, "request_id": record.request_id})
         return b'{"predictions":%s,%s' % (reply.predictions, tail[1:])
 
+    @route("GET", "/v1/models", scope=KeyScope.METADATA)
     async def list_models(self, request: Request) -> Response:
         """``GET /v1/models``: the names of all models."""
         return _json({"models": sorted(self._catalog.models)})
 
+    @route("GET", "/v1/models/{name:model}", scope=KeyScope.METADATA)
     async def model_status(self, request: Request) -> Response:
         """``GET /v1/models/{name}``: its versions and their states."""
         name = check_name(request.path_params["name"])
         model = self._catalog.model(name)
         return _json({"name": name, **_status(model)})
 
+    @route("GET", "/v1/models/{name:model}/metadata", scope=KeyScope.METADATA)
     async def model_metadata(self, request: Request) -> Response:
         """``GET /v1/models/{name}/metadata``: of the version that an unaddressed request would get, and how it is computed."""
         entry = self._catalog.entry(Reference(name=check_name(request.path_params["name"])))

@@ -142,7 +142,7 @@ class ClientConnection(asyncio.Protocol):
                 return 200
             tally.note("wrong", request.id, now, self._arrived)
             return WRONG
-        if status == 503:
+        if status in (429, 503):
             seconds = _header(head, names, b"retry-after") or b""
             if not (seconds.isdigit() and int(seconds) >= 1):
                 tally.without_retry_after += 1

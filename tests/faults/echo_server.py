@@ -43,10 +43,10 @@ class EchoServer(ServerProcess):
         options += ["--broken"] * self.broken
         return [*self.under, sys.executable, "-m", "tests.faults.echo", *options, json.dumps(self.settings)]
 
-    def answers(self) -> bool:
+    def answers(self, **headers: str) -> bool:
         """Whether a request on a fresh connection gets its own answer."""
         text = uuid4().hex
-        reply = self.predict("echo", [text])
+        reply = self.predict("echo", [text], **headers)
         return reply.status == 200 and reply.json()["predictions"][0]["label"] == sha256(text.encode()).hexdigest()
 
 

@@ -51,7 +51,7 @@ class Tally:
             answer), ``cut short`` (it ended amid the answer), ``unanswered`` (it stayed open, but patience ended),
             ``not understood`` (no HTTP/1.1 answer with a Content-Length).
         codes: of the errors in problem bodies.
-        without_retry_after: 503s without a whole number of seconds from 1 as ``Retry-After``.
+        without_retry_after: 429s and 503s without a whole number of seconds from 1 as ``Retry-After``.
         without_request_id: errors that carry no ``X-Request-Id`` at all; with a different one they are wrong.
         unasked: times that a server sent bytes that no request had asked for.
         incidents: the first of what was lost or wrong.

@@ -92,6 +92,8 @@ MISBEHAVIOURS: list[tuple[str, Act, dict[str, object]]] = [
     ("full, Retry-After: 0", saying(status=503, headers={"retry-after": "0"}), {"shed": 1, "without_retry_after": 1}),
     ("full, fraction", saying(status=503, headers={"retry-after": "1.5"}), {"shed": 1, "without_retry_after": 1}),
     ("full, a date", saying(status=503, headers={"retry-after": "Fri"}), {"shed": 1, "without_retry_after": 1}),
+    ("over its rate", saying(status=429, headers={"retry-after": "1"}), {"client_errors": 1, "without_retry_after": 0}),
+    ("over its rate, no Retry-After", saying(status=429), {"client_errors": 1, "without_retry_after": 1}),
     ("too late", saying(status=504), {"timeouts": 1, "by_status": {200: 4, 504: 1}}),
     ("a bug", saying(status=500), {"failed": 1, "by_status": {200: 4, 500: 1}}),
     ("a redirect", saying(status=307), {"failed": 1}),

@@ -170,3 +170,43 @@ def test_files_below_a_directory_are_named_and_links_not_followed(tmp_path: Path
     wanted = ["a", "b/c", "b/d/e", "b/d/f", "b/pipe", "b/up", "dangling"]
     assert sorted(storage.files_below(tmp_path)) == wanted
     assert list(storage.files_below(tmp_path / "gone")) == []
+
+
+def test_who_may_read_a_file_is_decided_before_there_is_anything_in_it(tmp_path: Path) -> None:
+    modes: list[int] = []
+
+    def look(step: str) -> None:
+        modes.extend(path.stat().st_mode & 0o777 for path in tmp_path.iterdir() if step == "write")
+
+    before = os.umask(0)
+    try:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(storage, "trace", look)
+            storage.replace_file(tmp_path / "secret", b"abc", mode=0o600)
+            storage.append_line(tmp_path / "lines", b"abc", mode=0o600)
+    finally:
+        os.umask(before)
+    assert set(modes) == {0o600}
+    assert len(modes) == 3
+
+
+def test_lines_are_added_at_the_end(tmp_path: Path, steps: list[str]) -> None:
+    file = tmp_path / "file"
+    for line in (b"one", b"two"):
+        storage.append_line(file, line)
+    assert file.read_bytes() == b"one\ntwo\n"
+    assert steps == ["open", "write", "fsync"] * 2
+
+
+def test_a_line_that_was_cut_off_spoils_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"one\ntw")
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, old[1]))
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            storage.append_line(file, b"a line for which there is no room")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    storage.append_line(file, b"four")
+    assert file.read_bytes() == b"one\ntw\na line for wh\nfour\n"

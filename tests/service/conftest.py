@@ -14,11 +14,15 @@ import pytest
 from models.predictor import Predictor
 from models.repository import ModelRepository
 from service.api.application import Application
+from service.auth.key import Scope
+from service.auth.key_file import KeyFile
 from service.settings import ServerSettings
 from service.worker.registry import Registry
-from tests.server_process import ServerProcess
+from tests.processes import wait_for
+from tests.server_process import ServerProcess, ready_server
+from tests.service.guarded import Guarded, bearer
 from tests.service.site import Play, Site
-from tests.tiny_models import TorchEngines
+from tests.tiny_models import TorchEngines, copy_of_texts
 
 
 @pytest.fixture
@@ -55,6 +59,19 @@ def predictors(models_on_disk: Path) -> Mapping[str, Predictor]:
     """The models of the real server, in this process."""
     registry = Registry(ModelRepository(models_on_disk), TorchEngines())
     return {name: registry.load(name, 1).predictor for name in ("colours", "letters", "moods")}
+
+
+@pytest.fixture(scope="session")
+def guarded(models_on_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """One server that asks for keys, for tests that leave it as it is."""
+    root = tmp_path_factory.mktemp("guarded")
+    copy_of_texts(models_on_disk, root / "repository")
+    file = KeyFile(root / "keys.json")
+    file.create("first", [Scope.ADMIN])
+    with ready_server(root / "repository", "--keys", str(root / "keys.json")) as server:
+        found = Guarded(server, file)
+        wait_for(lambda: found.ask(bearer(found.predict)).status == 200, 10, server.text)
+        yield found
 
 
 @pytest.fixture

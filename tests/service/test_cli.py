@@ -35,13 +35,14 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_an_address_that_others_reach_needs_a_word_of_consent(host: str) -> None:
+def test_an_address_that_others_reach_needs_a_key_or_a_word_of_consent(host: str, tmp_path: Path) -> None:
     started = time.monotonic()
-    done = run("serve", "--host", host)
+    done = run("serve", "--host", host, "--repository", str(tmp_path))
     assert time.monotonic() - started < 5
     assert done.returncode == 2
     reason = " ".join(done.stderr.replace("\u2502", " ").split())
-    assert f"{host} can be reached from other machines and there are no keys; add --allow-unauthenticated" in reason
+    assert f"{host} can be reached from other machines and there are no keys" in reason
+    assert "make one: graftwork keys create, or add --allow-unauthenticated" in reason
     assert "Traceback" not in done.stderr
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from models.errors import EmptyText, GraftworkError, NotReady
+from models.errors import EmptyText, GraftworkError, InvalidParameter, NotReady, Unauthorized
 from models.version import Reference
 from service.client import CHUNK_BYTES, CHUNK_INSTANCES, Client
 from tests.processes import free_port
@@ -21,18 +21,27 @@ class Echo(BaseHTTPRequestHandler):
 
     seen: ClassVar[list[tuple[str, str, Any]]] = []
     refusal: ClassVar[tuple[int, bytes] | None] = None
+    keys: ClassVar[list[str | None]] = []
+    elsewhere: ClassVar[str | None] = None
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         if self.headers["content-type"] != "application/json":
             self._send(200, json.dumps({"bytes": len(body)}).encode())
             return
+        self.keys.append(self.headers["authorization"])
         instances = json.loads(body)["instances"]
         self.seen.append((self.path, self.headers["content-type"], instances))
         answer = {"predictions": instances, "model": "m", "version": 4}
         self._send(*(self.refusal or (200, json.dumps(answer).encode())))
 
     def do_GET(self) -> None:
+        self.keys.append(self.headers["authorization"])
+        if self.elsewhere is not None and self.path != "/there":
+            self.send_response(302)
+            self.send_header("Location", self.elsewhere)
+            self.end_headers()
+            return
         self._send(200, self.path.encode())
 
     def _send(self, status: int, body: bytes) -> None:
@@ -50,7 +59,8 @@ def client() -> Iterator[Client]:
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     Echo.seen.clear()
-    Echo.refusal = None
+    Echo.keys.clear()
+    Echo.refusal = Echo.elsewhere = None
     yield Client(f"http://127.0.0.1:{server.server_port}/")
     server.shutdown()
     thread.join()
@@ -112,3 +122,29 @@ def test_an_answer_of_something_else_is_said_so(client: Client, body: bytes) -> 
 def test_without_a_server_the_cure_is_named() -> None:
     with pytest.raises(NotReady, match="graftwork serve"):
         Client(f"http://127.0.0.1:{free_port()}").get("/v1/models")
+
+
+def test_a_key_goes_with_every_request_and_to_this_server_only(client: Client) -> None:
+    keyed = Client(client.url, "gw_a")
+    keyed.predict(Reference(name="m"), ["a text"])
+    keyed.get("/x")
+    client.get("/x")
+    assert Echo.keys == ["Bearer gw_a", "Bearer gw_a", None]
+    Echo.elsewhere = f"{client.url}/there"
+    assert keyed.get("/x") == b"/there"
+    assert Echo.keys[-2:] == ["Bearer gw_a", None]
+
+
+@pytest.mark.parametrize(("key", "what"), [(None, "asks for a key"), ("gw_a", "does not know this key")])
+def test_a_server_that_knows_nobody_here_is_an_error_that_names_the_cure(
+    client: Client, key: str | None, what: str
+) -> None:
+    Echo.refusal = (401, b'{"code": "unauthorized", "detail": "no"}')
+    with pytest.raises(Unauthorized, match=f"{what}; give one that it knows: --api-key KEY or GRAFTWORK_API_KEY"):
+        Client(client.url, key).predict(Reference(name="m"), ["a"])
+
+
+@pytest.mark.parametrize("key", ["gw_a\r\nHost: x", "gw_ä", "gw_a\n", "\x00"])
+def test_what_cannot_be_sent_as_a_key_is_not(key: str) -> None:
+    with pytest.raises(InvalidParameter, match="copy it again"):
+        Client("http://127.0.0.1:1", key)

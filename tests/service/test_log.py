@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service import log as log_module
+from service.auth.key import new_secret
 from service.log import AccessRecord, BackgroundHandler, JsonLines
 from tests.processes import wait_for
 
@@ -40,6 +41,21 @@ def test_a_path_cannot_forge_a_record(path: str) -> None:
 @given(st.text(st.characters(exclude_categories=[])))
 def test_a_message_may_be_any_text(text: str) -> None:
     assert entry(logging.LogRecord("x", logging.ERROR, "", 0, "%s", (text,), None))["message"] == text
+
+
+def test_the_secret_of_a_key_is_never_written_wherever_it_got_to() -> None:
+    secret = new_secret()
+    key_id = secret[3:11]
+    try:
+        raise ValueError(f"no such thing: {secret}")
+    except ValueError:
+        failure = logging.LogRecord("x", logging.ERROR, "", 0, "%s failed", (secret,), sys.exc_info())
+    cut = secret[:-10]  # a field was too long
+    for record in (failure, AccessRecord({"path": f"/v1/models/{secret}", "request_id": secret, "key": cut})):
+        line = JsonLines().format(record)
+        assert secret[12:-10] not in line
+        assert f"gw_{key_id}_..." in line
+        json.loads(line)
 
 
 def test_a_traceback_stays_on_its_line() -> None:

@@ -17,12 +17,23 @@ import schemathesis
 from finetune.importing import import_classifier
 from models import version
 from models.aliases import promote
-from models.errors import DatasetInvalid, DeadlineExceeded, GraftworkError, InputError, Unavailable
+from models.errors import (
+    DatasetInvalid,
+    DeadlineExceeded,
+    Forbidden,
+    GraftworkError,
+    InputError,
+    RateLimited,
+    Unauthorized,
+    Unavailable,
+)
 from models.repository import ModelRepository
 from models.version import Reference
 from service.api import telemetry
-from service.api.openapi import MEDIA_TYPE, openapi_document
+from service.api.application import Application
+from service.api.openapi import MEDIA_TYPE, OpenApiRoute, openapi_document
 from service.api.schemas import ALIAS, MAX_INSTANCES, NAME, REQUEST_ID
+from service.api.v1 import V1Routes
 from service.settings import ServerSettings
 from tests.server_process import Reply, ServerProcess, ready_server
 from tests.service.site import Play, Site
@@ -90,6 +101,22 @@ def codes(response: Mapping[str, Any]) -> list[str]:
     _, detail = response["content"]["application/problem+json"]["schema"]["allOf"]
     found: list[str] = detail["properties"]["code"]["enum"]
     return found
+
+
+def test_it_says_which_routes_need_which_key() -> None:
+    needed = {}
+    for owner in (Application, V1Routes, OpenApiRoute):
+        for member in vars(owner).values():
+            for declaration in getattr(member, "__declarations__", ()):
+                for path in declaration.paths:
+                    needed[re.sub(r":\w+}", "}", path), declaration.method.lower()] = declaration.scope
+    for (path, method), scope in needed.items():
+        operation = DOCUMENT["paths"][path][method]
+        assert ("security" in operation) is (scope is not None), path
+        assert scope is None or f"`{scope}`" in operation["description"]
+        for kind in (Unauthorized, Forbidden, RateLimited):
+            found = operation["responses"].get(str(kind.status))
+            assert (found is not None and kind.code in codes(found)) is (scope is not None)
 
 
 def test_its_limits_are_those_of_the_server() -> None:

@@ -6,7 +6,7 @@ from http import HTTPStatus
 import pytest
 from starlette.exceptions import HTTPException
 
-from models.errors import GraftworkError, InvalidJson, Overloaded, Unavailable
+from models.errors import GraftworkError, InvalidJson, Overloaded, RateLimited, Unauthorized, Unavailable
 from service.api.problems import from_http_exception, problem
 
 
@@ -27,11 +27,13 @@ def test_every_error_becomes_a_problem(kind: type[GraftworkError]) -> None:
         "detail": "say this",
         "request_id": "id-1",
     }
-    assert ("retry-after" in response.headers) is issubclass(kind, Unavailable)
+    assert ("retry-after" in response.headers) is issubclass(kind, (Unavailable, RateLimited))
+    assert ("www-authenticate" in response.headers) is issubclass(kind, Unauthorized)
 
 
-def test_retry_after_is_that_of_the_error() -> None:
-    assert problem(Overloaded("full", retry_after_seconds=7), "id").headers["retry-after"] == "7"
+@pytest.mark.parametrize("kind", [Overloaded, RateLimited])
+def test_retry_after_is_that_of_the_error(kind: type[Overloaded] | type[RateLimited]) -> None:
+    assert problem(kind("full", retry_after_seconds=7), "id").headers["retry-after"] == "7"
 
 
 def test_further_headers_are_kept() -> None:

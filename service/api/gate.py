@@ -1,0 +1,64 @@
+"""Who may pass: decided by the head of a request, before its body is read and before anybody looks for a model."""
+
+from __future__ import annotations
+
+import math
+
+from starlette.types import Scope as Connection
+
+from models.errors import Forbidden, GraftworkError, RateLimited
+from service.api.metrics import UNKNOWN, Metrics
+from service.api.telemetry import RECORD, RequestRecord
+from service.auth.credential import credential
+from service.auth.key import Scope
+from service.auth.keyring import Keyring
+from service.auth.origin import check_same_site
+
+
+class Gate:
+    """Lets requests pass, or refuses them.
+
+    Args:
+        keyring: which keys there are.
+        metrics: what refusals are counted in.
+        on_loopback: whether the server is bound to the loopback address.
+    """
+
+    def __init__(self, keyring: Keyring, metrics: Metrics, *, on_loopback: bool) -> None:
+        self._keyring = keyring
+        self._metrics = metrics
+        self._on_loopback = on_loopback
+
+    def admit(self, connection: Connection, needed: Scope | None) -> None:
+        """Returns where a request may be answered.
+
+        Args:
+            connection: the ASGI scope.
+            needed: what its key must allow; None asks for no key.
+
+        Raises:
+            CrossSite, UnsupportedMediaType: a page of another site may have sent it, and it would change the server.
+            Unauthorized: it shows no key, or none that is known.
+            Forbidden: its key allows other things.
+            RateLimited: its key has asked too often.
+        """
+        if needed is None:
+            return
+        record: RequestRecord = connection[RECORD]
+        try:
+            if needed is Scope.ADMIN:
+                check_same_site(connection["headers"], on_loopback=self._on_loopback)
+            if self._keyring.is_closed:
+                self._check_key(connection, needed, record)
+        except GraftworkError as error:
+            self._metrics.refusals.labels(error.code, record.key or UNKNOWN).inc()
+            raise
+
+    def _check_key(self, connection: Connection, needed: Scope, record: RequestRecord) -> None:
+        key = self._keyring.find(credential(connection["headers"]))
+        record.key = key.id
+        if needed not in key.scopes:
+            raise Forbidden(f"this key does not allow '{needed}'; make one that does: graftwork keys create")
+        seconds = 0.0 if key.limit is None else key.limit.take()
+        if seconds > 0:
+            raise RateLimited("this key has asked too often; ask again later", retry_after_seconds=math.ceil(seconds))

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.api.application import Application
+from service.api.declaration import Declaration, route, routes
+from service.api.gate import Gate
+from service.api.metrics import Metrics
+from service.api.openapi import OpenApiRoute
+from service.api.v1 import PREDICTION, V1Routes
+from service.auth.key import Scope
+from service.auth.key_file import KeyFile
+from service.auth.keyring import Keyring
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    return Gate(Keyring(KeyFile(tmp_path / "keys.json")), Metrics("0"), on_loopback=True)
+
+
+def test_a_route_that_does_not_say_what_it_needs_cannot_be_written_down() -> None:
+    with pytest.raises(TypeError, match="scope"):
+
+        class Careless:
+            @route("GET", "/everything")  # type: ignore[call-arg]
+            async def everything(self, request: Request) -> Response:
+                return Response()
+
+
+class Shelf:
+    """Two methods of one path in two handlers, two paths in one, and what is no handler."""
+
+    @route("GET", "/books", "/old/books", scope=Scope.METADATA)
+    async def books(self, request: Request) -> Response:
+        return Response()
+
+    @route("PUT", "/books", scope=Scope.ADMIN)
+    @route("DELETE", "/books", scope=Scope.ADMIN)
+    async def change(self, request: Request) -> Response:
+        return Response()
+
+    async def helper(self, request: Request) -> Response:
+        return Response()
+
+
+def test_a_path_is_one_route_whatever_its_methods(gate: Gate) -> None:
+    made = {each.path: each.methods for each in routes(gate, Shelf())}
+    assert made == {"/books": {"GET", "HEAD", "PUT", "DELETE"}, "/old/books": {"GET", "HEAD"}}
+
+
+def test_two_handlers_for_one_question_are_a_mistake(gate: Gate) -> None:
+    with pytest.raises(ValueError, match="two handlers for GET /books"):
+        routes(gate, Shelf(), Shelf())
+
+
+def declared(*classes: type) -> dict[tuple[str, str], Scope | None]:
+    found = {}
+    for each in classes:
+        for member in vars(each).values():
+            for declaration in getattr(member, "__declarations__", ()):
+                assert isinstance(declaration, Declaration)
+                found.update(
+                    dict.fromkeys([(declaration.method, path) for path in declaration.paths], declaration.scope)
+                )
+    return found
+
+
+def test_what_each_route_of_the_server_needs() -> None:
+    """Who changes this has thought about it."""
+    predictions = [("POST", path) for path in PREDICTION.paths]
+    assert declared(Application, V1Routes, OpenApiRoute) == {
+        **dict.fromkeys(predictions, Scope.PREDICT),
+        ("GET", "/v1/models"): Scope.METADATA,
+        ("GET", "/v1/models/{name:model}"): Scope.METADATA,
+        ("GET", "/v1/models/{name:model}/metadata"): Scope.METADATA,
+        ("GET", "/openapi.json"): Scope.METADATA,
+        ("GET", "/metrics"): Scope.METRICS,
+        ("GET", "/health/live"): None,
+        ("GET", "/health/ready"): None,
+        ("GET", "/v2/health/live"): None,
+        ("GET", "/v2/health/ready"): None,
+    }
