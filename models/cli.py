@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from models.audit import AuditLog, local_user
 from models.deployment_cli import app as deployment_app
 from models.errors import GraftworkError
 from models.options import DEFAULT_REPOSITORY, JsonOption, RepositoryOption, example
@@ -95,7 +96,8 @@ def delete(
     parsed = Reference.parse(reference)
     if parsed.number is None:
         raise typer.BadParameter("name one version to delete, such as flowers:2")
-    version = ModelRepository(repository).delete(parsed)
+    with AuditLog(repository).recording(local_user(), "models.delete", target=str(parsed)):
+        version = ModelRepository(repository).delete(parsed)
     document = {"model": version.name, "version": version.number, "deleted": True}
     print(json.dumps(document) if as_json else f"{version} is deleted")
 

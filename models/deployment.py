@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pydantic import BaseModel, ConfigDict, Field
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-
-from models.errors import InvalidParameter
-from models.version_policy import VersionPolicy
+from models.version_policy import PolicyText, VersionPolicy
 
 SCHEMA_VERSION = 2
 CHAMPION = "champion"  # the alias that unaddressed requests go to, where it is set
 MOST_EARLIER = 16  # steps that a rollback can go back
-
-
-def _checked(policy: str) -> str:
-    try:
-        return str(VersionPolicy.parse(policy))
-    except InvalidParameter as error:
-        raise ValueError(error.message) from None
 
 
 class Deployment(BaseModel):
@@ -35,7 +25,7 @@ class Deployment(BaseModel):
     schema_version: int = Field(default=SCHEMA_VERSION, ge=SCHEMA_VERSION, le=SCHEMA_VERSION)
     aliases: dict[str, int] = {}
     earlier: dict[str, tuple[int, ...]] = {}
-    keep: Annotated[str, AfterValidator(_checked)] = str(VersionPolicy())
+    keep: PolicyText = str(VersionPolicy())
 
     @property
     def policy(self) -> VersionPolicy:

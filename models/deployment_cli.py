@@ -14,6 +14,7 @@ from models.aliases import UNSET, AliasChange, Expected
 from models.aliases import promote as promote_version
 from models.aliases import rollback as roll_back
 from models.aliases import unalias as remove_alias
+from models.audit import AuditLog, local_user
 from models.deployment import CHAMPION
 from models.options import DEFAULT_REPOSITORY, JsonOption, RepositoryOption, example
 from models.repository import ModelRepository
@@ -54,7 +55,9 @@ def promote(
     parsed = Reference.parse(reference)
     if parsed.number is None and parsed.alias is None:
         raise typer.BadParameter("name one version, such as flowers:4")
-    _print(promote_version(ModelRepository(repository), parsed, alias, expect=_expected(expect)), as_json)
+    with AuditLog(repository).recording(local_user(), "models.promote", target=f"{parsed.name}@{alias} = {parsed}"):
+        change = promote_version(ModelRepository(repository), parsed, alias, expect=_expected(expect))
+    _print(change, as_json)
 
 
 @app.command(epilog=example("graftwork models rollback flowers", "graftwork models rollback flowers --expect 4"))
@@ -66,7 +69,9 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Point an alias at the version that it pointed to before. Exit code 3: refused, and nothing is changed."""
-    _print(roll_back(ModelRepository(repository), check_name(name), alias, expect=_expected(expect)), as_json)
+    with AuditLog(repository).recording(local_user(), "models.rollback", target=f"{check_name(name)}@{alias}"):
+        change = roll_back(ModelRepository(repository), name, alias, expect=_expected(expect))
+    _print(change, as_json)
 
 
 @app.command(epilog=example("graftwork models unalias flowers@candidate"))
@@ -80,7 +85,9 @@ def unalias(
     parsed = Reference.parse(reference)
     if parsed.alias is None:
         raise typer.BadParameter("name one alias, such as flowers@candidate")
-    _print(remove_alias(ModelRepository(repository), parsed.name, parsed.alias, expect=_expected(expect)), as_json)
+    with AuditLog(repository).recording(local_user(), "models.unalias", target=str(parsed)):
+        change = remove_alias(ModelRepository(repository), parsed.name, parsed.alias, expect=_expected(expect))
+    _print(change, as_json)
 
 
 @app.command(epilog=example("graftwork models aliases", "graftwork models aliases flowers --json"))
@@ -118,8 +125,8 @@ def keep(
 ) -> None:
     """Say which versions of a model servers keep loaded; the latest two without."""
     kept = str(VersionPolicy.parse(policy))
-    store = ModelRepository(repository)
-    store.change_deployment(check_name(name), lambda before: before.model_copy(update={"keep": kept}))
+    with AuditLog(repository).recording(local_user(), "models.keep", target=f"{check_name(name)} {kept}"):
+        ModelRepository(repository).change_deployment(name, lambda before: before.model_copy(update={"keep": kept}))
     print(json.dumps({"model": name, "keep": kept}) if as_json else f"{name} keeps {kept} loaded, and aliased versions")
 
 

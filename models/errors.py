@@ -8,7 +8,7 @@
     |  |- BodyTooLarge, TextTooLong, ImageTooManyPixels, TooManyInstances                              413
     |  |- UrlTooLong                                                                                   414
     |  |- FormatNotAllowed, UnsupportedMediaType                                                       415
-    |  |- InvalidInstances, EmptyText, ContextLengthExceeded, ImageTruncated, ImageUndecodable,
+    |  |- InvalidInstances, InvalidDocument, EmptyText, ContextLengthExceeded, ImageTruncated, ImageUndecodable,
     |  |  AspectRatio, WorkerCrashed                                                                   422
     |  `- HeadersTooLarge                                                                              431
     |- Unauthorized                     no key, or none that is known (with WWW-Authenticate)           401
@@ -151,6 +151,12 @@ class UnsupportedMediaType(InputError):
 
 class InvalidInstances(InputError):
     code = "invalid_instances"
+
+
+class InvalidDocument(InputError):
+    """What an operator asks for: a member is missing, unknown or of another type."""
+
+    code = "invalid_document"
 
 
 class EmptyText(InputError):

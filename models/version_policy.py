@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Annotated, TypeAlias
+
+from pydantic import AfterValidator
 
 from models.errors import InvalidParameter
 
@@ -49,3 +52,14 @@ class VersionPolicy:
         if self.numbers is not None:
             return frozenset(self.numbers).intersection(numbers)
         return frozenset(numbers if self.latest is None else sorted(numbers)[-self.latest :])
+
+
+def _checked(text: str) -> str:
+    try:
+        return str(VersionPolicy.parse(text))
+    except InvalidParameter as error:
+        raise ValueError(error.message) from None
+
+
+PolicyText: TypeAlias = Annotated[str, AfterValidator(_checked)]
+"""A policy in a document."""

@@ -90,6 +90,7 @@ def serve(
     drain_delay: Annotated[
         float, typer.Option(min=0, help="Seconds that a stopping server is not ready, but still takes connections.")
     ] = 1.0,
+    admin: Annotated[bool, typer.Option("--admin", help="Take promotions, rollbacks and deletions over HTTP.")] = False,
     allow_unauthenticated: Annotated[
         bool, typer.Option("--allow-unauthenticated", help="Bind an address that other machines reach, without keys.")
     ] = False,
@@ -104,6 +105,11 @@ def serve(
             f"{host} can be reached from other machines and there are no keys; make one: graftwork keys create, "
             "or add --allow-unauthenticated",
             param_hint="--host",
+        )
+    if admin and host not in LOOPBACK and not has_keys:
+        raise typer.BadParameter(
+            f"{host} can be reached from other machines; first: graftwork keys create --scope admin",
+            param_hint="--admin",
         )
     check_engine(engine, precision, device)
     memory = None if backbone_memory is None else _bytes(backbone_memory)
@@ -128,6 +134,7 @@ def serve(
         request_timeout_seconds=request_timeout,
         worker_timeout_seconds=worker_timeout,
         max_rows_in_flight=max_rows_in_flight,
+        admin=admin,
         backbone_memory=memory,
         drain_delay_seconds=drain_delay,
         drain_seconds=max(30, math.ceil(request_timeout)),

@@ -33,6 +33,7 @@ class ServerSettings(BaseModel):
         max_bytes_in_flight: bytes of bodies that arrived and are not yet answered; above it requests get 503.
         worker_timeout_seconds: a worker that was not heard for so long hangs, and is replaced. (It is heard each second.)
         max_batch_rows: rows in one batch on the device.
+        admin: whether versions can be promoted, rolled back and deleted over HTTP.
         backbone_memory: bytes of backbones that a worker may hold. Without it, workers on a CPU share half of the memory of the
             machine or the container, and those on a GPU have no limit.
         connections: what one client connection may cost, and how many there may be.
@@ -59,5 +60,6 @@ class ServerSettings(BaseModel):
     max_bytes_in_flight: int = 256 << 20
     worker_timeout_seconds: float = Field(default=10.0, ge=2)
     max_batch_rows: int = 32
+    admin: bool = False
     backbone_memory: ByteSize | None = Field(default=None, gt=0)
     connections: ConnectionLimits = ConnectionLimits()

@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from models.errors import GraftworkError, NotReady
 from models.repository import ModelRepository
+from service.api.admin import AdminRoutes
 from service.api.admission import Admission
 from service.api.catalog import Catalog
 from service.api.declaration import route, routes
@@ -69,7 +70,9 @@ class Application:
         self._settings = settings
         self._worker_socket = worker_socket
         self._metrics = Metrics(version)
-        self._catalog = Catalog(ModelRepository(settings.repository), self._metrics, budget_bytes=backbone_memory)
+        repository = ModelRepository(settings.repository)
+        self._catalog = Catalog(repository, self._metrics, budget_bytes=backbone_memory)
+        self._admin = [AdminRoutes(repository, self._catalog)] if settings.admin else []
         self._admission = Admission(
             max_rows=settings.max_rows_in_flight or BATCHES_IN_FLIGHT * settings.max_batch_rows * workers,
             max_bytes=settings.max_bytes_in_flight,
@@ -92,7 +95,7 @@ class Application:
         is_local = settings.host == "127.0.0.1"
         self._gate = Gate(self._keyring, self._metrics, on_loopback=is_local)
         # Without keys, whoever is on this machine may read how it works.
-        self._openapi = OpenApiRoute(version, lambda: is_local or self._keyring.is_closed)
+        self._openapi = OpenApiRoute(version, lambda: is_local or self._keyring.is_closed, admin=settings.admin)
         self._v1 = V1Routes(settings, self._catalog, self._pool, self._admission, self._metrics)
         handlers = {GraftworkError: _on_error, HTTPException: _on_http_exception}
         # Slashes are not added by redirects: the target would be built from a Host header that anyone can send.
@@ -120,7 +123,7 @@ class Application:
 
     def _routes(self) -> list[Route]:
         register_url_convertor("model", _ModelName())
-        return routes(self._gate, self._v1, self, self._openapi)
+        return routes(self._gate, self._v1, self, self._openapi, *self._admin)
 
     def _count_cut_off(self) -> None:
         self.cut_off += 1

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 
 from models.deployment import Deployment
 from models.errors import (
@@ -21,6 +20,7 @@ from models.errors import (
 from models.repository import ModelRepository
 from models.version import Reference
 from service.api.catalog_model import CatalogModel, CatalogVersion, State
+from service.api.hold import Hold
 from service.api.loader import Loader
 from service.api.memory_budget import MemoryBudget
 from service.api.metrics import Metrics
@@ -137,6 +137,8 @@ class Catalog:
             for number, entry in known.versions.items():
                 if number not in self._known(name).versions:
                     entry.is_kept = entry.is_routed = False
+                    if entry.state is State.LOADING:
+                        self._loader.unload(entry, State.UNLOADED)
                     self._let_go(entry)
 
     def _settle(self, model: CatalogModel, *, eager: bool = True) -> None:
@@ -154,8 +156,8 @@ class Catalog:
             self._let_go(entry)
 
     def _let_go(self, entry: CatalogVersion) -> None:
-        """Unloads a version that nobody wants loaded, unless it is in use."""
-        if not entry.is_kept and (entry.state is State.LOADING or (entry.is_served and not entry.users)):
+        """Unloads a version that nobody wants loaded, once it is not in use."""
+        if entry.is_served and not entry.is_kept and not entry.users:
             self._loader.unload(entry, State.UNLOADED)
 
     def _on_change(self, entry: CatalogVersion) -> None:
@@ -205,24 +207,32 @@ class Catalog:
                 raise NotReady("the model repository is being read; try again") from None
             raise ModelNotFound(f"there is no model '{name[:64]}'{did_you_mean(name[:64], self._models)}") from None
 
-    @contextmanager
-    def use(self, reference: Reference) -> Iterator[CatalogVersion]:
-        """The version that a request means, which stays as it is until the request has ended; raises as `entry`."""
-        entry = self.entry(reference)
-        entry.users += 1
-        entry.last_used = time.monotonic()
-        try:
-            yield entry
-        finally:
-            entry.users -= 1
-            if not entry.users:
-                self._let_go(entry)
-                self._loader.idle()
+    def use(self, reference: Reference) -> Hold:
+        """Holds the version that a request means; raises as `entry`."""
+        return Hold(self.entry(reference), self._on_idle)
 
-    async def ensure_loaded(self, entry: CatalogVersion) -> None:
-        """Waits until a version in use is in the workers' memory; raises as `Loader.bring_back`."""
-        if entry.state is State.ON_DEMAND:
-            await self._loader.bring_back(entry)
+    def hold(self, name: str, number: int) -> Hold:
+        """Holds any version on disk.
+
+        Raises:
+            ModelNotFound, VersionNotFound: there is none.
+        """
+        entry = self.model(name).versions.get(number)
+        if entry is None:
+            raise VersionNotFound(f"there is no version {number} of '{name}'")
+        return Hold(entry, self._on_idle)
+
+    def _on_idle(self, entry: CatalogVersion) -> None:
+        self._let_go(entry)
+        self._loader.idle()
+
+    async def load(self, entry: CatalogVersion) -> None:
+        """Waits until a version that is held is in the memory of every worker; raises as `Loader.loaded`."""
+        if entry.state is State.READY:
+            return
+        if entry.state is State.UNLOADED:
+            self._loader.load(entry)
+        await self._loader.loaded(entry)
 
     def entry(self, reference: Reference) -> CatalogVersion:
         """The version that a request means, which is served, and how.

@@ -35,10 +35,10 @@ class CatalogVersion:
         reason: why it failed.
         serving: how the worker that answered first computes it.
         users: requests that are under way.
-        last_used: when the last of them began, by the event loop's clock.
+        last_used: when the last of them began, by the monotonic clock.
         is_routed: an alias leads to it, or whoever names no version.
         is_kept: it shall be loaded; otherwise it is unloaded once nobody uses it.
-        coming_back: the load that requests for it wait for.
+        loading: the load that is under way.
     """
 
     name: str
@@ -52,7 +52,7 @@ class CatalogVersion:
     last_used: float = 0.0
     is_routed: bool = False
     is_kept: bool = False
-    coming_back: asyncio.Task[None] | None = None
+    loading: asyncio.Task[None] | None = None
 
     def __str__(self) -> str:
         return f"{self.name}:{self.number}"

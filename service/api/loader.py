@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from models.errors import NotReady, VersionCorrupt, WorkerLost
 from service.api.catalog_model import CatalogVersion, State
@@ -34,11 +33,10 @@ class Loader:
         self._budget = budget
         self._on_change = on_change
         self._freed = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
         self.connections: Sequence[WorkerConnection] = []
         metrics.backbone_budget.set(budget.limit or 0)
 
-    def load(self, entry: CatalogVersion, *, eager: bool) -> None:
+    def load(self, entry: CatalogVersion, *, eager: bool = True) -> None:
         """Begins to load a version for the first time.
 
         Args:
@@ -50,19 +48,20 @@ class Loader:
             entry.state = State.ON_DEMAND
         else:
             entry.state = State.LOADING
-            self._start(self._load(entry, has_room=self._take_room(entry)))
+            self._start(entry)
 
-    async def bring_back(self, entry: CatalogVersion) -> None:
-        """Waits until a version that others had to go for, or that had to go itself, is loaded.
+    async def loaded(self, entry: CatalogVersion) -> None:
+        """Waits until every worker has a version; brings it back where others had needed its memory.
 
         Raises:
-            VersionCorrupt: it cannot be loaded any more.
+            VersionCorrupt: it cannot be loaded.
             NotReady: no worker is there to load it.
         """
-        if entry.coming_back is None:
+        if entry.state is State.ON_DEMAND and entry.loading is None:
             self._metrics.on_demand_loads.labels(entry.name).inc()
-            entry.coming_back = self._start(self._load(entry, has_room=self._take_room(entry)))
-        await asyncio.shield(entry.coming_back)
+            self._start(entry)
+        if entry.loading is not None:
+            await asyncio.shield(entry.loading)
         if entry.state is State.FAILED:
             raise VersionCorrupt(f"{entry} is not served: {entry.reason}")
         if entry.state is not State.READY:
@@ -115,6 +114,9 @@ class Loader:
         """A version is not in use any more: it may go for one that waits."""
         self._freed.set()
 
+    def _start(self, entry: CatalogVersion) -> None:
+        entry.loading = asyncio.create_task(self._load(entry, has_room=self._take_room(entry)))
+
     async def _load(self, entry: CatalogVersion, *, has_room: bool) -> None:
         try:
             while not has_room:
@@ -123,7 +125,7 @@ class Loader:
                 has_room = self._take_room(entry)
             await self.load_on(entry, tuple(self.connections))
         finally:
-            entry.coming_back = None
+            entry.loading = None
 
     def _take_room(self, entry: CatalogVersion) -> bool:
         victims = self._budget.victims(entry)
@@ -141,9 +143,3 @@ class Loader:
         self._budget.remove(entry)
         self._metrics.backbone_bytes.set(self._budget.used)
         self._freed.set()
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task

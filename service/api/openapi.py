@@ -24,6 +24,7 @@ from service.api.schemas import (
     SECURITY_SCHEMES,
     TEXT,
     Json,
+    document_body,
     record,
     ref,
 )
@@ -44,7 +45,12 @@ _MODEL: Refusals = (
     *(*_READY, errors.InvalidParameter),
     *(errors.RouteNotFound, errors.MethodNotAllowed, errors.ModelNotFound),
 )
-_VERSION: Refusals = (*_MODEL, errors.VersionCorrupt)
+_VERSION: Refusals = (*_MODEL, errors.VersionCorrupt, errors.VersionNotLoaded)
+_CHANGE: Refusals = (
+    *(*_MODEL, errors.VersionNotFound, errors.VersionCorrupt, errors.CrossSite, errors.UnsupportedMediaType),
+    *(errors.EmptyBody, errors.BodyTooLarge, errors.InvalidUtf8, errors.InvalidJson, errors.InvalidDocument),
+    *(errors.Conflict, errors.VersionInUse, errors.PromotionRefused, errors.StorageFailed),
+)
 _PREDICT: Refusals = (
     *(*_VERSION, errors.VersionNotFound, errors.UnsupportedMediaType, errors.EmptyBody, errors.BodyTooLarge),
     *(errors.InvalidJson, errors.JsonTooDeep, errors.InvalidUtf8, errors.InvalidUnicode, errors.NonFinite),
@@ -65,10 +71,11 @@ class OpenApiRoute:
     Args:
         version: of Graftwork.
         is_served: whether there is such a route now.
+        admin: whether there are routes for operators.
     """
 
-    def __init__(self, version: str, is_served: Callable[[], bool]) -> None:
-        self._document = cache(lambda: orjson.dumps(openapi_document(version)))
+    def __init__(self, version: str, is_served: Callable[[], bool], *, admin: bool = False) -> None:
+        self._document = cache(lambda: orjson.dumps(openapi_document(version, admin=admin)))
         self._is_served = is_served
 
     @route("GET", "/openapi.json", scope=Scope.METADATA)
@@ -79,11 +86,12 @@ class OpenApiRoute:
         return Response(self._document(), media_type=MEDIA_TYPE)
 
 
-def openapi_document(version: str) -> Json:
+def openapi_document(version: str, *, admin: bool = False) -> Json:
     """The document.
 
     Args:
         version: of Graftwork.
+        admin: whether there are routes for operators.
     """
     live, ready = record(live={"const": True}), record(ready={"const": True})
     return {
@@ -135,6 +143,7 @@ def openapi_document(version: str) -> Json:
                 refusals=(*_ANY, errors.RouteNotFound),
                 media_type=MEDIA_TYPE,
             ),
+            **(_admin_paths() if admin else {}),
         },
         "components": {
             "schemas": {**SCHEMAS, **_metadata()},
@@ -143,6 +152,35 @@ def openapi_document(version: str) -> Json:
             "securitySchemes": SECURITY_SCHEMES,
         },
     }
+
+
+def _admin_paths() -> Json:
+    """What ``--admin`` adds; every change may be refused for its expectation."""
+    label = ("name", "alias")
+    return {
+        "/v1/models/{name}/labels/{alias}": {
+            "put": _change(
+                "promote", "Point an alias at a version, once every worker has it", *label, body="Promotion"
+            ),
+            "delete": _change("unalias", "Remove an alias", *label, "expect"),
+        },
+        "/v1/models/{name}/labels/{alias}:rollback": {
+            "post": _change("rollback", "Point an alias where it pointed before", *label, body="Expectation")
+        },
+        "/v1/models/{name}/versions/{number}": {
+            "delete": _change("delete", "Delete a version without an alias", "name", "number", answer="Deletion")
+        },
+        "/v1/models/{name}/keep": {
+            "put": _change("keep", "Say which versions are kept loaded", "name", body="Keep", answer="Kept")
+        },
+    }
+
+
+def _change(name: str, summary: str, *parameters: str, body: str | None = None, answer: str = "Change") -> Json:
+    operation = _operation(
+        name, summary, parameters, ref(answer), "application/json", scope=Scope.ADMIN, refusals=_CHANGE
+    )
+    return {**operation, **({} if body is None else {"requestBody": document_body(body)})}
 
 
 def _predict(name: str, summary: str, *address: str) -> Json:

@@ -42,6 +42,13 @@ _TRUNCATED: Json = {"const": True, "description": "The text was too long, and on
 REQUEST_ID: Json = {**TEXT, "pattern": "^[A-Za-z0-9._-]{1,64}$"}
 
 
+_EXPECT: Json = {
+    "anyOf": [NUMBER, {"const": "unset"}],
+    "description": "Refuse with 409 unless the alias points to this version now.",
+}
+_POLICY: Json = {**TEXT, "pattern": "^(latest:[1-9][0-9]{0,8}|all|[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*)$"}
+
+
 def _prediction(description: str, example: Json, **members: Json) -> Json:
     """A prediction of one task; that of a text may be of its start only."""
     made = record(**members)
@@ -130,13 +137,14 @@ SCHEMAS: Json = {
             ready={"type": "boolean", "description": "Whether any version is."},
             default_version={"type": ["integer", "null"], "description": "The one that `predict` asks."},
             aliases={"type": "object", "additionalProperties": NUMBER},
+            keep={**_POLICY, "description": "Which versions are kept loaded, beside aliased ones."},
             versions=_list(
                 {
                     "type": "object",
                     "required": ["version", "state"],
                     "properties": {
                         "version": NUMBER,
-                        "state": {"enum": ["loading", "ready", "failed"]},
+                        "state": {"enum": ["unloaded", "loading", "ready", "on-demand", "failed"]},
                         "reason": {**TEXT, "description": "Why it failed."},
                     },
                 }
@@ -148,6 +156,7 @@ SCHEMAS: Json = {
                 "ready": True,
                 "default_version": 1,
                 "aliases": {"champion": 1},
+                "keep": "latest:2",
                 "versions": [{"version": 1, "state": "ready"}],
             }
         ],
@@ -174,6 +183,35 @@ SCHEMAS: Json = {
             }
         ],
     },
+}
+
+_POINTED: Json = {"anyOf": [NUMBER, {"type": "null"}]}
+
+# For operators.
+SCHEMAS |= {
+    "Promotion": {
+        **record(version=NUMBER),
+        "properties": {"version": NUMBER, "expect": _EXPECT},
+        "additionalProperties": False,
+        "examples": [{"version": 2, "expect": 1}],
+    },
+    "Expectation": {
+        "type": "object",
+        "properties": {"expect": _EXPECT},
+        "additionalProperties": False,
+        "examples": [{"expect": 2}],
+    },
+    "Keep": {**record(keep=_POLICY), "additionalProperties": False, "examples": [{"keep": "latest:3"}]},
+    "Change": {
+        **record(model=NAME, alias=ALIAS, version=_POINTED, before=_POINTED),
+        "description": "Where an alias points now, and pointed before.",
+        "examples": [{"model": "intents", "alias": "champion", "version": 2, "before": 1}],
+    },
+    "Deletion": {
+        **record(model=NAME, version=NUMBER, deleted={"const": True}),
+        "examples": [{"model": "intents", "version": 1, "deleted": True}],
+    },
+    "Kept": {**record(model=NAME, keep=_POLICY), "examples": [{"model": "intents", "keep": "latest:3"}]},
 }
 
 # A media type without a schema: bytes as they are.
@@ -220,6 +258,11 @@ BODY: Json = {
 }
 
 
+def document_body(name: str) -> Json:
+    """A body that is one of the schemas."""
+    return {"required": True, "content": {"application/json": {"schema": ref(name)}}}
+
+
 def _parameter(where: str, name: str, schema: Json, description: str, **examples: object) -> Json:
     named = {kind: {"value": value} for kind, value in examples.items()}
     required = {"required": True} if where == "path" else {}
@@ -232,6 +275,7 @@ PARAMETERS: Json = {
     "alias": _parameter(
         "path", "alias", ALIAS, "A name for a version.", texts="champion", pairs="champion", images="champion"
     ),
+    "expect": _parameter("query", "expect", _EXPECT, "Refuse with 409 unless the alias points to this version now."),
     "top_k": _parameter("query", "top_k", NUMBER, "How many scores to list, where there are any.", texts=1, images=3),
     "truncate": _parameter(
         "query",

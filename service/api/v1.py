@@ -105,7 +105,7 @@ class V1Routes:
                 pairs=manifest.pair is not None,
             )
             ticket.take_rows(len(items))
-            await self._catalog.ensure_loaded(entry)
+            await self._catalog.load(entry)
             reply = await self._pool.predict(
                 version.name, version.number, items, deadline=patience.deadline, top_k=top_k, truncate=truncate
             )

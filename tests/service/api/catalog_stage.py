@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractContextManager
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -12,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from models.errors import WorkerLost
 from models.version import Reference
 from service.api.catalog import Catalog
-from service.api.catalog_model import CatalogVersion
+from service.api.hold import Hold
 from service.api.metrics import Metrics
 from service.messages import Serving
 from tests.service.api.shelf import Key, Shelf
@@ -92,7 +91,7 @@ class Stage:
         """The number of the version that answers."""
         return self.catalog.entry(Reference(name=name, **reference)).number
 
-    def using(self, name: str, number: int) -> AbstractContextManager[CatalogVersion]:
+    def using(self, name: str, number: int) -> Hold:
         """A request for a version is under way."""
         return self.catalog.use(Reference(name=name, number=number))
 

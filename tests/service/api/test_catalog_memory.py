@@ -26,7 +26,7 @@ async def publish(stage: Stage, **sizes: int) -> None:
 
 async def ask(stage: Stage, name: str) -> CatalogVersion:
     with stage.using(name, 1) as entry:
-        await stage.catalog.ensure_loaded(entry)
+        await stage.catalog.load(entry)
         assert all((name, 1) in worker.loaded for worker in stage.workers)
         return entry
 
