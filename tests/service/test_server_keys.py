@@ -106,7 +106,7 @@ def test_h15_a_key_opens_its_own_request_and_not_the_next_one_on_the_connection(
     keyed, keyless = (b"\r\n".join([b"GET /metrics HTTP/1.1", b"Host: here", *line, b"", b""]) for line in ([key], []))
     last = keyless.replace(b"here", b"here\r\nConnection: close")
     answer = guarded.server.raw(keyed + keyless + keyed + last)
-    assert re.findall(rb"^HTTP/1\.1 (\d+) ", answer, re.MULTILINE) == [b"200", b"401", b"200", b"401"]
+    assert re.findall(rb"HTTP/1\.1 (\d+) ", answer) == [b"200", b"401", b"200", b"401"]
 
 
 def test_h15_a_key_behind_the_body_is_none(guarded: Guarded) -> None:
