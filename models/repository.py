@@ -180,6 +180,7 @@ class ModelRepository:
             finish: gives further files that name the version's number, such as the model card.
 
         Raises:
+            BackboneNotFound: the version's backbone is not there, or is not any more; nothing was published.
             StorageFailed: the disk is full or read-only. The repository holds the whole version or nothing of it, and
                 the message says so where it is the whole version that no server was told of.
         """
@@ -190,7 +191,8 @@ class ModelRepository:
                 _stage(staging, files)
                 check(staging)
                 with storage.locked(directory):
-                    version = self._finish_publish(manifest, files, staging, finish)
+                    with self.backbones.held(manifest.backbone.digest):
+                        version = self._finish_publish(manifest, files, staging, finish)
                     with storage.reporting(f"{version} is published, but running servers may not know of it yet"):
                         storage.sync_directory(directory)
                         self._bump_generation()

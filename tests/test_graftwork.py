@@ -24,6 +24,7 @@ COMMANDS = [
     ("models", "verify"),
     ("models", "promote"),
     ("models", "delete"),
+    ("models", "gc"),
     ("models", "import"),
     ("backbones", "list"),
     ("samples", "list"),

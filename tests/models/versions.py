@@ -1,7 +1,8 @@
-"""A version of a few bytes, published without a backbone: enough for all that the repository does."""
+"""A version of a few bytes on an empty backbone: enough for all that the repository does."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from models.repository import ModelRepository
 from models.task import Task
 from models.version import ModelVersion, Reference
 
+BACKBONE = "0" * 64
 HEAD = HeadRecord(engine=EngineReference(identity="torch/cpu/fp32"), calibration=Calibration(temperature=1.5))
 FILES = {"head.safetensors": b"weights", "report/figure.png": b"figure", "golden/expected.json": b"{}"}
 
@@ -25,7 +27,7 @@ def manifest(name: str = "flowers", **changes: Any) -> Manifest:
         "task": Task.SINGLE_LABEL,
         "modality": Modality.TEXT,
         "labels": ("no", "yes"),
-        "backbone": BackboneReference(source="dir:x", digest="0" * 64, feature_dim=16),
+        "backbone": BackboneReference(source="dir:x", digest=BACKBONE, feature_dim=16),
         "preprocessor": TextPreprocessorConfig(max_tokens=16),
         "heads": {Precision.FP32: HEAD},
         "created_at": datetime(2026, 11, 22, tzinfo=UTC),
@@ -35,12 +37,21 @@ def manifest(name: str = "flowers", **changes: Any) -> Manifest:
 
 
 def publish(repository: ModelRepository, name: str = "flowers", **files: bytes) -> ModelVersion:
+    place_backbone(repository)
     return repository.publish(
         manifest(name),
         {**FILES, **files},
         check=lambda directory: None,
         finish=lambda number: {"README.md": f"# {name}:{number}".encode()},
     )
+
+
+def place_backbone(repository: ModelRepository, digest: str = BACKBONE) -> Path:
+    """An empty backbone."""
+    directory = repository.backbones.root / digest
+    with suppress(NotADirectoryError):
+        directory.mkdir(parents=True, exist_ok=True)
+    return directory
 
 
 def parse(text: str) -> Reference:
