@@ -12,6 +12,7 @@ import typer
 
 from models.aligned_table import print_table, size
 from models.garbage import collect_garbage
+from models.migrations import migrate
 from models.options import (
     DEFAULT_REPOSITORY,
     CacheDirOption,
@@ -70,3 +71,31 @@ def collect(
     print(f"{size(collected.size_bytes)} {done}" if collected.garbage else "nothing to remove")
     if collected.untold:
         print(f"no backbone is touched: {', '.join(collected.untold)} may stand on any; delete what is damaged first")
+
+
+@app.command("migrate", epilog=example("graftwork models migrate --dry-run", "graftwork models migrate"))
+def migrate_documents(
+    dry_run: DryRunOption = False, repository: RepositoryOption = DEFAULT_REPOSITORY, as_json: JsonOption = False
+) -> None:
+    """Bring versions and aliases that an older Graftwork wrote to the schema that this one reads.
+
+    What is damaged or of a newer Graftwork is listed and left as it is; the exit code is then 1. Weights are never touched.
+    """
+    found = migrate(ModelRepository(repository), dry_run=dry_run)
+    migrated = [one for one in found if one.problem is None]
+    problems = [one for one in found if one.problem is not None]
+    if as_json:
+        document = {
+            "migrated": [{"name": one.name, "from": one.found, "to": one.schema} for one in migrated],
+            "problems": [{"name": one.name, "problem": one.problem} for one in problems],
+            "dry_run": dry_run,
+        }
+        print(json.dumps(document))
+    elif found:
+        done = "would be migrated" if dry_run else "migrated"
+        told = {one.name: one.problem or f"{done} from schema {one.found} to {one.schema}" for one in found}
+        print_table(["document", "what"], list(told.items()))
+    else:
+        print("nothing to migrate")
+    if problems:
+        raise typer.Exit(1)

@@ -69,7 +69,7 @@ class ModelRepository:
         """The aliases of a model.
 
         Raises:
-            VersionCorrupt: the file is damaged, or was written by a newer Graftwork.
+            VersionCorrupt: the file is damaged, or is of another schema.
         """
         file = self._directory(name) / "deployment.json"
         try:
@@ -117,7 +117,7 @@ class ModelRepository:
 
         Raises:
             VersionNotFound: it is not on disk.
-            VersionCorrupt: its manifest cannot be read, or was written by a newer Graftwork.
+            VersionCorrupt: its manifest cannot be read, or is of another schema.
         """
         directory = self._directory(name) / str(number)
         try:
@@ -270,6 +270,10 @@ class ModelRepository:
         ever = int(file.read_text()) if file.is_file() else 0
         return max([ever, *self.numbers(name)])
 
+    def announce(self) -> None:
+        """Makes running servers look again at all that is here; raises `OSError`."""
+        self._bump_generation()
+
     def _bump_generation(self) -> None:
         with storage.locked(self.root):
             storage.sweep(self.root)
@@ -294,7 +298,7 @@ def _refuse_other_schema(file: Path, what: str, ours: int) -> None:
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         found = json.loads(file.read_bytes())["schema_version"]
         if isinstance(found, int) and found != ours:
-            cure = "upgrade graftwork" if found > ours else "publish the model again"
+            cure = "upgrade graftwork" if found > ours else "run: graftwork models migrate"
             raise VersionCorrupt(f"{what}: written in schema {found}, this is {ours}; {cure}")
 
 

@@ -82,9 +82,15 @@ def rename(source: Path, target: Path) -> None:
     os.rename(source, target)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Replaces a file atomically: a reader sees the old bytes or the new ones. The caller holds the file's directory."""
-    staged = unfinished(path.parent)
+def replace_file(path: Path, data: bytes, *, staged_in: Path | None = None) -> None:
+    """Replaces a file atomically: a reader sees the old bytes or the new ones.
+
+    Args:
+        path: the file.
+        data: its new contents.
+        staged_in: a directory of the same file system that the caller holds; the file's own without.
+    """
+    staged = unfinished(staged_in or path.parent)
     try:
         write_file(staged, data)
         _step("replace")

@@ -25,6 +25,7 @@ COMMANDS = [
     ("models", "promote"),
     ("models", "delete"),
     ("models", "gc"),
+    ("models", "migrate"),
     ("models", "import"),
     ("backbones", "list"),
     ("samples", "list"),

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from graftwork import app
 from models.housekeeping_cli import parse_period
 from models.repository import ModelRepository
+from tests.models.old_manifests import place, schema_1, schema_2
 from tests.models.versions import place_backbone, publish
 
 OLD, YOUNG = "e" * 64, "f" * 64
@@ -78,3 +79,23 @@ def test_a_period_is_a_number_and_a_unit(text: str, seconds: int) -> None:
 def test_anything_else_is_no_period(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="such as 12h or 1d"):
         parse_period(text)
+
+
+def test_migrate_says_what_it_did_and_fails_where_something_is_left(repository: ModelRepository) -> None:
+    publish(repository)
+    assert invoke("migrate", repository=repository) == (0, "nothing to migrate\n")
+    place(repository, schema_2(number=2))
+    code, printed = invoke("migrate", "--dry-run", repository=repository)
+    assert (code, printed.splitlines()[-1]) == (0, "flowers:2  would be migrated from schema 2 to 4")
+    place(repository, schema_1(number=3, files={}))
+    code, printed = invoke("migrate", "--json", repository=repository)
+    problem = "it has kept no golden features to be checked by; publish the model again"
+    assert code == 1
+    assert json.loads(printed) == {
+        "migrated": [{"name": "flowers:2", "from": 2, "to": 4}],
+        "problems": [{"name": "flowers:3", "problem": problem}],
+        "dry_run": False,
+    }
+    code, printed = invoke("migrate", repository=repository)
+    assert (code, printed.splitlines()[-1]) == (1, f"flowers:3  {problem}")
+    assert invoke("show", "flowers:2", repository=repository)[0] == 0
