@@ -109,7 +109,8 @@ class BackboneStore:
     def held(self, digest: str) -> Iterator[None]:
         """Keeps all backbones where they are while the block runs, which gives one of them a version.
 
-        Whoever removes backbones holds the same directory from the look at all versions to the removal.
+        Whoever removes backbones holds the same directory from the look at all versions to the removal. It is taken after
+        that of a model, never before.
 
         Raises:
             BackboneNotFound: it is not there.

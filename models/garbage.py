@@ -112,9 +112,8 @@ class _Collector:
 
     def unfinished(self, repository: ModelRepository) -> list[Garbage]:
         """What processes that died have left anywhere in the repository."""
-        root, store = repository.root, repository.backbones.root
-        models = [directory for directory in _folders(root) if is_name(directory.name)]
-        return [one for directory in (root, store, *models) for one in self.swept(directory)]
+        own = (repository.root, repository.backbones.root, *_models(repository))
+        return [one for directory in own for one in self.swept(directory)]
 
     def swept(self, directory: Path) -> list[Garbage]:
         """What processes that died have left in one directory."""
@@ -149,10 +148,10 @@ class _Collector:
     def remove_empty(self, directory: Path) -> None:
         """Removes folders that nothing was in for a while: into one that was just emptied, another process may write."""
         for folder in _folders(directory):
-            old = folder.stat().st_mtime <= self.before
-            self.remove_empty(folder)
-            if old:
-                with suppress(OSError):  # it is not empty
+            with suppress(OSError):  # it is not empty, or gone
+                old = folder.stat().st_mtime <= self.before
+                self.remove_empty(folder)
+                if old:
                     folder.rmdir()
 
 
@@ -174,6 +173,11 @@ def _entries(cache_dir: Path, kept: Set[str]) -> Iterator[tuple[Kind, str, Path]
     yield from (("training run", run.name, run) for run in _folders(cache_dir / "runs"))
 
 
+def _models(repository: ModelRepository) -> list[Path]:
+    """The directories of all models, those without a version too."""
+    return [directory for directory in _folders(repository.root) if is_name(directory.name)]
+
+
 def _folders(directory: Path) -> list[Path]:
     return sorted(path for path in directory.iterdir() if path.is_dir()) if directory.is_dir() else []
 
@@ -181,8 +185,8 @@ def _folders(directory: Path) -> list[Path]:
 def _remove_backbones(repository: ModelRepository, digests: Sequence[str]) -> None:
     store = repository.backbones.root
     # A delete that is not on the disk yet may be undone by a power cut, and the version want its backbone.
-    for name in repository.names():
-        storage.sync_directory(repository.root / name)
+    for directory in _models(repository):
+        storage.sync_directory(directory)
     dying = [storage.unfinished(store) for _ in digests]
     for digest, out_of_sight in zip(digests, dying, strict=True):
         storage.rename(store / digest, out_of_sight)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -167,10 +168,17 @@ def _documents(repository: ModelRepository, name: str) -> Iterator[tuple[Chain, 
         yield DEPLOYMENTS, directory / "deployment.json", f"aliases of {name}"
 
 
+def _read(file: Path) -> bytes:
+    """Its bytes; none where it cannot be read, which is no reason to leave the others as they are."""
+    with suppress(OSError):
+        return file.read_bytes()
+    return b""
+
+
 def _migrate_file(chain: Chain, file: Path, name: str, directory: Path, dry_run: bool) -> Migrated | None:
     """None of a document that is in today's schema."""
     try:
-        found, model = chain.migrated(file.read_bytes() if file.exists() else b"")
+        found, model = chain.migrated(_read(file))
     except VersionCorrupt as error:
         return Migrated(name=name, found=None, schema=chain.schema, problem=error.message)
     if found == chain.schema:
