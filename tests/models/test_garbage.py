@@ -140,6 +140,35 @@ def test_a_publish_and_a_collection_wait_for_each_other(repository: ModelReposit
     assert backbone.is_dir()
 
 
+def test_of_a_publisher_and_a_collector_in_a_race_no_version_loses_its_backbone(
+    repository: ModelRepository, cache: Path
+) -> None:
+    """Each round has a backbone of its own, which the collector, who waits for nothing, may take before its version is there."""
+    rounds, done, refused = 60, threading.Event(), []
+
+    def collector() -> None:
+        while not done.is_set():
+            collect_garbage(ModelRepository(repository.root), cache, unused_for=timedelta(0))
+
+    thread = threading.Thread(target=collector)
+    thread.start()
+    try:
+        for number in range(rounds):
+            digest = f"{number:064x}"
+            place_backbone(repository, digest)
+            reference = manifest().backbone.model_copy(update={"digest": digest})
+            try:
+                repository.publish(manifest(backbone=reference), FILES, check=lambda _: None)
+            except BackboneNotFound:
+                refused.append(number)
+    finally:
+        done.set()
+        thread.join()
+    assert len(repository.numbers("flowers")) == rounds - len(refused)
+    for version in repository.versions("flowers"):
+        assert (repository.backbones.root / version.manifest.backbone.digest).is_dir()
+
+
 def test_a_backbone_is_removed_while_no_publish_can_look_for_it(repository: ModelRepository, cache: Path) -> None:
     old_backbone(repository, OTHER)
     free: list[bool] = []
