@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.card_results import NOUN, precisions, results
 from finetune.evaluations.metrics import HEADLINES, METRICS
+from finetune.label_history import sentence
 from finetune.markdown import escape, table
 from models.backbone import Modality
-from models.manifest import Training
+from models.manifest import LabelChanges, Training
 from models.task import Task
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class CardFacts:
         version: the version's number.
         backbone: as the user named it, such as ``timm:resnet50``.
         classes: labels in the order of the head's rows; of a regression, the name of the value.
+        label_changes: since the version before.
         task: what is answered.
         pair: whether pairs of texts are read.
         created: date, such as ``2026-03-01``.
@@ -116,6 +118,7 @@ class CardFacts:
     curves: LearningCurves | None = None
     mistakes: Mistakes | None = None
     comparison: Comparison | None = None
+    label_changes: LabelChanges | None = None
 
 
 def model_card(facts: CardFacts) -> str:
@@ -124,6 +127,7 @@ def model_card(facts: CardFacts) -> str:
         f"---\n{_front_matter(facts)}---",
         f"# {escape(facts.name)}:{facts.version}",
         _purpose(facts),
+        *_labels(facts),
         *_data(facts),
         *_training(facts),
         *_section("## Learning curves", facts.curves),
@@ -211,6 +215,12 @@ def _purpose(facts: CardFacts) -> str:
     listed = ", ".join(escape(label) for label in classes[:MOST_CLASSES_LISTED])
     rest = len(classes) - MOST_CLASSES_LISTED
     return f"{purpose}\n\nClasses: {listed}" + (f" and {rest:,} more." if rest > 0 else ".")
+
+
+def _labels(facts: CardFacts) -> list[str]:
+    if facts.label_changes is None:
+        return []
+    return [f"Labels: {escape(sentence(facts.name, facts.label_changes))}."]
 
 
 def _data(facts: CardFacts) -> list[str]:

@@ -18,6 +18,7 @@ from finetune.data_options import (
     LabelColumn,
     MaxUnreadable,
     OnUnreadable,
+    Rename,
     StrictData,
     TaskOption,
     TextColumn,
@@ -65,6 +66,7 @@ app = typer.Typer()
         "graftwork finetune photos/ --name flowers",
         "graftwork finetune intents.csv --name intents --label-column intent",
         "graftwork finetune photos/ --name flowers --backbone timm:resnet50 --json",
+        "graftwork finetune photos/ --name flowers --rename dandelion=taraxacum",
     )
 )
 def finetune(
@@ -80,6 +82,7 @@ def finetune(
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
     group_column: GroupColumn = None,
+    rename: Rename = [],  # noqa: B006  # typer wants a list, and nobody writes to it
     encoding: Encoding = None,
     test_share: Annotated[float, typer.Option(min=0.01, max=0.9, help="Where the data has no test split.")] = 0.2,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
@@ -121,6 +124,7 @@ def finetune(
     from finetune.evaluations.metrics import HEADLINES, chance, shown
     from finetune.job import assist_job, run_job
     from finetune.job_settings import JobSettings
+    from finetune.label_history import parse_renames, sentence
     from finetune.training.processes import is_first
     from models.precision import Precision
     from models.repository import ModelRepository
@@ -167,6 +171,7 @@ def finetune(
         ),
         task=None if task is None else Task(task),
         encoding=encoding,
+        renames=parse_renames(rename),
         policy=Policy(
             on_unreadable=on_unreadable,
             max_unreadable_ratio=max_unreadable_ratio,
@@ -195,6 +200,9 @@ def finetune(
         if other is not Precision.FP32 and head.refused is None:
             what = f"{shown(primary)}; it serves in {other} where that is faster"
             print(f"  {other:<{width}}  {head.metrics[primary]:.3f}  ({what})")
+    changes = result.version.manifest.label_changes
+    if changes is not None:
+        print(f"  labels: {sentence(name, changes)}")
     if result.comparison is not None:
         print(f"  {result.comparison.sentence}")
         if result.comparison.caveat is not None:

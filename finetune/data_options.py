@@ -25,6 +25,10 @@ LabelColumn = Annotated[str | None, typer.Option(help="Column with the label, th
 GroupColumn = Annotated[
     str | None, typer.Option(help="Column with what a row belongs to, such as a person; no group is split.")
 ]
+Rename = Annotated[
+    list[str],
+    typer.Option(metavar="OLD=NEW", help="Read OLD as NEW, which takes its place among the labels; repeatable."),
+]
 Encoding = Annotated[str | None, typer.Option(help="Of tables and text files; UTF-8 without.")]
 OnUnreadable = Annotated[Literal["skip", "fail"], typer.Option(help="Images that do not decode, texts that are empty.")]
 MaxUnreadable = Annotated[float, typer.Option(min=0, max=1, help="The share of examples that may be skipped.")]

@@ -32,6 +32,7 @@ class Dataset:
         given_splits: whether the data itself names its splits.
         task: what labels are for.
         target: what they are called; of a table the label column.
+        known: labels that come first, in this order, as far as they occur.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Dataset:
     given_splits: bool
     task: Task = Task.SINGLE_LABEL
     target: str = "label"
+    known: tuple[str, ...] = ()
 
     def split(self, name: Split) -> tuple[Example, ...]:
         """The examples of a split, none if it does not exist."""
@@ -57,13 +59,16 @@ class Dataset:
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """All labels, sorted by code point: the same in every locale, and whatever the order of the examples.
+        """All labels: those that were known in their order, then all others sorted by code point.
 
+        That is the same in every locale, and whatever the order of the examples.
         Of token classification all tags; of regression the target's name alone.
         """
         if self.task is Task.REGRESSION:
             return (self.target,)
-        return tuple(sorted({label for counts in self.counts.values() for label in counts}))
+        found = {label for counts in self.counts.values() for label in counts}
+        kept = [label for label in self.known if label in found]
+        return (*kept, *sorted(found.difference(kept)))
 
     @cached_property
     def counts(self) -> Mapping[Split, Counter[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +80,7 @@ def examine(
     columns: ColumnNames | None = None,
     task: Task | None = None,
     encoding: str | None = None,
+    relabel: Callable[[Dataset], Dataset] | None = None,
     decode: Decode | None = None,
     policy: Policy | None = None,
     progress: Progress | None = None,
@@ -91,6 +92,7 @@ def examine(
         columns: of a table.
         task: what labels are for.
         encoding: of tables and text files.
+        relabel: changes labels, or their order, before anything is looked at.
         decode: of an image's bytes; None leaves images undecoded.
         policy: what is forgiven.
         progress: called with (done, total) while images are hashed, and again while they are decoded.
@@ -99,6 +101,8 @@ def examine(
     findings: tuple[Finding, ...] = ()
     try:
         dataset, findings = load_dataset(data, columns=columns, task=task, encoding=encoding, progress=progress)
+        if relabel is not None:
+            dataset = relabel(dataset)
         dataset, more = inspect(dataset, decode=decode, policy=policy, progress=progress)
         findings += more
     except DatasetInvalid as error:

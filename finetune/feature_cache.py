@@ -3,7 +3,7 @@
     <cache_dir>/features/<sha256 of the identity>/<first two digits of the key>/<key>.safetensors
 
 An entry is one batch as the engine saw it. Nothing depends on an entry being there: a missing or damaged one is
-computed again.
+computed again. Its modification time says when it was last used (`models.garbage`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from models import storage
 
 
 class FeatureCache:
@@ -35,8 +38,9 @@ class FeatureCache:
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
+        file = self._file(identity, key)
         try:
-            tensors = load(self._file(identity, key).read_bytes())
+            tensors = load(file.read_bytes())
         except (OSError, SafetensorError, ValueError, KeyError, TypeError):
             return None
         features_BD, checksum = tensors.get("features"), tensors.get("sha256")
@@ -44,6 +48,8 @@ class FeatureCache:
             return None
         if features_BD.ndim != 2 or len(features_BD) != rows or checksum.tobytes() != _sha256(features_BD):
             return None
+        with suppress(OSError):  # of a cache that cannot be written
+            storage.touch(file)
         return features_BD
 
     def write(self, identity: str, key: str, features_BD: npt.NDArray[np.float32]) -> None:

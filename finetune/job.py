@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from finetune.duplicates import new_test_rows
 from finetune.example import Example
 from finetune.findings import Finding, print_findings
 from finetune.job_settings import JobSettings
+from finetune.label_history import LabelHistory
 from finetune.progress import progress_bar
 from finetune.result import JobResult
 from finetune.split import split_dataset
@@ -39,12 +40,15 @@ if TYPE_CHECKING:
     from models.checkpoint import Checkpoint
     from models.engine import Engine
     from models.engine_factory import EngineFactory
+    from models.manifest import LabelChanges
     from models.precision import Precision
 
 DEFAULT_BACKBONES = {Modality.IMAGE: "timm:tf_efficientnet_lite0", Modality.TEXT: "hf:all-MiniLM-L6-v2"}
 
 
-def examine_data(settings: JobSettings, console: Console) -> Examination:
+def examine_data(
+    settings: JobSettings, console: Console, relabel: Callable[[Dataset], Dataset] | None = None
+) -> Examination:
     """Checks the user's data, with a progress bar."""
     from models.image import decode_image
 
@@ -54,6 +58,7 @@ def examine_data(settings: JobSettings, console: Console) -> Examination:
             columns=settings.columns,
             task=settings.task,
             encoding=settings.encoding,
+            relabel=relabel,
             decode=decode_image,
             policy=settings.policy,
             progress=progress,
@@ -72,7 +77,7 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
         DatasetInvalid: the data cannot be used; nothing was published.
         BackboneNotFound: there is no such backbone.
         StorageFailed: the repository cannot be written.
-        InvalidParameter, Conflict, OutOfMemory: see `finetune.tuning.tune`.
+        InvalidParameter: a rename does not fit; see also `finetune.tuning.tune`, for Conflict and OutOfMemory too.
     """
     from finetune.report import report_on
 
@@ -86,6 +91,7 @@ def run_job(settings: JobSettings, repository: ModelRepository, console: Console
         fits,
         tuned,
         job.findings + fits.findings() + (() if tuned is None else tuned.findings()),
+        label_changes=job.label_changes,
         repository=repository,
         engines=job.engines,
         seed=settings.seed,
@@ -122,6 +128,7 @@ class _Job:
     Attributes:
         recipe: how the backbone learns; None where it does not.
         findings: of the data check.
+        label_changes: since the version before, if there is one.
     """
 
     dataset: Dataset
@@ -129,6 +136,7 @@ class _Job:
     engines: EngineFactory
     recipe: Recipe | None
     findings: tuple[Finding, ...]
+    label_changes: LabelChanges | None
 
 
 def _prepare(settings: JobSettings, repository: ModelRepository, console: Console) -> _Job:
@@ -142,7 +150,8 @@ def _prepare(settings: JobSettings, repository: ModelRepository, console: Consol
         check_backbone_name(settings.backbone)
     recipe = recipe_of(settings)
     engines = _engines(settings)
-    examination = examine_data(settings, console)
+    history = LabelHistory(repository, settings.name, settings.renames)
+    examination = examine_data(settings, console, history.relabelled)
     print_examination(examination, console)
     dataset = split_dataset(examination.require(), test_share=settings.test_share)
     fresh = new_test_rows(dataset)
@@ -163,6 +172,7 @@ def _prepare(settings: JobSettings, repository: ModelRepository, console: Consol
         engines=engines,
         recipe=None if recipe is None else recipe(dataset),
         findings=examination.findings,
+        label_changes=history.changes(dataset),
     )
 
 
@@ -292,6 +302,7 @@ def _publish(settings: JobSettings, repository: ModelRepository, report: Report)
             test_size=len(material.test),
             findings=tuple(finding.to_dict() for finding in report.findings),
         ),
+        label_changes=report.label_changes,
         report=report.files(),
         card=report.card(),
     )

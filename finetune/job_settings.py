@@ -28,6 +28,7 @@ class JobSettings:
         seed: of the cross-validation's folds, the bootstrap and the training.
         test_share: of each class, where the data brings no test split.
         task: what labels are for; None reads it from the data.
+        renames: from what a label is called in the data or in earlier versions to what it is to be called.
     """
 
     data: Path
@@ -43,5 +44,6 @@ class JobSettings:
     test_share: float = 0.2
     columns: ColumnNames | None = None
     task: Task | None = None
+    renames: Mapping[str, str] = field(default_factory=dict)
     encoding: str | None = None
     policy: Policy = field(default_factory=Policy)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from finetune.example import Label
 from models.task import Task
@@ -165,6 +165,28 @@ def classes_in(task: Task, label: Label) -> tuple[str, ...]:
     if isinstance(label, float):
         return ()
     return tuple(sorted({tag[2:] for tag in label if tag != _OUTSIDE})) if task is Task.TOKEN_CLASSIFICATION else label
+
+
+def types_of(task: Task, labels: Iterable[str]) -> set[str]:
+    """The classes that labels of a head stand for: of tags the types of entities."""
+    return {tag[2:] for tag in labels if tag != _OUTSIDE} if task is Task.TOKEN_CLASSIFICATION else set(labels)
+
+
+def new_name(task: Task, label: str, names: Mapping[str, str]) -> str:
+    """One label of a head with another name for its class: a tag with another name for its type of entity."""
+    if task is not Task.TOKEN_CLASSIFICATION:
+        return names.get(label, label)
+    return label if label == _OUTSIDE else label[:2] + names.get(label[2:], label[2:])
+
+
+def renamed(task: Task, label: Label, names: Mapping[str, str]) -> Label:
+    """An example's label with other names for some classes."""
+    if isinstance(label, float):
+        return label
+    if isinstance(label, str):
+        return new_name(task, label, names)
+    found = [new_name(task, name, names) for name in label]
+    return tuple(found if task is Task.TOKEN_CLASSIFICATION else sorted(set(found)))
 
 
 def without_classes(task: Task, label: Label, gone: Collection[str]) -> Label | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,6 +55,7 @@ def compare_with_previous(
     fingerprint: str,
     engines: EngineSource,
     seed: int,
+    renamed: Mapping[str, str] | None = None,
     vectors: Vectors | None = None,
     metric: Metric | None = None,
     progress: Progress | None = None,
@@ -71,6 +72,7 @@ def compare_with_previous(
         fingerprint: of the new version's data, splits included.
         engines: makes the engine that the earlier version is asked with.
         seed: of the bootstrap.
+        renamed: from what a label was called in the earlier version to what the new one calls it.
         vectors: spare the earlier version its engine, where its backbone is the same.
         metric: the task's primary one without.
         progress: called with (done, total) while the earlier version answers.
@@ -84,7 +86,7 @@ def compare_with_previous(
         if not numbers:
             return None
         previous = f"{name}:{numbers[-1]}"
-        version = repository.read(name, numbers[-1])
+        version = _relabelled(repository.read(name, numbers[-1]), renamed or {})
         difference = _difference(version, examples, predictions)
         if difference is not None:
             return _not_compared("info", f"{previous} {difference}, so the two are not compared")
@@ -103,6 +105,14 @@ def compare_with_previous(
         logger.warning("%s cannot be compared with: %s", previous, error)
         why = error.message if isinstance(error, GraftworkError) else "it cannot be asked here"
         return _not_compared("warning", f"{previous} is not compared with: {why}")
+
+
+def _relabelled(version: ModelVersion, renamed: Mapping[str, str]) -> ModelVersion:
+    """The version as if its labels were called what they are called now."""
+    labels = version.manifest.labels
+    fitting = {old: new for old, new in renamed.items() if new not in labels}
+    labels = tuple(fitting.get(label, label) for label in labels)
+    return replace(version, manifest=version.manifest.model_copy(update={"labels": labels}))
 
 
 def _difference(version: ModelVersion, examples: Sequence[Example], predictions: Predictions) -> str | None:

@@ -15,7 +15,16 @@ from models.backbone_store import StoredBackbone
 from models.engine import Engine
 from models.golden import GoldenSet
 from models.head import Head
-from models.manifest import BackboneReference, Calibration, Data, EngineReference, HeadRecord, Manifest, Training
+from models.manifest import (
+    BackboneReference,
+    Calibration,
+    Data,
+    EngineReference,
+    HeadRecord,
+    LabelChanges,
+    Manifest,
+    Training,
+)
 from models.precision import Precision
 from models.predictor import Predictor, read_head
 from models.preprocessor import ImagePreprocessorConfig, RawItem, TextPreprocessorConfig, build_preprocessor
@@ -67,6 +76,7 @@ class Graft:
         preprocessor: says whether texts or pairs of them are read, and how.
         heads: by precision; there is one for fp32.
         labels: in the order of a head's rows; see `models.manifest.Manifest`.
+        label_changes: since the version before, if that is known.
         golden_items: a few raw inputs; what each head answers for them is kept with the version.
         report: further files by relative path, such as figures.
         card: further facts for the model card, by the fields of `CardFacts`.
@@ -80,6 +90,7 @@ class Graft:
     golden_items: Sequence[RawItem]
     task: Task = Task.SINGLE_LABEL
     data: Data | None = None
+    label_changes: LabelChanges | None = None
     report: Mapping[str, bytes] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
 
@@ -126,6 +137,7 @@ def publish(repository: ModelRepository, graft: Graft) -> ModelVersion:
         preprocessor=graft.preprocessor,
         heads={precision: _record(fitted) for precision, fitted in graft.heads.items()},
         data=graft.data,
+        label_changes=graft.label_changes,
         created_at=created_at,
         libraries={"python": platform.python_version(), **{name: library_version(name) for name in LIBRARIES}},
     )
@@ -174,6 +186,7 @@ def _card(graft: Graft, manifest: Manifest, number: int) -> str:
         temperature=None if manifest.task is Task.REGRESSION else calibration.temperature,
         threshold=calibration.threshold,
         interval=calibration.interval,
+        label_changes=manifest.label_changes,
         heads={precision: record.model_dump() for precision, record in manifest.heads.items()},
         **graft.card,
     )

@@ -17,11 +17,13 @@ from finetune.dataset import Dataset
 from finetune.figures import ReportFigure, figures_of
 from finetune.findings import Finding
 from finetune.fits import Fits
+from finetune.label_history import find_label_changes
 from finetune.mistakes import Mistakes, find_mistakes
 from finetune.previous_version import Vectors, compare_with_previous
 from finetune.progress import progress_bar
 from finetune.tuning import Tuned
 from models.engine import EngineSource
+from models.manifest import LabelChanges
 from models.repository import ModelRepository
 
 
@@ -32,6 +34,7 @@ class Report:
     Attributes:
         curves: of the training of the backbone, whether it gained anything or not.
         comparison: with the version before; None where there is none, or none to compare with.
+        label_changes: since the version before; None where there is none.
     """
 
     dataset: Dataset
@@ -40,6 +43,7 @@ class Report:
     curves: LearningCurves | None
     mistakes: Mistakes
     comparison: Comparison | None
+    label_changes: LabelChanges | None = None
 
     @cached_property
     def _figures(self) -> Sequence[ReportFigure]:
@@ -83,6 +87,7 @@ def report_on(
     tuned: Tuned | None,
     findings: tuple[Finding, ...],
     *,
+    label_changes: LabelChanges | None = None,
     repository: ModelRepository,
     engines: EngineSource,
     seed: int,
@@ -93,6 +98,7 @@ def report_on(
     Args:
         name: of the model, of which there may be earlier versions.
         findings: of the data check and of the fits.
+        label_changes: since the version before.
         engines: make the engine that the earlier version is asked with.
         seed: of the bootstrap.
     """
@@ -108,6 +114,7 @@ def report_on(
             fingerprint=dataset.fingerprint,
             engines=engines,
             seed=seed,
+            renamed={} if label_changes is None else dict(label_changes.renamed),
             vectors=Vectors(
                 backbone=material.backbone.digest,
                 preprocessor=material.preprocessor,
@@ -126,6 +133,7 @@ def report_on(
             refitted_on=len(material.train) if tuned.refitted else None,
         )
         curves.show(console)
+    findings += find_label_changes(name, label_changes)
     if isinstance(comparison, Finding):
         findings, comparison = (*findings, comparison), None
     return Report(
@@ -135,4 +143,5 @@ def report_on(
         curves=curves,
         mistakes=find_mistakes(material.test, fp32.predictions),
         comparison=comparison,
+        label_changes=label_changes,
     )

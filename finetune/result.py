@@ -56,6 +56,7 @@ class JobResult:
             },
             "comparison": None if self.comparison is None else self.comparison.to_dict(),
             "classes": len(manifest.labels),
+            "label_changes": None if manifest.label_changes is None else manifest.label_changes.model_dump(mode="json"),
             "train_size": self.train_size,
             "test_size": self.test_size,
             "seconds": round(self.seconds, 2),

@@ -24,7 +24,7 @@ from finetune.findings import Finding
 from finetune.progress import progress_bar
 from finetune.split import make_splits
 from finetune.training.lesson import Lesson
-from finetune.training.processes import Start, accelerating, is_first, share
+from finetune.training.processes import Start, accelerating, is_first, share, share_labels
 from finetune.training.recipe import Recipe
 from finetune.training.run import Run, Trained, train
 from finetune.training.trainer import DIVERGED
@@ -176,6 +176,7 @@ def tune(
     """
     loaders = loaders_for(device, pupil.stored.config.modality)
     with accelerating(device, bf16=recipe.bf16) as accelerator:
+        pupil = replace(pupil, labels=share_labels(pupil.labels))
 
         def learn(pupil: Pupil, what: str) -> tuple[Pupil, Trained]:
             head, preprocessor = share(probe(pupil) if is_first() else None)

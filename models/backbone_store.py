@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -59,7 +59,7 @@ class BackboneStore:
         self.root = root
 
     def add(self, checkpoint: Checkpoint) -> StoredBackbone:
-        """Stores a checkpoint's backbone, unless it is there already and intact.
+        """Stores a checkpoint's backbone, unless it is there already and intact; either way it counts as used now.
 
         Raises:
             StorageFailed: the disk is full or read-only; nothing half-written is ever visible.
@@ -71,7 +71,7 @@ class BackboneStore:
         if checkpoint.tokenizer_json is not None:
             files["tokenizer.json"] = checkpoint.tokenizer_json
         digest = backbone_digest(files)
-        if not self._is_intact(digest):
+        if not (self._mark_used(digest) and self._is_intact(digest)):
             with storage.reporting("the model repository cannot be written"):
                 self._publish(digest, files)
         return StoredBackbone(digest=digest, directory=self.root / digest, config=checkpoint.config)
@@ -91,6 +91,44 @@ class BackboneStore:
                 storage.rename(staging, target)
                 storage.sync_directory(self.root)
 
+    def _mark_used(self, digest: str) -> bool:
+        """Keeps a backbone that is there from being collected before the version that it is for; False where it is not."""
+        directory = self.root / digest
+        if not directory.is_dir():
+            return False
+        try:
+            with storage.locked(self.root):
+                storage.touch(directory)
+        except FileNotFoundError:
+            return False
+        except OSError:  # it is there, be it on a disk that cannot be written
+            return True
+        return True
+
+    @contextmanager
+    def held(self, digest: str) -> Iterator[None]:
+        """Keeps all backbones where they are while the block runs, which gives one of them a version.
+
+        Whoever removes backbones holds the same directory from the look at all versions to the removal. It is taken after
+        that of a model, never before.
+
+        Raises:
+            BackboneNotFound: it is not there.
+        """
+        if not self.root.is_dir():
+            raise _missing(digest)
+        with storage.locked(self.root):
+            if not self._has(digest):
+                raise _missing(digest)
+            yield
+
+    def digests(self) -> Sequence[str]:
+        """Of all backbones that are there, damaged ones too."""
+        return sorted(p.name for p in self.root.iterdir() if self._has(p.name)) if self.root.is_dir() else []
+
+    def _has(self, digest: str) -> bool:
+        return _DIGEST.fullmatch(digest) is not None and (self.root / digest).is_dir()
+
     def get(self, digest: str) -> StoredBackbone:
         """The backbone of a digest.
 
@@ -99,8 +137,8 @@ class BackboneStore:
             VersionCorrupt: its configuration cannot be read.
         """
         directory = self.root / digest
-        if not _DIGEST.fullmatch(digest) or not directory.is_dir():
-            raise BackboneNotFound(f"backbone {digest[:12]} is not in this repository; publish its models again")
+        if not self._has(digest):
+            raise _missing(digest)
         try:
             config = BackboneConfig.model_validate_json((directory / "config.json").read_bytes())
         except (OSError, ValidationError):
@@ -146,6 +184,10 @@ def _size_bytes(directory: Path) -> int:
     with suppress(OSError):
         return sum(file.stat().st_size for file in directory.iterdir())
     return 0
+
+
+def _missing(digest: str) -> BackboneNotFound:
+    return BackboneNotFound(f"backbone {digest[:12]} is not in this repository; publish its models again")
 
 
 def _damaged(digest: str) -> VersionCorrupt:

@@ -7,19 +7,21 @@ from typing import Annotated, Any
 
 import typer
 
+from models.aligned_table import print_table, size
 from models.audit import AuditLog, local_user
 from models.deployment_cli import app as deployment_app
-from models.errors import GraftworkError
+from models.housekeeping_cli import app as housekeeping_app
+from models.listing import Listing
 from models.options import DEFAULT_REPOSITORY, JsonOption, RepositoryOption, example
 from models.repository import ModelRepository
-from models.table import print_table
 from models.version import Reference
 
 app = typer.Typer()
-models_app = typer.Typer(no_args_is_help=True, help="List, show, verify, promote and delete model versions.")
+models_app = typer.Typer(no_args_is_help=True, help="List, show, verify, promote, delete and tidy model versions.")
 backbones_app = typer.Typer(no_args_is_help=True, help="List the backbones that versions stand on.")
-app.add_typer(models_app, name="models")
 models_app.add_typer(deployment_app)
+models_app.add_typer(housekeeping_app)
+app.add_typer(models_app, name="models")
 app.add_typer(backbones_app, name="backbones")
 
 ReferenceArgument = Annotated[str, typer.Argument(metavar="NAME[:N|@ALIAS]", help="A model or one version of it.")]
@@ -29,31 +31,13 @@ ReferenceArgument = Annotated[str, typer.Argument(metavar="NAME[:N|@ALIAS]", hel
 def list_models(repository: RepositoryOption = DEFAULT_REPOSITORY, as_json: JsonOption = False) -> None:
     """List every version in the repository."""
     store = ModelRepository(repository)
-    rows = [_row(store, name, number) for name in store.names() for number in store.numbers(name)]
+    listing = Listing.of(store)
     if as_json:
-        print(json.dumps({"models": rows}))
-        return
-    if not rows:
+        print(json.dumps({"models": listing.versions, "disk": listing.disk}))
+    elif listing.versions:
+        listing.print()
+    else:
         print(f"no models in {repository}; make one: graftwork finetune DATA --name NAME")
-        return
-    print_table(
-        ["model", "aliases", "labels", "accuracy", "backbone", "size", "created"], [_cells(row) for row in rows]
-    )
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
-    name = f"{row['model']}:{row['version']}"
-    if row["damaged"] is not None:
-        return [name, "damaged", "", "", "", "", ""]
-    return [
-        name,
-        " ".join(row["aliases"]),
-        str(row["classes"]),
-        "" if row["accuracy"] is None else f"{row['accuracy']:.3f}",
-        row["backbone"],
-        _size(row["size_bytes"]),
-        row["created_at"][:16].replace("T", " "),
-    ]
 
 
 @models_app.command("show", epilog=example("graftwork models show flowers", "graftwork models show flowers:3 --json"))
@@ -136,45 +120,10 @@ def list_backbones(repository: RepositoryOption = DEFAULT_REPOSITORY, as_json: J
                     r["digest"][:12],
                     r["modality"],
                     str(r["feature_dim"]),
-                    _size(r["size_bytes"]),
+                    size(r["size_bytes"]),
                     str(len(r["used_by"])),
                 ]
                 for r in rows
             ],
         )
     print(f"without a model hub: {', '.join(available) or 'none; pip install graftwork[embedded]'}")
-
-
-def _row(store: ModelRepository, name: str, number: int) -> dict[str, Any]:
-    """A version as JSON; ``damaged`` says why one cannot be used, and the rest is then unknown."""
-    row: dict[str, Any] = {"model": name, "version": number, "damaged": None, "aliases": []}
-    try:
-        manifest = store.read(name, number).manifest
-        aliases = store.deployment(name).aliases
-    except GraftworkError as error:
-        unknown = dict.fromkeys(
-            ("task", "modality", "classes", "accuracy", "precisions", "backbone", "size_bytes", "created_at")
-        )
-        return {**row, **unknown, "damaged": error.message, "path": str(store.root / name / str(number))}
-    return {
-        **row,
-        "aliases": sorted(alias for alias, target in aliases.items() if target == number),
-        "task": manifest.task,
-        "modality": manifest.modality,
-        "classes": len(manifest.labels),
-        "accuracy": manifest.reference.metrics.get("accuracy"),
-        "precisions": [precision for precision, head in manifest.heads.items() if head.refused is None],
-        "backbone": manifest.backbone.source,
-        "size_bytes": sum(entry.size_bytes for entry in manifest.files.values()),
-        "created_at": manifest.created_at.isoformat(),
-        "path": str(store.root / name / str(number)),
-    }
-
-
-def _size(size_bytes: int) -> str:
-    size = float(size_bytes)
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

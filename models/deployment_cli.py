@@ -14,11 +14,11 @@ from models.aliases import UNSET, AliasChange, Expected
 from models.aliases import promote as promote_version
 from models.aliases import rollback as roll_back
 from models.aliases import unalias as remove_alias
+from models.aligned_table import print_table
 from models.audit import AuditLog, local_user
 from models.deployment import CHAMPION
 from models.options import DEFAULT_REPOSITORY, JsonOption, RepositoryOption, example
 from models.repository import ModelRepository
-from models.table import print_table
 from models.version import Reference, check_name
 from models.version_policy import VersionPolicy
 

@@ -183,7 +183,10 @@ class EngineFactory:
 
 def _read(file: Path) -> Verdict | None:
     with suppress(OSError, ValidationError):
-        return _VERDICT.validate_json(file.read_bytes())
+        verdict = _VERDICT.validate_json(file.read_bytes())
+        with suppress(OSError):  # of a cache that cannot be written
+            storage.touch(file)
+        return verdict
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -65,6 +66,8 @@ class GraphCache:
         known = self._known.get(target)
         if known is not None and known.file.exists():
             return known
+        with suppress(OSError):  # it is not there, or cannot be written
+            storage.touch(target)  # first, so that it is not collected while it is read
         digest = _intact(target)
         if digest is None:
             with storage.reporting("the cache of graphs cannot be written"):

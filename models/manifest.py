@@ -13,7 +13,7 @@ from models.precision import Precision
 from models.preprocessor import PAIR_WIDTH, ImagePreprocessorConfig, PairReading, PreprocessorConfig
 from models.task import Task
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 Setting: TypeAlias = str | int | float | bool
 
@@ -100,6 +100,22 @@ class Data(_Part):
     findings: tuple[dict[str, Any], ...] = ()
 
 
+class LabelChanges(_Part):
+    """How the labels differ from those of an earlier version; those that both have are in the same order.
+
+    Attributes:
+        version: the number of the earlier version.
+        added: labels that it did not have; they come after all others.
+        removed: labels that only it had; those behind them have moved up.
+        renamed: pairs of what a label was called and what it is called now, in the same place.
+    """
+
+    version: int = Field(ge=1)
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+
+
 class FileEntry(_Part):
     """A file of the version."""
 
@@ -113,6 +129,7 @@ class Manifest(_Part):
     Attributes:
         labels: class names in the order of a head's rows; for tokens BIO tags, for a regression the one name of the value.
         heads: by precision; the one for fp32 is always there, and always may serve.
+        label_changes: since the version before; None where there was none of the same task, or that is not known.
         files: every file of the version but this one, by relative path.
     """
 
@@ -126,6 +143,7 @@ class Manifest(_Part):
     preprocessor: PreprocessorConfig
     heads: dict[Precision, HeadRecord]
     data: Data | None = None
+    label_changes: LabelChanges | None = None
     created_at: AwareDatetime
     libraries: dict[str, str]
     files: dict[str, FileEntry] = {}

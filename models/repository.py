@@ -69,7 +69,7 @@ class ModelRepository:
         """The aliases of a model.
 
         Raises:
-            VersionCorrupt: the file is damaged, or was written by a newer Graftwork.
+            VersionCorrupt: the file is damaged, or is of another schema.
         """
         file = self._directory(name) / "deployment.json"
         try:
@@ -118,7 +118,7 @@ class ModelRepository:
 
         Raises:
             VersionNotFound: it is not on disk.
-            VersionCorrupt: its manifest cannot be read, or was written by a newer Graftwork.
+            VersionCorrupt: its manifest cannot be read, or is of another schema.
         """
         directory = self._directory(name) / str(number)
         try:
@@ -181,6 +181,7 @@ class ModelRepository:
             finish: gives further files that name the version's number, such as the model card.
 
         Raises:
+            BackboneNotFound: the version's backbone is not there, or is not any more; nothing was published.
             StorageFailed: the disk is full or read-only. The repository holds the whole version or nothing of it, and
                 the message says so where it is the whole version that no server was told of.
         """
@@ -191,7 +192,8 @@ class ModelRepository:
                 _stage(staging, files)
                 check(staging)
                 with storage.locked(directory):
-                    version = self._finish_publish(manifest, files, staging, finish)
+                    with self.backbones.held(manifest.backbone.digest):
+                        version = self._finish_publish(manifest, files, staging, finish)
                     with storage.reporting(f"{version} is published, but running servers may not know of it yet"):
                         storage.sync_directory(directory)
                         self._bump_generation()
@@ -278,6 +280,10 @@ class ModelRepository:
         ever = int(file.read_text()) if file.is_file() else 0
         return max([ever, *self.numbers(name)])
 
+    def announce(self) -> None:
+        """Makes running servers look again at all that is here; raises `OSError`."""
+        self._bump_generation()
+
     def _bump_generation(self) -> None:
         with storage.locked(self.root):
             storage.sweep(self.root)
@@ -302,7 +308,7 @@ def _refuse_other_schema(file: Path, what: str, ours: int) -> None:
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         found = json.loads(file.read_bytes())["schema_version"]
         if isinstance(found, int) and found != ours:
-            cure = "upgrade graftwork" if found > ours else "publish the model again"
+            cure = "upgrade graftwork" if found > ours else "run: graftwork models migrate"
             raise VersionCorrupt(f"{what}: written in schema {found}, this is {ours}; {cure}")
 
 

@@ -86,13 +86,16 @@ def rename(source: Path, target: Path) -> None:
     os.rename(source, target)
 
 
-def replace_file(path: Path, data: bytes, *, mode: int = 0o666) -> None:
-    """Replaces a file atomically: a reader sees the old bytes or the new ones. The caller holds the file's directory.
+def replace_file(path: Path, data: bytes, *, staged_in: Path | None = None, mode: int = 0o666) -> None:
+    """Replaces a file atomically: a reader sees the old bytes or the new ones.
 
     Args:
+        path: the file.
+        data: its new contents.
+        staged_in: a directory of the same file system that the caller holds; the file's own without.
         mode: as in `write_file`.
     """
-    staged = unfinished(path.parent)
+    staged = unfinished(staged_in or path.parent)
     try:
         write_file(staged, data, mode=mode)
         _step("replace")
@@ -137,6 +140,12 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def touch(path: Path) -> None:
+    """Marks a file or directory as used now: its modification time says when it last was."""
+    _step("touch")
+    os.utime(path)
+
+
 def unfinished(directory: Path) -> Path:
     """A new name in a directory that nobody reads, and that `sweep` removes."""
     return directory / f"{_STAGING}{secrets.token_hex(8)}"
@@ -144,10 +153,22 @@ def unfinished(directory: Path) -> Path:
 
 def sweep(directory: Path) -> None:
     """Removes what processes that died left in a directory, as far as it can. The caller holds the directory."""
+    for leftover in leftovers(directory):
+        with suppress(OSError):
+            remove(leftover)
+
+
+def leftovers(directory: Path) -> Iterator[Path]:
+    """What `sweep` removes. The caller holds the directory."""
     for leftover in directory.glob(f"{_STAGING}*"):
         with suppress(OSError):
-            if not (leftover.is_dir() and _is_locked(leftover)):
-                remove(leftover)
+            if not leftover.is_dir():
+                yield leftover
+                continue
+            with locked_if_free(leftover) as free:
+                dead = free
+            if dead:
+                yield leftover
 
 
 @contextmanager
@@ -182,6 +203,25 @@ def files_below(directory: Path | str, prefix: str = "") -> Iterator[str]:
                 yield prefix + entry.name
 
 
+def size_of(path: Path) -> int:
+    """The bytes of a file, or of all files below a directory; what vanishes meanwhile counts for nothing."""
+    files = [path / name for name in files_below(path)] if path.is_dir() else [path]
+    total = 0
+    for file in files:
+        with suppress(OSError):
+            total += file.lstat().st_size
+    return total
+
+
+def last_change(path: Path) -> float:
+    """When a file, or anything in a directory, was last written or touched: seconds since the epoch."""
+    last = path.stat().st_mtime
+    for name in files_below(path) if path.is_dir() else ():
+        with suppress(OSError):
+            last = max(last, (path / name).lstat().st_mtime)
+    return last
+
+
 def sha256_file(path: Path) -> str:
     """The sha256 of a regular file's bytes, in hex; `OSError` for a link, a pipe or a device."""
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
@@ -202,12 +242,16 @@ def locked(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _is_locked(directory: Path) -> bool:
+@contextmanager
+def locked_if_free(directory: Path) -> Iterator[bool]:
+    """Holds a directory as `locked` does, unless somebody else does: then it says False, and does not wait."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
     finally:
         os.close(descriptor)
-    return False

@@ -36,6 +36,8 @@ COMMANDS = [
     ("models", "unalias"),
     ("models", "keep"),
     ("models", "delete"),
+    ("models", "gc"),
+    ("models", "migrate"),
     ("models", "import"),
     ("backbones", "list"),
     ("keys",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
@@ -46,6 +46,15 @@ def share(start: Start | None) -> Start:
         parts = [head.to_bytes(), head.activation, preprocessor.model_dump_json()]
     data, activation, config = broadcast_object_list(parts)
     return Head.from_bytes(data, activation), _PREPROCESSOR.validate_json(config)
+
+
+def share_labels(labels: Sequence[str]) -> Sequence[str]:
+    """The order of the first process, in all of them: a version may have been published between their looks at the last one."""
+    from accelerate.utils import broadcast_object_list
+
+    parts: list[object] = [list(labels)]
+    (shared,) = broadcast_object_list(parts)
+    return tuple(shared)
 
 
 @contextmanager

@@ -98,6 +98,23 @@ def test_seed_and_metric_are_the_callers(repository: ModelRepository) -> None:
     assert counted.difference == pytest.approx(first.difference)
 
 
+def test_a_label_that_was_renamed_counts_as_the_new_one(repository: ModelRepository) -> None:
+    said = letters_that_version_1_says(repository)
+    now = ["soft" if letter == "vowel" else letter for letter in said]
+    classes = ["soft" if letter == "vowel" else letter for letter in LETTERS]
+    given = (examples_of(TEXTS, now), says(now, classes))
+    assert isinstance(compare(repository, "letters", *given), Finding)
+    result = compare(repository, "letters", *given, renamed={"vowel": "soft"})
+    assert isinstance(result, Comparison)
+    assert (result.differing, result.previous_score) == (0, 1.0)
+
+
+def test_a_name_that_the_earlier_version_has_already_is_not_given_twice(repository: ModelRepository) -> None:
+    """Such as where another job has published with the same rename meanwhile."""
+    given = (examples_of(TEXTS, ["vowel", "mark"] * 30), says(["vowel"] * 60))
+    assert compare(repository, "letters", *given, renamed={"vowel": "mark"}) == compare(repository, "letters", *given)
+
+
 @pytest.mark.parametrize("name", ["topics", "prices", "names", "follows", "likeness"])
 @pytest.mark.parametrize("with_vectors", [False, True])
 def test_every_task_is_compared_with_or_without_vectors(

@@ -15,7 +15,7 @@ from models.deployment import CHAMPION
 from models.errors import Conflict, ModelNotFound, PromotionRefused, VersionNotFound
 from models.repository import ModelRepository
 from models.version import Reference
-from tests.models.versions import DIGEST, parse, publish
+from tests.models.versions import BACKBONE, parse, publish
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_version_that_was_deleted_is_not_gone_back_to(flowers: ModelRepository
     assert rollback(flowers, "flowers").now == 1
 
 
-@pytest.mark.parametrize("file", ["flowers/2/head.safetensors", f".backbones/{DIGEST}/model.safetensors"])
+@pytest.mark.parametrize("file", ["flowers/2/head.safetensors", f".backbones/{BACKBONE}/model.safetensors"])
 def test_a_damaged_version_is_not_promoted(flowers: ModelRepository, file: str) -> None:
     promote(flowers, parse("flowers:1"))
     damaged = flowers.root / file

@@ -16,7 +16,7 @@ from models.deployment import CHAMPION
 from models.errors import InvalidParameter, ModelNotFound, VersionCorrupt, VersionInUse, VersionNotFound
 from models.repository import ModelRepository
 from models.version import Reference
-from tests.models.versions import FILES, leftovers, manifest, parse, publish
+from tests.models.versions import FILES, leftovers, manifest, parse, place_backbone, publish
 
 # Publishing and reading
 
@@ -56,6 +56,7 @@ def test_numbers_count_up_and_models_are_apart(repository: ModelRepository) -> N
 def test_files_may_lie_in_folders_of_folders(repository: ModelRepository) -> None:
     files = {"a/b/c.txt": b"c", "a/d.txt": b"d"}
     late: dict[str, bytes] = {"e/f.txt": b"f"}
+    place_backbone(repository)
     version = repository.publish(manifest(), files, check=lambda _: None, finish=lambda _: late)
     repository.verify(version)
     assert set(version.manifest.files) == {*files, *late}

@@ -85,7 +85,7 @@ def test_a_damaged_version_does_not_verify(damage: Callable[[ModelVersion], None
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"schema_version": 3}', b'{"schema_version": "x"}', b"[" * 100_000],
+    [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"schema_version": 4}', b'{"schema_version": "x"}', b"[" * 100_000],
 )
 def test_a_damaged_manifest_is_not_read(content: bytes, repository: ModelRepository) -> None:
     version = publish(repository)
@@ -165,7 +165,9 @@ def test_an_older_schema_is_refused_with_the_cure(repository: ModelRepository) -
     version = publish(repository)
     file = version.directory / "manifest.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": 1}))
-    with pytest.raises(VersionCorrupt, match="flowers:1: written in schema 1, this is 3; publish the model again"):
+    with pytest.raises(
+        VersionCorrupt, match="flowers:1: written in schema 1, this is 4; run: graftwork models migrate"
+    ):
         repository.read("flowers", 1)
 
 

@@ -140,11 +140,16 @@ def test_what_cannot_be_swept_is_in_nobodys_way(tmp_path: Path, monkeypatch: pyt
     assert leftover.exists()
 
 
+def is_free(directory: Path) -> bool:
+    with storage.locked_if_free(directory) as free:
+        return free
+
+
 def test_a_lock_lasts_as_long_as_its_block(tmp_path: Path) -> None:
     """That it keeps other processes out is shown by the races in test_repository.py."""
     with storage.locked(tmp_path):
-        assert storage._is_locked(tmp_path)
-    assert not storage._is_locked(tmp_path)
+        assert not is_free(tmp_path)
+    assert is_free(tmp_path)
 
 
 def test_only_regular_files_have_a_checksum(tmp_path: Path) -> None:

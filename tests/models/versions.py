@@ -1,4 +1,4 @@
-"""A version of a few bytes, on a backbone of a few: enough for all that the repository does."""
+"""A version of a few bytes on a backbone of a few: enough for all that the repository does."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from models.repository import ModelRepository
 from models.task import Task
 from models.version import ModelVersion, Reference
 
-HEAD = HeadRecord(engine=EngineReference(identity="torch/cpu/fp32"), calibration=Calibration(temperature=1.5))
-FILES = {"head.safetensors": b"weights", "report/figure.png": b"figure", "golden/expected.json": b"{}"}
-
-BACKBONE = {
+BACKBONE_FILES = {
     "config.json": BackboneConfig(
         source="dir:x", library="transformers", architecture="bert", modality=Modality.TEXT, feature_dim=16
     ).to_json(),
     "model.safetensors": b"weights",
 }
-DIGEST = backbone_digest(BACKBONE)
+BACKBONE = backbone_digest(BACKBONE_FILES)
+HEAD = HeadRecord(engine=EngineReference(identity="torch/cpu/fp32"), calibration=Calibration(temperature=1.5))
+FILES = {"head.safetensors": b"weights", "report/figure.png": b"figure", "golden/expected.json": b"{}"}
 
 
 def manifest(name: str = "flowers", **changes: Any) -> Manifest:
@@ -34,7 +33,7 @@ def manifest(name: str = "flowers", **changes: Any) -> Manifest:
         "task": Task.SINGLE_LABEL,
         "modality": Modality.TEXT,
         "labels": ("no", "yes"),
-        "backbone": BackboneReference(source="dir:x", digest=DIGEST, feature_dim=16),
+        "backbone": BackboneReference(source="dir:x", digest=BACKBONE, feature_dim=16),
         "preprocessor": TextPreprocessorConfig(max_tokens=16),
         "heads": {Precision.FP32: HEAD},
         "created_at": datetime(2026, 11, 22, tzinfo=UTC),
@@ -44,7 +43,7 @@ def manifest(name: str = "flowers", **changes: Any) -> Manifest:
 
 
 def publish(repository: ModelRepository, name: str = "flowers", **files: bytes) -> ModelVersion:
-    add_backbone(repository)
+    place_backbone(repository)
     return repository.publish(
         manifest(name),
         {**FILES, **files},
@@ -53,13 +52,14 @@ def publish(repository: ModelRepository, name: str = "flowers", **files: bytes) 
     )
 
 
-def add_backbone(repository: ModelRepository) -> None:
-    """Puts the backbone there without a step that a test would count."""
-    directory = repository.backbones.root / DIGEST
+def place_backbone(repository: ModelRepository, digest: str = BACKBONE) -> Path:
+    """The backbone, or another one that is empty, without a step that a test would count."""
+    directory = repository.backbones.root / digest
     with suppress(OSError):  # where nothing can be written, the publish is what shall say so
         directory.mkdir(parents=True)
-        for name, data in BACKBONE.items():
+        for name, data in BACKBONE_FILES.items() if digest == BACKBONE else ():
             (directory / name).write_bytes(data)
+    return directory
 
 
 def parse(text: str) -> Reference:

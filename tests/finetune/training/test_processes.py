@@ -39,6 +39,15 @@ def test_two_processes_learn_what_one_does(tiny_text: str, tmp_path: Path, strat
         torch.testing.assert_close(two[name], tensor, atol=1e-4, rtol=1e-4)
 
 
+def test_all_processes_have_the_labels_in_the_order_of_the_first(tmp_path: Path) -> None:
+    torchrun = ("torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}", "-m")
+    program = "tests.finetune.training.share_labels_tiny"
+    command = [sys.executable, "-m", *torchrun, program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert [(tmp_path / rank).read_text() for rank in ("0", "1")] == ["b a c", "b a c"]
+
+
 def test_the_first_process_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     assert is_first()
