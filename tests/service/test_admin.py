@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -199,12 +199,19 @@ def test_without_being_asked_for_there_is_no_such_route(tmp_path: Path, tiny_tex
 # A broken version never disturbs the one that serves (row L11)
 
 
-def test_a_broken_version_is_not_promoted(server: ServerProcess, repository: ModelRepository, tiny_text: str) -> None:
-    number = publish_texts(repository, tiny_text, "letters", LABELS, seed=4).number
-    head = repository.root / "letters" / str(number) / "head.safetensors"
+def test_a_broken_version_is_not_promoted(server: ServerProcess, repository: ModelRepository) -> None:
+    number = max(repository.numbers("letters")) + 1
+    broken = repository.root / "letters" / str(number)
+    shutil.copytree(repository.root / "letters" / "3", broken.with_name(".staging-broken"))
+    head = broken.with_name(".staging-broken") / "head.safetensors"
     head.write_bytes(head.read_bytes()[:-1] + bytes([head.read_bytes()[-1] ^ 1]))
-    (repository.root / ".generation").write_bytes(b"by hand")
-    wait_for(partial(lambda: versions(server).get(number) == "failed"), 30, server.text)
+    manifest = broken.with_name(".staging-broken") / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "number": number}))
+    broken.with_name(".staging-broken").rename(broken)
+    reply = ask(server, "PUT", "/labels/champion", {"version": number})
+    assert (reply.status, reply.json()["code"]) == (404, "version_not_found")  # nobody has told the server of it
+    repository.announce()
+    wait_for(lambda: versions(server).get(number) == "failed", 30, server.text)
     reply = ask(server, "PUT", "/labels/champion", {"version": number})
     assert (reply.status, reply.json()["code"]) == (409, "promotion_refused")
     assert "head.safetensors is damaged" in reply.json()["detail"]
