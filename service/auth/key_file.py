@@ -84,7 +84,7 @@ class KeyFile:
     def _unreadable(self, error: OSError) -> KeyFileInvalid:
         name, reason = self._path.name, error.strerror
         return KeyFileInvalid(
-            f"{name}, which holds the keys, cannot be read: {reason}; it must be its reader's own file"
+            f"{name}, which holds the keys, cannot be read: {reason}; it must belong to who runs the server"
         )
 
     def active(self) -> Sequence[Key]:
