@@ -56,7 +56,7 @@ class AuditLog:
         An action that cannot be recorded is not undone; that is an error in the log.
 
         Args:
-            who: ``key:ID`` or, on the command line, `local_user`.
+            who: ``key:ID``, ``anyone`` where no key was asked for, or, on the command line, `local_user`.
             what: such as ``keys.create``.
             target: such as ``flowers:3``; may be set in the block.
             request_id: of the HTTP request.

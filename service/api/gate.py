@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from starlette.types import Scope as Connection
+from starlette.types import Scope as AsgiScope
 
 from models.errors import Forbidden, GraftworkError, RateLimited
 from service.api.metrics import UNKNOWN, Metrics
@@ -29,11 +29,11 @@ class Gate:
         self._metrics = metrics
         self._on_loopback = on_loopback
 
-    def admit(self, connection: Connection, needed: Scope | None) -> None:
+    def admit(self, asgi_scope: AsgiScope, needed: Scope | None) -> None:
         """Returns where a request may be answered.
 
         Args:
-            connection: the ASGI scope.
+            asgi_scope: of the request.
             needed: what its key must allow; None asks for no key.
 
         Raises:
@@ -44,18 +44,18 @@ class Gate:
         """
         if needed is None:
             return
-        record: RequestRecord = connection[RECORD]
+        record: RequestRecord = asgi_scope[RECORD]
         try:
             if needed is Scope.ADMIN:
-                check_same_site(connection["headers"], on_loopback=self._on_loopback)
+                check_same_site(asgi_scope["headers"], on_loopback=self._on_loopback)
             if self._keyring.is_closed:
-                self._check_key(connection, needed, record)
+                self._check_key(asgi_scope, needed, record)
         except GraftworkError as error:
             self._metrics.refusals.labels(error.code, record.key or UNKNOWN).inc()
             raise
 
-    def _check_key(self, connection: Connection, needed: Scope, record: RequestRecord) -> None:
-        key = self._keyring.find(credential(connection["headers"]))
+    def _check_key(self, asgi_scope: AsgiScope, needed: Scope, record: RequestRecord) -> None:
+        key = self._keyring.find(credential(asgi_scope["headers"]))
         record.key = key.id
         if needed not in key.scopes:
             raise Forbidden(f"this key does not allow '{needed}'; make one that does: graftwork keys create")

@@ -49,6 +49,11 @@ class RequestRecord:
     counted: bool = False
     error: GraftworkError | None = None
 
+    @property
+    def who(self) -> str:
+        """The caller, as `models.audit` has it."""
+        return "anyone" if self.key is None else f"key:{self.key}"
+
 
 class Connection(Protocol):
     """The client's connection, as `service.http.connection` puts it into the scope of a request."""

@@ -82,7 +82,10 @@ class KeyFile:
             raise KeyFileInvalid(f"{name}, which holds the keys, is damaged ({fields}); restore it") from None
 
     def _unreadable(self, error: OSError) -> KeyFileInvalid:
-        return KeyFileInvalid(f"{self._path.name}, which holds the keys, cannot be read: {error.strerror}")
+        name, reason = self._path.name, error.strerror
+        return KeyFileInvalid(
+            f"{name}, which holds the keys, cannot be read: {reason}; it must belong to who runs the server"
+        )
 
     def active(self) -> Sequence[Key]:
         """The keys that open something now; raises as `read`."""

@@ -32,7 +32,7 @@ STAGES = {  # what the innermost function that is found here belongs to
     "event loop, and the kernel's part of reading": r"^Runner\.run ",
     "reading the request": r"^(RequestReader|ClientConnection|HttpToolsProtocol|RequestResponseCycle\.__init__)\b",
     "reading the body": r"/service/api/body\.py$|^(Exchange|RequestResponseCycle)\.receive ",
-    "id, route, model, deadline, admission": r"/service/(substrate|api/(application|v1|catalog|patience|admission))\.py$"
+    "id, route, key, model, deadline, admission": r"/service/(substrate|auth/\w+|api/(application|gate|v1|catalog|patience|admission))\.py$"
     r"|^(RequestResponseCycle\.run_asgi|Telemetry\.__call__|_request_id) ",
     "to the worker and back": r"/service/(messages|api/(workers|worker_connection|quarantine))\.py$",
     "writing the answer": r"^Exchange\.(send|_write)\b",

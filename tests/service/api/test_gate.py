@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from service.api.application import Application
 from service.api.declaration import route
+from service.api.telemetry import RECORD
 from service.auth.key import Scope
 from service.auth.key_file import KeyFile
 from tests.server_process import Reply, json_body, samples
@@ -211,7 +212,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     @route("POST", "/v1/stop", scope=Scope.ADMIN)
     @route("DELETE", "/v1/stop", scope=Scope.ADMIN)
     async def stop(self: Application, request: Request) -> Response:
-        asked.append(request.method)
+        asked.append(f"{request.method} {request.scope[RECORD].who}")
         return Response(b"{}", media_type="application/json")
 
     monkeypatch.setattr(Application, "stop", stop, raising=False)
@@ -246,6 +247,7 @@ def test_no_page_of_another_site_changes_the_server(
 ) -> None:
     """H14: whether or not the browser has a key."""
     key = bearer(secret(file, Scope.ADMIN)) if closed else {}
+    who = f"key:{file.read()[0].id}" if closed else "anyone"
 
     async def story(site: Site) -> None:
         reply = await site.request("POST", "/v1/stop", b"{}", headers={**JSON, **headers, **key})
@@ -254,7 +256,7 @@ def test_no_page_of_another_site_changes_the_server(
         assert "access-control-allow-origin" not in reply.headers
 
     guarded(story, workers=0)
-    assert stopped == (["POST"] if status == 200 else [])
+    assert stopped == ([f"POST {who}"] if status == 200 else [])
 
 
 def test_who_may_not_change_the_server_is_told_so(guarded: Play, file: KeyFile, stopped: Sequence[str]) -> None:
@@ -271,7 +273,7 @@ def test_who_may_not_change_the_server_is_told_so(guarded: Play, file: KeyFile, 
         assert (reply.status, set(reply.headers["allow"].split(", "))) == (405, {"POST", "DELETE"})
 
     guarded(story, workers=0)
-    assert stopped == ["POST", "DELETE"]
+    assert [asked.split()[0] for asked in stopped] == ["POST", "DELETE"]
 
 
 def test_a_client_that_is_refused_is_let_go(guarded: Play, file: KeyFile) -> None:
