@@ -146,8 +146,7 @@ class AdminRoutes:
     @contextmanager
     def _recorded(self, request: Request, what: str, target: str) -> Iterator[None]:
         record: RequestRecord = request.scope[RECORD]
-        who = "anonymous" if record.key is None else f"key:{record.key}"
-        with self._audit.recording(who, what, target=target, request_id=record.request_id):
+        with self._audit.recording(record.who, what, target=target, request_id=record.request_id):
             yield
 
 

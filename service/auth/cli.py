@@ -11,9 +11,9 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from models.aligned_table import print_table
 from models.audit import AuditLog, local_user
 from models.options import DEFAULT_REPOSITORY, JsonOption, RepositoryOption, example
-from models.text_table import text_table
 from service.auth.key import Key, Scope, id_of, parse_lifetime
 from service.auth.key_file import open_key_file
 
@@ -74,7 +74,7 @@ def list_keys(
     if not found:
         print("there are no keys; make one: graftwork keys create --name NAME --scope predict")
         return
-    print(text_table(["key", "name", "state", "scopes", "rate", "created", "expires"], [_cells(key) for key in found]))
+    print_table(["key", "name", "state", "scopes", "rate", "created", "expires"], [_cells(key) for key in found])
 
 
 @keys_app.command("revoke", epilog=example("graftwork keys revoke 1f0c9a3e"))
