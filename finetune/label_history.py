@@ -124,17 +124,18 @@ def sentence(name: str, changes: LabelChanges) -> str:
     """What has become of the labels, for a console, a card and a finding."""
     earlier = f"{name}:{changes.version}"
     parts = [
-        *([f"new: {shortlist(changes.added)}"] if changes.added else []),
-        *([f"gone: {shortlist(changes.removed)}"] if changes.removed else []),
-        *(f"'{printable(old)}' is now called '{printable(new)}'" for old, new in changes.renamed),
+        f"{shortlist(labels)} {'is' if len(labels) == 1 else 'are'} {what}"
+        for labels, what in ((changes.added, "new"), (changes.removed, "gone"))
+        if labels
     ]
-    return f"{'; '.join(parts)}; all others stand where they stood in {earlier}" if parts else f"those of {earlier}"
+    parts += [f"'{printable(old)}' is now called '{printable(new)}'" for old, new in changes.renamed]
+    return f"since {earlier}, {'; '.join(parts)}; the order is the same" if parts else f"those of {earlier}"
 
 
 def find_label_changes(name: str, changes: LabelChanges | None) -> tuple[Finding, ...]:
     """Says so where labels were added or removed."""
     if changes is None or not (changes.added or changes.removed):
         return ()
-    message = f"the labels are not those of {name}:{changes.version}: {sentence(name, changes)}"
+    message = f"labels: {sentence(name, changes)}"
     count = len(changes.added) + len(changes.removed)
     return (Finding(severity="info", code="labels_changed", message=message, count=count),)

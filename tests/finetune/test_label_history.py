@@ -199,12 +199,12 @@ def test_each_label_has_one_name_and_each_name_one_label(pairs: list[str]) -> No
 def test_changes_are_said_in_a_sentence() -> None:
     changes = LabelChanges(version=2, added=("c", "y"), removed=("z",), renamed=(("a", "\nb"),))
     assert sentence("m", changes) == (
-        "new: 'c', 'y'; gone: 'z'; 'a' is now called '\\nb'; all others stand where they stood in m:2"
+        "since m:2, 'c', 'y' are new; 'z' is gone; 'a' is now called '\\nb'; the order is the same"
     )
     assert sentence("m", LabelChanges(version=2)) == "those of m:2"
     (finding,) = find_label_changes("m", changes)
     assert (finding.severity, finding.code, finding.count) == ("info", "labels_changed", 3)
-    assert finding.message.startswith("the labels are not those of m:2: new: 'c', 'y'")
+    assert finding.message == f"labels: {sentence('m', changes)}"
     assert (
         find_label_changes("m", LabelChanges(version=1, renamed=(("a", "b"),))) == find_label_changes("m", None) == ()
     )
@@ -261,7 +261,7 @@ def test_a_class_in_the_middle_of_the_alphabet_moves_no_other(
     assert document.data is not None
     assert "labels_changed" in {finding["code"] for finding in document.data.findings}
     card = (second.version.directory / "README.md").read_text()
-    assert "Labels: new: 'letters'; all others stand where they stood in kinds:1." in card
+    assert "Labels: since kinds:1, 'letters' is new; the order is the same." in card
     asked = [KINDS[label] * 3 for label in document.labels]
     assert answers(repository, second.version, settings, *asked) == list(document.labels)
     assert second.evaluation.accuracy > 0.9
@@ -305,7 +305,9 @@ def test_the_command_line_renames_and_shows_what_changed(
     assert "labels:" not in printed
     code, printed = invoke(*command, "--rename", "vowels=soft sounds", "--rename", "digits=numbers")
     assert code == 0
-    assert "\n  labels: 'digits' is now called 'numbers'; 'vowels' is now called 'soft sounds'; all others" in printed
+    assert (
+        "\n  labels: since kinds:1, 'digits' is now called 'numbers'; 'vowels' is now called 'soft sounds'; " in printed
+    )
     shown = json.loads(invoke("models", "show", "kinds", "--json")[1])
     assert shown["labels"] == ["numbers", "soft sounds"]
     assert shown["label_changes"]["renamed"] == [["digits", "numbers"], ["vowels", "soft sounds"]]
