@@ -210,10 +210,13 @@ def _header(head: bytes, names: bytes, name: bytes) -> bytes | None:
 
 
 def _predicts(body: bytes, request: Request) -> bool:
-    """Whether a 200's body has this request's labels in order, and its id if it has any."""
+    """Whether a 200's body has this request's labels in order, of the version that it names, and its id if it has any."""
     try:
         answer = orjson.loads(body)
         labels = [prediction["label"] for prediction in answer["predictions"]]
+        versions = {prediction["computed_by"] for prediction in answer["predictions"] if "computed_by" in prediction}
+        if versions - {answer.get("version")}:
+            return False
         return labels == request.labels and (not request.id or answer["request_id"].encode() == request.id)
     except (ValueError, KeyError, TypeError, AttributeError):
         return False

@@ -2,8 +2,9 @@
 
     python -m tests.faults.echo --port 8000 --delay 0.005 '{"workers": 2}'
 
-It serves ``echo:1`` and ``other:1`` from a repository of its own, without torch: a worker is back within a second. Some texts
-do harm; each of these words may be followed by anything.
+It serves ``echo:1``, ``echo:2`` and ``other:1`` from a repository of its own, without torch: a worker is back within a second. A
+prediction says which version computed it; ``echo:3`` cannot be loaded. Some texts do harm; each of these words may be followed
+by anything.
 """
 
 from __future__ import annotations
@@ -17,19 +18,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+from models.backbone import BackboneConfig, Modality, backbone_digest
 from models.batch_cost import UNMEASURED, BatchCost
-from models.errors import EmptyText, VersionNotFound
+from models.deployment import Deployment
+from models.errors import EmptyText, VersionCorrupt, VersionNotFound
+from models.manifest import BackboneReference, Calibration, EngineReference, HeadRecord, Manifest
+from models.precision import Precision
+from models.preprocessor import TextPreprocessorConfig
+from models.task import Task
 from service.messages import Serving
 from service.settings import ServerSettings
 from service.worker.pending import PendingRow
 from service.worker.servable import Prepared
 
-MODELS = ("echo", "other")
+VERSIONS = {"echo": (1, 2, 3), "other": (1,)}
+BROKEN = 3
 
 CRASH = b"crash"  # ends the worker that computes it
 CRASH_DECODER = b"segfault"  # ends the worker that decodes it
@@ -48,6 +57,7 @@ class Echo:
     """A version; a `service.worker.servable.Servable`.
 
     Attributes:
+        number: of the version.
         batch_seconds: that any batch takes.
         row_seconds: that each of its rows takes beside.
         leak_bytes: a row that are never given back.
@@ -61,6 +71,7 @@ class Echo:
     row_seconds: float
     leak_bytes: int = 0
     leaked: list[bytes] = field(default_factory=list)
+    number: int = 1
 
     def prepare(self, item: bytes, *, truncate: bool) -> Prepared:
         if item.startswith(BAD):
@@ -87,11 +98,15 @@ class Echo:
         if seconds:
             time.sleep(seconds)
         labels = [hashlib.sha256(row).hexdigest() for row in rows]
-        return [{"label": label, "score": 1.0, "scores": {label: 1.0}} for label in labels]
+        numbers = [getattr(waiting.request.version, "number", 1) for waiting in batch]
+        return [
+            {"label": label, "score": 1.0, "scores": {label: 1.0}, "computed_by": number}
+            for label, number in zip(labels, numbers, strict=True)
+        ]
 
 
 class Echoes:
-    """All versions; a `service.worker.servable.Servables`."""
+    """One echo for all versions; a `service.worker.servable.Servables`."""
 
     def __init__(self, echo: Echo) -> None:
         self._echo = echo
@@ -103,9 +118,32 @@ class Echoes:
         pass
 
     def get(self, name: str, number: int) -> Echo:
-        if name not in MODELS:
+        if name not in VERSIONS:
             raise VersionNotFound("there is no such echo")
         return self._echo
+
+
+class NumberedEchoes(Echoes):
+    """An echo for each version, while that is loaded."""
+
+    def __init__(self, echo: Echo) -> None:
+        super().__init__(echo)
+        self._loaded: dict[tuple[str, int], Echo] = {}
+
+    def load(self, name: str, number: int) -> Echo:
+        if number == BROKEN:
+            raise VersionCorrupt("this echo is broken")
+        self._loaded[name, number] = loaded = replace(self._echo, number=number)
+        return loaded
+
+    def unload(self, name: str, number: int) -> None:
+        self._loaded.pop((name, number), None)
+
+    def get(self, name: str, number: int) -> Echo:
+        try:
+            return self._loaded[name, number]
+        except KeyError:
+            raise VersionNotFound("this echo is not loaded") from None
 
 
 def open_nothing(settings: ServerSettings, device: str, threads: int) -> Echoes:
@@ -115,27 +153,39 @@ def open_nothing(settings: ServerSettings, device: str, threads: int) -> Echoes:
 def open_echoes(
     batch_seconds: float, row_seconds: float, leak_bytes: int, settings: ServerSettings, device: str, threads: int
 ) -> Echoes:
-    return Echoes(Echo(backbone="echo", batch_seconds=batch_seconds, row_seconds=row_seconds, leak_bytes=leak_bytes))
+    return NumberedEchoes(
+        Echo(backbone="echo", batch_seconds=batch_seconds, row_seconds=row_seconds, leak_bytes=leak_bytes)
+    )
 
 
 def write_manifests(root: Path) -> None:
-    """A repository that holds no more than the server's own process reads."""
-    for name in MODELS:
-        directory = root / name / "1"
-        directory.mkdir(parents=True)
-        manifest = {
-            "name": name,
-            "number": 1,
-            "task": "single-label",
-            "modality": "text",
-            "labels": ["yes", "no"],
-            "backbone": {"source": "echo", "digest": "echo", "feature_dim": 1},
-            "preprocessor": {"modality": "text", "max_tokens": 64},
-            "heads": {"fp32": {"engine": {"identity": "echo"}, "calibration": {}}},
-            "created_at": "2026-01-01T00:00:00Z",
-            "libraries": {},
-        }
-        (directory / "manifest.json").write_text(json.dumps(manifest))
+    """A repository that holds no more than the server's own process reads; nobody computes its backbone."""
+    config = BackboneConfig(
+        source="echo", library="transformers", architecture="echo", modality=Modality.TEXT, feature_dim=1
+    ).to_json()
+    digest = backbone_digest({"config.json": config})
+    backbone = root / ".backbones" / digest
+    backbone.mkdir(parents=True)
+    (backbone / "config.json").write_bytes(config)
+    for name, numbers in VERSIONS.items():
+        for number in numbers:
+            manifest = Manifest(
+                name=name,
+                number=number,
+                task=Task.SINGLE_LABEL,
+                modality=Modality.TEXT,
+                labels=("yes", "no"),
+                backbone=BackboneReference(source="echo", digest=digest, feature_dim=1),
+                preprocessor=TextPreprocessorConfig(max_tokens=64),
+                heads={Precision.FP32: HeadRecord(engine=EngineReference(identity="echo"), calibration=Calibration())},
+                created_at=datetime(2026, 1, 1, tzinfo=UTC),
+                libraries={},
+            )
+            directory = root / name / str(number)
+            directory.mkdir(parents=True)
+            (directory / "manifest.json").write_text(manifest.model_dump_json())
+    (root / "echo" / "deployment.json").write_text(Deployment(aliases={"champion": 1}).model_dump_json())
+    (root / ".generation").write_bytes(b"0")
 
 
 def main() -> None:
