@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from contextlib import suppress
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -12,10 +13,10 @@ import pytest
 
 from models.aliases import UNSET, Expected, promote, rollback, unalias
 from models.deployment import CHAMPION
-from models.errors import Conflict, ModelNotFound, PromotionRefused, VersionNotFound
+from models.errors import Conflict, ModelNotFound, PromotionRefused, VersionInUse, VersionNotFound
 from models.repository import ModelRepository
 from models.version import Reference
-from tests.models.versions import BACKBONE, parse, publish
+from tests.models.versions import BACKBONE, leftovers, parse, publish
 
 
 @pytest.fixture
@@ -133,3 +134,52 @@ def test_of_two_that_expect_the_same_one_is_refused(flowers: ModelRepository) ->
         assert process.exitcode == 0
     assert len(moved) >= 100  # whenever one is refused, the other one was not
     assert champion(flowers) == len(moved) % 3 or (len(moved) % 3 == 0 and champion(flowers) == 3)
+
+
+def _publish_and_delete(root: Path, rounds: int, ready: Barrier, given: Queue[int]) -> None:
+    """Publishes, and deletes what was published two rounds before, unless an alias points to it."""
+    os.fsync = lambda _: None  # type: ignore[assignment]
+    repository, own = ModelRepository(root), list[int]()
+    ready.wait()
+    for _ in range(rounds):
+        own.append(publish(repository).number)
+        given.put(own[-1])
+        if len(own) > 2:
+            with suppress(VersionInUse):
+                repository.delete(Reference(name="flowers", number=own[-3]))
+
+
+def _promote_the_newest(root: Path, rounds: int, ready: Barrier) -> None:
+    """Promotes what is there, which may be deleted just then, and rolls back every third time."""
+    os.fsync = lambda _: None  # type: ignore[assignment]
+    repository = ModelRepository(root)
+    ready.wait()
+    for number in range(rounds):
+        with suppress(VersionNotFound, Conflict):
+            promote(repository, Reference(name="flowers", number=repository.numbers("flowers")[0]))
+            if number % 3 == 0:
+                rollback(repository, "flowers")
+
+
+def test_publishers_promotions_and_deletes_at_once_leave_the_champion_whole(flowers: ModelRepository) -> None:
+    """Goal G18, in short."""
+    rounds = 30
+    promote(flowers, parse("flowers:1"))
+    context = multiprocessing.get_context("spawn")
+    ready, given = context.Barrier(3), context.Queue()
+    processes = [
+        context.Process(target=_publish_and_delete, args=(flowers.root, rounds, ready, given)) for _ in range(2)
+    ]
+    processes.append(context.Process(target=_promote_the_newest, args=(flowers.root, 3 * rounds, ready)))
+    for process in processes:
+        process.start()
+    numbers = [given.get(timeout=60) for _ in range(2 * rounds)]
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert sorted(numbers) == list(range(4, 4 + 2 * rounds))  # none lost, none given twice
+    serving = flowers.resolve(parse("flowers@champion"))  # never one that was deleted
+    flowers.verify(serving)
+    for number in flowers.numbers("flowers"):
+        flowers.verify(flowers.read("flowers", number))
+    assert leftovers(flowers.root) == []
