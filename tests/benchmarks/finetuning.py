@@ -48,6 +48,8 @@ SLOW = [(name, ALL) for name in ("movie_polarity", *NO_CLASSES)]  # a minute or 
 BEYOND_THE_HOUR = [
     ("full", "stsb_en", ALL),
     ("full", "movie_polarity", ALL),
+    ("partial", "sign_digits", 32),
+    ("partial", "clothing10", 8),
     ("lora", "sms_spam", 32),
     ("lora", "banking77", 32),
 ]
