@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any, Literal, TypeAlias
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
@@ -28,6 +29,12 @@ class BackboneReference(_Part):
     source: str
     digest: str
     feature_dim: int
+
+    @property
+    def public_source(self) -> str:
+        """The source, for callers: of a directory its name only."""
+        scheme, _, place = self.source.partition(":")
+        return f"dir:{PurePath(place).name}" if scheme == "dir" else self.source
 
 
 class EngineReference(_Part):

@@ -255,6 +255,7 @@ def _metadata() -> Json:
     _, schema = models_json_schema([(Manifest, "serialization")], ref_template="#/components/schemas/{model}")
     parts: Json = schema["$defs"]
     manifest = parts.pop("Manifest")
-    properties = {**manifest["properties"], "serving": ref("Serving")}
+    serving = {"anyOf": [ref("Serving"), {"type": "null"}], "description": "Null until it was loaded once."}
+    properties = {**manifest["properties"], "serving": serving}
     required = [*manifest["required"], "serving"]
     return {**parts, "Metadata": {**manifest, "title": "Metadata", "properties": properties, "required": required}}

@@ -130,7 +130,10 @@ class V1Routes:
         """``GET /v1/models/{name}/metadata``: of the version that an unaddressed request would get, and how it is computed."""
         entry = self._catalog.entry(Reference(name=check_name(request.path_params["name"])))
         assert entry.version is not None
-        return _json({**entry.version.manifest.model_dump(mode="json"), "serving": to_builtins(entry.serving)})
+        manifest = entry.version.manifest
+        document = manifest.model_dump(mode="json")
+        document["backbone"]["source"] = manifest.backbone.public_source
+        return _json({**document, "serving": to_builtins(entry.serving)})
 
 
 def _status(model: CatalogModel) -> dict[str, object]:

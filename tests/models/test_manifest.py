@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from models.features import FeatureKind
-from models.manifest import SCHEMA_VERSION, Calibration, FileEntry, Manifest, Training
+from models.manifest import SCHEMA_VERSION, BackboneReference, Calibration, FileEntry, Manifest, Training
 from models.precision import Precision
 from models.preprocessor import ImagePreprocessorConfig, PairReading, TextPreprocessorConfig
 from models.task import Task
@@ -140,3 +140,17 @@ def test_images_are_no_pairs() -> None:
 def test_a_task_says_which_features_a_head_reads() -> None:
     assert manifest().kind is FeatureKind.POOLED
     assert manifest(task=Task.TOKEN_CLASSIFICATION, labels=("O",)).kind is FeatureKind.TOKENS
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("timm:resnet50", "timm:resnet50"),
+        ("hf:org/name", "hf:org/name"),
+        ("dir:/home/somebody/secret/bert", "dir:bert"),
+        ("dir:bert/", "dir:bert"),
+        ("scratch:lstm", "scratch:lstm"),
+    ],
+)
+def test_callers_are_told_no_directory_of_the_machine_that_published(source: str, told: str) -> None:
+    assert BackboneReference(source=source, digest="0", feature_dim=1).public_source == told

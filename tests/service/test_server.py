@@ -76,6 +76,8 @@ def test_the_other_routes(server: ServerProcess) -> None:
     assert status["versions"] == [{"version": 1, "state": "ready"}]
     metadata = server.request("GET", "/v1/models/letters/metadata").json()
     assert metadata["labels"] == list(LETTERS)
+    assert metadata["backbone"]["source"].startswith("dir:")
+    assert "/" not in metadata["backbone"]["source"]  # no path of whoever published it
     assert server.request("GET", "/health/live").json() == {"live": True}
     assert server.request("GET", "/health/ready").json() == {"ready": True}
     assert server.metric("graftwork_loaded_versions") == {(name, "1"): 1 for name in ("colours", "letters", "moods")}
