@@ -77,8 +77,10 @@ class AuditLog:
         entry = {"when": datetime.now(UTC).isoformat(timespec="milliseconds"), **bounded}
         line = json.dumps(entry).replace("\x7f", "\\u007f")  # in ASCII, without anything that a terminal obeys
         try:
-            if self._file.parent.is_dir():  # where there is no repository, nothing was changed
-                storage.append_line(self._file, line.encode(), mode=_MODE)
+            if fields["result"] != OK and not self._file.parent.is_dir():
+                return  # a mistyped name makes no repository
+            storage.make_directory(self._file.parent)
+            storage.append_line(self._file, line.encode(), mode=_MODE)
         except OSError as error:
             logger.error("the audit log cannot be written: %s; not recorded: %s", error.strerror or error, line)
 

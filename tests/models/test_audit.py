@@ -45,6 +45,12 @@ def test_an_action_that_fails_is_recorded_with_the_code_of_its_error(tmp_path: P
     assert "champion" not in (tmp_path / ".audit.jsonl").read_text()
 
 
+def test_what_fails_makes_no_repository(tmp_path: Path) -> None:
+    with pytest.raises(VersionInUse), AuditLog(tmp_path / "new").recording("me", "models.delete"):
+        raise VersionInUse("it is champion")
+    assert not (tmp_path / "new").exists()
+
+
 def test_nothing_that_a_caller_sends_forges_or_swells_a_line(tmp_path: Path) -> None:
     evil = 'a"\n{"who": "root"}\r\u2028\x1b[2J\x7f\x00\udc80é'
     with AuditLog(tmp_path).recording(evil, "x" * 10_000, target=evil * 1000, request_id=None):
