@@ -6,7 +6,7 @@ import pytest
 
 from models.listing import Listing
 from models.repository import ModelRepository
-from tests.models.versions import BACKBONE, parse, place_backbone, publish
+from tests.models.versions import BACKBONE, BACKBONE_FILES, parse, place_backbone, publish
 
 
 def lines(repository: ModelRepository, capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
@@ -20,7 +20,8 @@ def filled(repository: ModelRepository) -> ModelRepository:
     publish(repository)
     publish(repository)
     publish(repository, "dogs")
-    (place_backbone(repository, BACKBONE) / "model.safetensors").write_bytes(bytes(2000))
+    rest = 2000 - len(BACKBONE_FILES["config.json"])
+    (place_backbone(repository, BACKBONE) / "model.safetensors").write_bytes(bytes(rest))
     (place_backbone(repository, "f" * 64) / "model.safetensors").write_bytes(bytes(500))
     return repository
 
