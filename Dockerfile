@@ -18,5 +18,5 @@ ENV GRAFTWORK_REPOSITORY=/models GRAFTWORK_CACHE_DIR=/cache PYTHONUNBUFFERED=1 P
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=90s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
-# The container's own port mapping decides who can reach it; keep it behind a proxy or on a private network.
-CMD ["graftwork", "serve", "--host", "0.0.0.0", "--allow-unauthenticated"]
+# It does not start without a key (graftwork keys create), unless it is given --allow-unauthenticated besides.
+CMD ["graftwork", "serve", "--host", "0.0.0.0"]
