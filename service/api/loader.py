@@ -120,9 +120,10 @@ class Loader:
     async def _load(self, entry: CatalogVersion, *, has_room: bool) -> None:
         try:
             while not has_room:
-                self._freed.clear()
-                await self._freed.wait()
+                self._freed.clear()  # before the look, so that what is freed after it is not missed
                 has_room = self._take_room(entry)
+                if not has_room:
+                    await self._freed.wait()
             await self.load_on(entry, tuple(self.connections))
         finally:
             entry.loading = None

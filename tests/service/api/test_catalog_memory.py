@@ -89,6 +89,19 @@ def test_what_is_in_use_stays_and_whoever_needs_its_memory_waits() -> None:
     play(story, budget_bytes=BUDGET)
 
 
+def test_memory_that_is_freed_before_anybody_waits_for_it_is_not_missed() -> None:
+    async def story(stage: Stage) -> None:
+        await publish(stage, a=5, b=5)
+        stage.shelf.backbone_of["c", 1], stage.shelf.bytes_of["of c"] = "of c", 5
+        with stage.using("a", 1), stage.using("b", 1):
+            stage.shelf.publish("c", 1)
+            await stage.catalog.refresh()  # and in the same turn of the event loop both requests end
+        await settle()
+        assert ("c", 1) in stage.workers[0].asked
+
+    play(story, budget_bytes=BUDGET)
+
+
 def test_a_version_that_nobody_is_led_to_goes_before_one_that_answers() -> None:
     async def story(stage: Stage) -> None:
         for number in (1, 2):
