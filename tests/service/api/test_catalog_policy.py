@@ -137,6 +137,21 @@ def test_a_champion_that_cannot_be_loaded_leaves_traffic_where_it_was() -> None:
     play(story)
 
 
+def test_a_champion_that_cannot_even_be_read_does_not_unload_the_older_one_that_answers() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.publish("m", 1)
+        await stage.promote("m", "champion", 1)
+        stage.shelf.unreadable["m", 2] = "damaged"
+        stage.shelf.publish("m", 2)
+        await stage.publish("m", 3)
+        await stage.publish("m", 4)  # and the latest two are kept without 1
+        await stage.promote("m", "champion", 2)
+        assert stage.answers("m") == 1
+        assert stage.answers("m", alias="champion") == 1
+
+    play(story)
+
+
 def test_a_version_in_use_is_unloaded_with_its_last_request() -> None:
     async def story(stage: Stage) -> None:
         stage.shelf.keep["m"] = "latest:1"
