@@ -104,7 +104,7 @@ class Loader:
 
     def unload(self, entry: CatalogVersion, state: State) -> None:
         """Has every worker forget a version."""
-        entry.state = state
+        entry.state, entry.loading = state, None
         for connection in self.connections:
             connection.unload(entry.name, entry.number)
         self._metrics.forget_version(entry.name, str(entry.number))
@@ -118,15 +118,19 @@ class Loader:
         entry.loading = asyncio.create_task(self._load(entry, has_room=self._take_room(entry)))
 
     async def _load(self, entry: CatalogVersion, *, has_room: bool) -> None:
+        task = asyncio.current_task()
         try:
             while not has_room:
                 self._freed.clear()  # before the look, so that what is freed after it is not missed
+                if entry.loading is not task:
+                    return  # deleted while it waited
                 has_room = self._take_room(entry)
                 if not has_room:
                     await self._freed.wait()
             await self.load_on(entry, tuple(self.connections))
         finally:
-            entry.loading = None
+            if entry.loading is task:
+                entry.loading = None
 
     def _take_room(self, entry: CatalogVersion) -> bool:
         victims = self._budget.victims(entry)

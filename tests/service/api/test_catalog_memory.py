@@ -102,6 +102,22 @@ def test_memory_that_is_freed_before_anybody_waits_for_it_is_not_missed() -> Non
     play(story, budget_bytes=BUDGET)
 
 
+def test_a_version_that_is_deleted_while_it_waits_for_memory_takes_none() -> None:
+    async def story(stage: Stage) -> None:
+        await publish(stage, a=5, b=5)
+        stage.shelf.backbone_of["c", 1], stage.shelf.bytes_of["of c"] = "of c", 5
+        with stage.using("a", 1), stage.using("b", 1):
+            stage.shelf.publish("c", 1)
+            await stage.refresh()
+            stage.shelf.delete("c", 1)
+            await stage.refresh()
+        await settle()
+        assert ("c", 1) not in stage.workers[0].asked
+        assert states(stage) == {"a": "ready", "b": "ready"}
+
+    play(story, budget_bytes=BUDGET)
+
+
 def test_a_version_that_nobody_is_led_to_goes_before_one_that_answers() -> None:
     async def story(stage: Stage) -> None:
         for number in (1, 2):
