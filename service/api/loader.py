@@ -84,8 +84,6 @@ class Loader:
             self._metrics.loaded_versions.labels(entry.name, str(entry.number)).set(1)
             logger.info("%s is served", entry)
             self._on_change(entry)
-        elif entry.state is State.ON_DEMAND:  # all workers are gone
-            self._give_room(entry)
 
     async def load_all_on(self, connection: WorkerConnection, entries: Sequence[CatalogVersion]) -> None:
         """Has a new worker load, of some versions, those that the others hold or load."""
@@ -128,6 +126,8 @@ class Loader:
                 if not has_room:
                     await self._freed.wait()
             await self.load_on(entry, tuple(self.connections))
+            if entry.loading is task and entry.state is State.ON_DEMAND:  # all workers that were asked are gone
+                self.unload(entry, State.ON_DEMAND)
         finally:
             if entry.loading is task:
                 entry.loading = None
