@@ -79,8 +79,11 @@ class Loader:
         reasons = [result for result in results if isinstance(result, str)]
         if reasons:
             self.fail(entry, reasons[0])
-        elif served := [result for result in results if isinstance(result, Serving)]:
-            entry.state, entry.serving = State.READY, served[0]
+            return
+        if served := [result for result in results if isinstance(result, Serving)]:
+            entry.serving = served[0]
+        if entry.state is not State.READY and self._is_everywhere(entry):
+            entry.state = State.READY
             self._metrics.loaded_versions.labels(entry.name, str(entry.number)).set(1)
             logger.info("%s is served", entry)
             self._on_change(entry)
@@ -111,6 +114,11 @@ class Loader:
     def idle(self) -> None:
         """A version is not in use any more: it may go for one that waits."""
         self._freed.set()
+
+    def _is_everywhere(self, entry: CatalogVersion) -> bool:
+        """Whether all workers have a version; one that has just connected need not, nor does it decide for the others."""
+        has = {connection: (entry.name, entry.number) in connection.loaded for connection in self.connections}
+        return any(has.values()) and all(has[connection] for connection in has if connection.settled)
 
     def _start(self, entry: CatalogVersion) -> None:
         entry.loading = asyncio.create_task(self._load(entry, has_room=self._take_room(entry)))
