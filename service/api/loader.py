@@ -87,6 +87,7 @@ class Loader:
             self._metrics.loaded_versions.labels(entry.name, str(entry.number)).set(1)
             logger.info("%s is served", entry)
             self._on_change(entry)
+            self.idle()  # until its first request
 
     async def load_all_on(self, connection: WorkerConnection, entries: Sequence[CatalogVersion]) -> None:
         """Has a new worker load, of some versions, those that the others hold or load."""

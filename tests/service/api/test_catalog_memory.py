@@ -102,6 +102,21 @@ def test_memory_that_is_freed_before_anybody_waits_for_it_is_not_missed() -> Non
     play(story, budget_bytes=BUDGET)
 
 
+def test_what_waits_for_memory_gets_that_of_a_version_that_was_being_loaded() -> None:
+    async def story(stage: Stage) -> None:
+        await publish(stage, a=1)
+        for name in ("b", "c"):
+            stage.shelf.backbone_of[name, 1], stage.shelf.bytes_of[f"of {name}"] = f"of {name}", 6
+            stage.shelf.publish(name, 1)
+        await stage.refresh()
+        assert states(stage) == {"a": "ready", "b": "loading", "c": "loading"}
+        await stage.finish("b", 1)
+        await stage.finish("c", 1)
+        assert states(stage)["c"] == "ready"
+
+    play(story, budget_bytes=BUDGET)
+
+
 def test_a_version_that_is_deleted_while_it_waits_for_memory_takes_none() -> None:
     async def story(stage: Stage) -> None:
         await publish(stage, a=5, b=5)
