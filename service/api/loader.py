@@ -71,8 +71,11 @@ class Loader:
         """Has some workers load a version; it is ready once all of them have it."""
         loads = [connection.load(entry.name, entry.number) for connection in connections]
         results = await asyncio.gather(*loads, return_exceptions=True)
-        if not self._budget.holds(entry):
-            return  # deleted, or refused by another worker, meanwhile
+        if not self._budget.holds(entry):  # deleted, or refused by another worker, meanwhile
+            for connection, result in zip(connections, results, strict=True):
+                if isinstance(result, Serving):  # it was told to forget the version before it was asked to load it
+                    connection.unload(entry.name, entry.number)
+            return
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, WorkerLost):
                 raise result

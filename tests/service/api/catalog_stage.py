@@ -52,6 +52,11 @@ class FakeConnection:
         self.loaded.add((name, number))
         self._end(name, number).set_result(SERVING)
 
+    def finish_all(self) -> None:
+        """Ends every load that it was asked for and that was not taken back."""
+        for name, number in [key for key, end in self._ends.items() if not end.done()]:
+            self.finish(name, number)
+
     def refuse(self, name: str, number: int, reason: str) -> None:
         self._end(name, number).set_result(reason)
 
