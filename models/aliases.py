@@ -54,13 +54,7 @@ def promote(
 
     def change(deployment: Deployment) -> Deployment:
         _check_expected(reference.name, alias, deployment, expect)
-        version = repository.resolve(reference)
-        try:
-            repository.verify(version)
-            repository.backbones.verify(version.manifest.backbone.digest)
-        except (VersionCorrupt, BackboneNotFound) as error:
-            raise PromotionRefused(f"{error.message}; '{alias}' stays as it is") from None
-        return deployment.with_alias(alias, version.number)
+        return deployment.with_alias(alias, _intact(repository, reference, alias))
 
     return _changed(repository, reference.name, alias, change)
 
@@ -73,6 +67,7 @@ def rollback(repository: ModelRepository, name: str, alias: str = CHAMPION, *, e
     Raises:
         ModelNotFound: there is no such model.
         Conflict: there is nothing to go back to, or the alias does not point to what was expected.
+        PromotionRefused: the version or its backbone is damaged.
         StorageFailed: see `ModelRepository.change_deployment`.
     """
 
@@ -83,6 +78,7 @@ def rollback(repository: ModelRepository, name: str, alias: str = CHAMPION, *, e
             raise Conflict(
                 f"{name}@{alias} has pointed to no other version; name one: graftwork models promote {name}:N"
             )
+        _intact(repository, Reference(name=name, number=changed.aliases[alias]), alias)
         return changed
 
     return _changed(repository, name, alias, change)
@@ -110,6 +106,17 @@ def _changed(
     check_alias(alias)
     before, after = repository.change_deployment(name, change)
     return AliasChange(name=name, alias=alias, before=before.aliases.get(alias), now=after.aliases.get(alias))
+
+
+def _intact(repository: ModelRepository, reference: Reference, alias: str) -> int:
+    """The number of a version of which every byte was looked at; raises `PromotionRefused` otherwise."""
+    version = repository.resolve(reference)
+    try:
+        repository.verify(version)
+        repository.backbones.verify(version.manifest.backbone.digest)
+    except (VersionCorrupt, BackboneNotFound) as error:
+        raise PromotionRefused(f"{error.message}; '{alias}' stays as it is") from None
+    return version.number
 
 
 def _check_expected(name: str, alias: str, deployment: Deployment, expect: Expected) -> None:

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
-from models.errors import GraftworkError, NotReady
+from models.errors import GraftworkError, NotReady, RouteNotFound
 from models.repository import ModelRepository
 from service.api.admin import AdminRoutes
 from service.api.admission import Admission
@@ -180,8 +180,8 @@ class Application:
 
     @PREDICTION
     async def only_post(self, request: Request) -> Response:
-        """Predictions are dispatched before the router, which only knows that their paths are there."""
-        raise AssertionError("a prediction came to the router")
+        """Predictions are dispatched before the router; it overlooks the end of a line behind a path that looks like theirs."""
+        raise RouteNotFound(f"there is no route {request.url.path[:128]}")
 
 
 class _ModelName(StringConvertor):

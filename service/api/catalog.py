@@ -129,10 +129,10 @@ class Catalog:
         before, self._models = self._models, found
         for name, model in found.items():
             known = before.get(name) or CatalogModel()
+            model.reroute(known)  # before a version fails, as what is served then depends on where requests went
             for number, entry in model.versions.items():
                 if entry is not known.versions.get(number) and entry.version is None:
                     self._loader.fail(entry, str(entry.reason))
-            model.reroute(known)
         for name, known in before.items():
             for number, entry in known.versions.items():
                 if number not in self._known(name).versions:

@@ -71,21 +71,26 @@ class Loader:
         """Has some workers load a version; it is ready once all of them have it."""
         loads = [connection.load(entry.name, entry.number) for connection in connections]
         results = await asyncio.gather(*loads, return_exceptions=True)
-        if not self._budget.holds(entry):
-            return  # deleted, or refused by another worker, meanwhile
+        if not self._budget.holds(entry):  # deleted, or refused by another worker, meanwhile
+            for connection, result in zip(connections, results, strict=True):
+                if isinstance(result, Serving):  # it was told to forget the version before it was asked to load it
+                    connection.unload(entry.name, entry.number)
+            return
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, WorkerLost):
                 raise result
         reasons = [result for result in results if isinstance(result, str)]
         if reasons:
             self.fail(entry, reasons[0])
-        elif served := [result for result in results if isinstance(result, Serving)]:
-            entry.state, entry.serving = State.READY, served[0]
+            return
+        if served := [result for result in results if isinstance(result, Serving)]:
+            entry.serving = served[0]
+        if entry.state is not State.READY and self._is_everywhere(entry):
+            entry.state = State.READY
             self._metrics.loaded_versions.labels(entry.name, str(entry.number)).set(1)
             logger.info("%s is served", entry)
             self._on_change(entry)
-        elif entry.state is State.ON_DEMAND:  # all workers are gone
-            self._give_room(entry)
+            self.idle()  # until its first request
 
     async def load_all_on(self, connection: WorkerConnection, entries: Sequence[CatalogVersion]) -> None:
         """Has a new worker load, of some versions, those that the others hold or load."""
@@ -104,7 +109,7 @@ class Loader:
 
     def unload(self, entry: CatalogVersion, state: State) -> None:
         """Has every worker forget a version."""
-        entry.state = state
+        entry.state, entry.loading = state, None
         for connection in self.connections:
             connection.unload(entry.name, entry.number)
         self._metrics.forget_version(entry.name, str(entry.number))
@@ -114,18 +119,30 @@ class Loader:
         """A version is not in use any more: it may go for one that waits."""
         self._freed.set()
 
+    def _is_everywhere(self, entry: CatalogVersion) -> bool:
+        """Whether all workers have a version; one that has just connected need not, nor does it decide for the others."""
+        has = {connection: (entry.name, entry.number) in connection.loaded for connection in self.connections}
+        return any(has.values()) and all(has[connection] for connection in has if connection.settled)
+
     def _start(self, entry: CatalogVersion) -> None:
         entry.loading = asyncio.create_task(self._load(entry, has_room=self._take_room(entry)))
 
     async def _load(self, entry: CatalogVersion, *, has_room: bool) -> None:
+        task = asyncio.current_task()
         try:
             while not has_room:
-                self._freed.clear()
-                await self._freed.wait()
+                self._freed.clear()  # before the look, so that what is freed after it is not missed
+                if entry.loading is not task:
+                    return  # deleted while it waited
                 has_room = self._take_room(entry)
+                if not has_room:
+                    await self._freed.wait()
             await self.load_on(entry, tuple(self.connections))
+            if entry.loading is task and entry.state is State.ON_DEMAND:  # all workers that were asked are gone
+                self.unload(entry, State.ON_DEMAND)
         finally:
-            entry.loading = None
+            if entry.loading is task:
+                entry.loading = None
 
     def _take_room(self, entry: CatalogVersion) -> bool:
         victims = self._budget.victims(entry)

@@ -103,7 +103,7 @@ class WorkerConnection(asyncio.Protocol):
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._left: OrderedDict[tuple[int, int], tuple[bytes, bool]] = OrderedDict()
         self._in_hand: set[tuple[int, int]] = set()
-        self._loads: dict[tuple[str, int], asyncio.Future[Serving | str]] = {}
+        self._loads: dict[tuple[str, int], asyncio.Future[Serving | str | None]] = {}
         self._stale_loads: Counter[tuple[str, int]] = Counter()  # taken back, and not yet answered
         self._transport: asyncio.Transport | None = None
         self._unsent: list[bytes] = []
@@ -115,11 +115,12 @@ class WorkerConnection(asyncio.Protocol):
 
     # Questions
 
-    async def load(self, name: str, number: int) -> Serving | str:
+    async def load(self, name: str, number: int) -> Serving | str | None:
         """Has the worker load a version.
 
         Returns:
-            How it is computed, once it is loaded and checked, or the reason why it must not be served.
+            How it is computed, once it is loaded and checked, or the reason why it must not be served; None where it was
+            unloaded meanwhile.
 
         Raises:
             WorkerLost: the worker went away meanwhile.
@@ -141,7 +142,7 @@ class WorkerConnection(asyncio.Protocol):
         self.loaded.discard((name, number))
         if (future := self._loads.pop((name, number), None)) is not None:
             self._stale_loads[name, number] += 1
-            future.set_result("it was unloaded before it was ready")
+            future.set_result(None)
         self._write(Unload(name=name, number=number))
 
     async def predict(self, request: Predict, items: Sequence[bytes]) -> Reply:

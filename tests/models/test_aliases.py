@@ -80,6 +80,15 @@ def test_a_damaged_version_is_not_promoted(flowers: ModelRepository, file: str) 
     assert champion(flowers) == 1
 
 
+def test_a_damaged_version_is_not_gone_back_to(flowers: ModelRepository) -> None:
+    for number in (1, 2):
+        promote(flowers, Reference(name="flowers", number=number))
+    (flowers.root / "flowers/1/head.safetensors").write_bytes(b"?")
+    with pytest.raises(PromotionRefused, match=r"damaged.*; 'champion' stays as it is"):
+        rollback(flowers, "flowers")
+    assert champion(flowers) == 2
+
+
 def test_a_backbone_that_is_gone_is_as_bad(flowers: ModelRepository) -> None:
     flowers.backbones.root.rename(flowers.root / "elsewhere")
     with pytest.raises(PromotionRefused, match="is not in this repository"):

@@ -32,23 +32,30 @@ class FakeConnection:
         self.settled = False
         self.asked: list[Key] = []
         self.unloaded: list[Key] = []
-        self._ends: dict[Key, asyncio.Future[Serving | str]] = {}
+        self._ends: dict[Key, asyncio.Future[Serving | str | None]] = {}
 
-    async def load(self, name: str, number: int) -> Serving | str:
+    async def load(self, name: str, number: int) -> Serving | str | None:
         self.asked.append((name, number))
         return await asyncio.shield(self._end(name, number))
 
     def unload(self, name: str, number: int) -> None:
         self.loaded.discard((name, number))
         self.unloaded.append((name, number))
-        self._ends.pop((name, number), None)
+        end = self._ends.pop((name, number), None)
+        if end is not None and not end.done():
+            end.set_result(None)
 
-    def _end(self, name: str, number: int) -> asyncio.Future[Serving | str]:
+    def _end(self, name: str, number: int) -> asyncio.Future[Serving | str | None]:
         return self._ends.setdefault((name, number), asyncio.get_running_loop().create_future())
 
     def finish(self, name: str, number: int) -> None:
         self.loaded.add((name, number))
         self._end(name, number).set_result(SERVING)
+
+    def finish_all(self) -> None:
+        """Ends every load that it was asked for and that was not taken back."""
+        for name, number in [key for key, end in self._ends.items() if not end.done()]:
+            self.finish(name, number)
 
     def refuse(self, name: str, number: int, reason: str) -> None:
         self._end(name, number).set_result(reason)

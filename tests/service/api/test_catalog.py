@@ -106,6 +106,31 @@ def test_a_new_worker_loads_everything_that_is_served_or_on_its_way() -> None:
     play(story, workers=1)
 
 
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_new_worker_that_is_quicker_does_not_flip_traffic_for_the_others(is_lost: bool) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.publish("m", 1)
+        (old,) = stage.workers
+        old.settled = True
+        stage.shelf.publish("m", 2)
+        await stage.refresh()
+        newcomer = FakeConnection()
+        stage.workers.append(newcomer)
+        newcomer.finish("m", 1)
+        newcomer.finish("m", 2)
+        await stage.catalog.on_connect(newcomer)  # type: ignore[arg-type]
+        assert stage.answers("m") == 1
+        if is_lost:
+            stage.workers.remove(old)
+            old.break_off("m", 2)
+        else:
+            old.finish("m", 2)
+        await settle()
+        assert stage.answers("m") == 2
+
+    play(story, workers=1)
+
+
 def test_a_worker_that_connects_before_the_first_look_waits_for_it() -> None:
     async def story(stage: Stage) -> None:
         (worker,) = stage.workers

@@ -8,7 +8,7 @@ import pytest
 
 from models.errors import NotReady, VersionCorrupt
 from service.api.catalog_model import CatalogVersion, State
-from tests.service.api.catalog_stage import Stage, play, settle
+from tests.service.api.catalog_stage import FakeConnection, Stage, play, settle
 
 BUDGET = 10
 
@@ -85,6 +85,50 @@ def test_what_is_in_use_stays_and_whoever_needs_its_memory_waits() -> None:
         await stage.finish("c", 1)
         assert sorted(states(stage).values()) == ["on-demand", "ready", "ready"]
         assert states(stage)["c"] == "ready"
+
+    play(story, budget_bytes=BUDGET)
+
+
+def test_memory_that_is_freed_before_anybody_waits_for_it_is_not_missed() -> None:
+    async def story(stage: Stage) -> None:
+        await publish(stage, a=5, b=5)
+        stage.shelf.backbone_of["c", 1], stage.shelf.bytes_of["of c"] = "of c", 5
+        with stage.using("a", 1), stage.using("b", 1):
+            stage.shelf.publish("c", 1)
+            await stage.catalog.refresh()  # and in the same turn of the event loop both requests end
+        await settle()
+        assert ("c", 1) in stage.workers[0].asked
+
+    play(story, budget_bytes=BUDGET)
+
+
+def test_what_waits_for_memory_gets_that_of_a_version_that_was_being_loaded() -> None:
+    async def story(stage: Stage) -> None:
+        await publish(stage, a=1)
+        for name in ("b", "c"):
+            stage.shelf.backbone_of[name, 1], stage.shelf.bytes_of[f"of {name}"] = f"of {name}", 6
+            stage.shelf.publish(name, 1)
+        await stage.refresh()
+        assert states(stage) == {"a": "ready", "b": "loading", "c": "loading"}
+        await stage.finish("b", 1)
+        await stage.finish("c", 1)
+        assert states(stage)["c"] == "ready"
+
+    play(story, budget_bytes=BUDGET)
+
+
+def test_a_version_that_is_deleted_while_it_waits_for_memory_takes_none() -> None:
+    async def story(stage: Stage) -> None:
+        await publish(stage, a=5, b=5)
+        stage.shelf.backbone_of["c", 1], stage.shelf.bytes_of["of c"] = "of c", 5
+        with stage.using("a", 1), stage.using("b", 1):
+            stage.shelf.publish("c", 1)
+            await stage.refresh()
+            stage.shelf.delete("c", 1)
+            await stage.refresh()
+        await settle()
+        assert ("c", 1) not in stage.workers[0].asked
+        assert states(stage) == {"a": "ready", "b": "ready"}
 
     play(story, budget_bytes=BUDGET)
 
@@ -170,3 +214,49 @@ def test_a_request_that_gives_up_leaves_the_load_to_others() -> None:
         assert impatient.cancelled()
 
     play(story, budget_bytes=BUDGET)
+
+
+def test_a_new_worker_that_was_loading_what_had_to_go_does_not_keep_it_from_coming_back() -> None:
+    async def story(stage: Stage) -> None:
+        await publish(stage, a=5, b=5)
+        newcomer = FakeConnection()
+        stage.workers.append(newcomer)
+        connecting = asyncio.create_task(stage.catalog.on_connect(newcomer))  # type: ignore[arg-type]
+        await settle()
+        with stage.using("b", 1):
+            stage.shelf.backbone_of["c", 1], stage.shelf.bytes_of["of c"] = "of c", 5
+            stage.shelf.publish("c", 1)
+            await stage.catalog.refresh()
+        assert states(stage) == {"a": "on-demand", "b": "ready", "c": "loading"}
+        asking = asyncio.create_task(ask(stage, "a"))  # in the same turn of the event loop
+        await settle()
+        await stage.finish("a", 1)
+        await asking
+        assert states(stage) == {"a": "ready", "b": "on-demand", "c": "loading"}
+        await connecting
+
+    play(story, budget_bytes=BUDGET)
+
+
+@pytest.mark.parametrize("lost", ["old", "new"])
+def test_a_worker_lost_while_another_one_loads_the_same_leaves_the_account_of_memory_right(lost: str) -> None:
+    async def story(stage: Stage) -> None:
+        await publish(stage, a=6, b=6)
+        asking = asyncio.create_task(ask(stage, "a"))
+        await settle()
+        newcomer = FakeConnection()
+        stage.workers.append(newcomer)
+        connecting = asyncio.create_task(stage.catalog.on_connect(newcomer))  # type: ignore[arg-type]
+        await settle()
+        gone = stage.workers.pop(0 if lost == "old" else 1)
+        (left,) = stage.workers
+        unloaded = len(left.unloaded)
+        gone.break_off("a", 1)
+        await settle()
+        if len(left.unloaded) == unloaded:  # its own load goes on
+            left.finish("a", 1)
+        await asyncio.gather(connecting, asking, return_exceptions=True)
+        assert (states(stage)["a"] == "ready") == (("a", 1) in left.loaded)
+        assert stage.metric("graftwork_backbone_bytes") == {(): 6 if left.loaded else 0}
+
+    play(story, workers=1, budget_bytes=BUDGET)

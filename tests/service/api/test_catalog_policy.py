@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from models.errors import VersionNotLoaded
 from service.api.catalog_model import State
-from tests.service.api.catalog_stage import Stage, play, settle
+from tests.service.api.catalog_stage import FakeConnection, Stage, play, settle
 
 
 def states(stage: Stage, name: str = "m") -> dict[int, str]:
@@ -137,6 +139,21 @@ def test_a_champion_that_cannot_be_loaded_leaves_traffic_where_it_was() -> None:
     play(story)
 
 
+def test_a_champion_that_cannot_even_be_read_does_not_unload_the_older_one_that_answers() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.publish("m", 1)
+        await stage.promote("m", "champion", 1)
+        stage.shelf.unreadable["m", 2] = "damaged"
+        stage.shelf.publish("m", 2)
+        await stage.publish("m", 3)
+        await stage.publish("m", 4)  # and the latest two are kept without 1
+        await stage.promote("m", "champion", 2)
+        assert stage.answers("m") == 1
+        assert stage.answers("m", alias="champion") == 1
+
+    play(story)
+
+
 def test_a_version_in_use_is_unloaded_with_its_last_request() -> None:
     async def story(stage: Stage) -> None:
         stage.shelf.keep["m"] = "latest:1"
@@ -149,6 +166,26 @@ def test_a_version_in_use_is_unloaded_with_its_last_request() -> None:
                 stage.answers("m", number=1)
         assert entry.state is State.UNLOADED
         assert all(worker.unloaded == [("m", 1)] for worker in stage.workers)
+
+    play(story)
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_version_that_goes_while_a_new_worker_begins_to_load_it_is_kept_by_none(turns: int) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.publish("m", 1)
+        newcomer = FakeConnection()
+        with stage.using("m", 1):
+            await stage.publish("m", 2)
+            await stage.publish("m", 3)
+            stage.workers.append(newcomer)
+            connecting = asyncio.create_task(stage.catalog.on_connect(newcomer))  # type: ignore[arg-type]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        await settle()
+        newcomer.finish_all()
+        await connecting
+        assert newcomer.loaded == {("m", 2), ("m", 3)}
 
     play(story)
 

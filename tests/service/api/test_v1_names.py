@@ -85,6 +85,15 @@ def test_h09_names_that_are_paths_are_refused_and_touch_no_file(play: Play, mode
     play(story)
 
 
+def test_h09_the_end_of_a_line_behind_a_path_makes_it_another_one(play: Play) -> None:
+    async def story(site: Site) -> None:
+        for where in ("", "/versions/1", "/labels/champion"):
+            reply = await site.request("POST", f"/v1/models/letters{where}:predict\n", json_body(["1"]))
+            assert (reply.status, reply.json()["code"]) == (404, "route_not_found"), reply.body
+
+    play(story)
+
+
 def test_h09_the_audit_sees_every_file_that_is_touched(tmp_path: Path) -> None:
     with touched_files() as touched:
         (tmp_path / "written").write_bytes(b"")

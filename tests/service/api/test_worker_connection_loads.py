@@ -73,7 +73,7 @@ def test_an_unload_during_a_load_wins() -> None:
         line.connection.unload("m", 1)
         assert (await line.worker.hear())[0] == Unload(name="m", number=1)
         line.worker.say(Loaded(name="m", number=1, serving=SERVING))
-        assert await load is not None
+        assert await load is None  # which is no fault of the version
         await until(lambda: line.messages)
         assert line.connection.loaded == set()
 
@@ -86,7 +86,7 @@ def test_the_answer_to_a_load_that_was_taken_back_is_not_that_to_the_next() -> N
         assert (await line.worker.hear())[0] == Load(name="m", number=1)
         line.connection.unload("m", 1)
         second = asyncio.create_task(line.connection.load("m", 1))
-        assert (await first) is not None
+        assert (await first) is None
         assert (await line.worker.hear())[0] == Unload(name="m", number=1)
         assert (await line.worker.hear())[0] == Load(name="m", number=1)
         line.worker.say(Loaded(name="m", number=1, serving=SERVING))  # the first one; it will be unloaded at once
