@@ -17,9 +17,10 @@ from models.aliases import unalias as remove_alias
 from models.aligned_table import print_table
 from models.audit import AuditLog, local_user
 from models.deployment import CHAMPION
+from models.errors import InvalidParameter
 from models.options import DEFAULT_REPOSITORY, JsonOption, RepositoryOption, example
 from models.repository import ModelRepository
-from models.version import Reference, check_name
+from models.version import Reference, check_name, parse_number
 from models.version_policy import VersionPolicy
 
 app = typer.Typer()
@@ -133,9 +134,10 @@ def keep(
 def _expected(text: str | None) -> Expected:
     if text is None or text == UNSET:
         return text
-    if not text.isdecimal():
-        raise typer.BadParameter(f"{text}: name a version's number, or {UNSET}", param_hint="--expect")
-    return int(text)
+    try:
+        return parse_number(text)
+    except InvalidParameter:
+        raise typer.BadParameter(f"{text[:64]}: name a version's number, or {UNSET}", param_hint="--expect") from None
 
 
 def _print(change: AliasChange, as_json: bool) -> None:

@@ -74,7 +74,8 @@ class History:
         et al. 1984, "Classification and Regression Trees", section 3.4.3. What fell behind does not come back.
 
         Where the last epoch is taken, a score that is two standard errors below the probe's speaks against it, and nothing
-        else does: in eight of eight runs on few rows the test split liked it better, which the validation rows did in five.
+        else does: on seven sets of 64 to 616 rows out of seven the test split liked the last epoch better than the probe
+        (``python -m tests.benchmarks.sweep DATA STRATEGY --shots N --every``), while 10 to 77 validation rows choose by chance.
         """
         best = highest = self.validations[0]
         if self._takes_last:

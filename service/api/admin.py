@@ -18,7 +18,7 @@ from starlette.responses import Response
 from models.aliases import UNSET, AliasChange, Expected, promote, rollback, unalias
 from models.audit import AuditLog
 from models.deployment import Deployment
-from models.errors import PromotionRefused, VersionCorrupt
+from models.errors import DeadlineExceeded, PromotionRefused, VersionCorrupt
 from models.repository import ModelRepository
 from models.version import Reference, check_alias, check_name, parse_number
 from models.version_policy import PolicyText
@@ -27,6 +27,8 @@ from service.api.declaration import route
 from service.api.document import read_document
 from service.api.telemetry import RECORD, RequestRecord
 from service.auth.key import Scope
+
+LOAD_SECONDS = 300.0  # for a version that is promoted: what is always in use may have its memory
 
 LABEL = "/v1/models/{name:model}/labels/{alias:model}"
 VERSION = "/v1/models/{name:model}/versions/{number:model}"
@@ -129,9 +131,14 @@ class AdminRoutes:
             return await self._changed(change)
         with self._catalog.hold(name, number) as entry:
             try:
-                await self._catalog.load(entry)
+                async with asyncio.timeout(LOAD_SECONDS):
+                    await self._catalog.load(entry)
             except VersionCorrupt as error:
                 raise PromotionRefused(f"{error.message}; the alias stays as it is") from None
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    f"{entry} was not loaded in {LOAD_SECONDS:g} s; the alias stays as it is"
+                ) from None
             return await self._changed(change)
 
     async def _changed(self, change: Callable[[], AliasChange]) -> Response:

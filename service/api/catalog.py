@@ -83,11 +83,11 @@ class Catalog:
             if self._generation and not generation:  # an unmounted volume, say: nobody deletes every model at once
                 raise StorageFailed("the model repository has vanished")
             found = await asyncio.to_thread(self._read)
-            is_first, self._generation = self._generation is None, generation
-            self._has_looked.set()
             self._merge(found)
             for model in self._models.values():
-                self._settle(model, eager=not is_first)
+                self._settle(model, eager=self._generation is not None)
+            self._generation = generation  # not before: what failed unforeseen is tried again
+            self._has_looked.set()
 
     def _read(self) -> dict[str, CatalogModel]:
         models, sizes = {}, dict[str, int]()

@@ -39,8 +39,8 @@ async def read_document(request: Request, kind: type[_Document]) -> _Document:
         return kind.model_validate(document, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        where = "/" + "/".join(str(part) for part in first["loc"])
-        raise InvalidDocument(f"{where[:64]}: {first['msg'][:128]}") from None
+        where = f"/{first['loc'][0]}"[:64] if first["loc"] else "the body"  # what comes after it is pydantic's own
+        raise InvalidDocument(f"{where}: {first['msg'][:128]}") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ _VERSION: Refusals = (*_MODEL, errors.VersionCorrupt, errors.VersionNotLoaded)
 _CHANGE: Refusals = (
     *(*_MODEL, errors.VersionNotFound, errors.VersionCorrupt, errors.CrossSite, errors.UnsupportedMediaType),
     *(errors.EmptyBody, errors.BodyTooLarge, errors.InvalidUtf8, errors.InvalidJson, errors.InvalidDocument),
-    *(errors.Conflict, errors.VersionInUse, errors.PromotionRefused, errors.StorageFailed),
+    *(errors.Conflict, errors.VersionInUse, errors.PromotionRefused, errors.StorageFailed, errors.DeadlineExceeded),
 )
 _PREDICT: Refusals = (
     *(*_VERSION, errors.VersionNotFound, errors.UnsupportedMediaType, errors.EmptyBody, errors.BodyTooLarge),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 
 import pytest
 
 from models import storage
+from service.api import admin
 from tests.service.site import Play, Site
 
 
@@ -32,5 +34,21 @@ def test_l16_a_repository_that_cannot_be_written_is_said_and_serving_goes_on(
             assert (reply.status, reply.json()["code"]) == (507, "storage_failed"), reply.body
         assert (await site.predict("letters", ["1"])).status == 200
         assert (await site.get("/health/ready")).status == 200
+
+    play(story, admin=True)
+
+
+def test_a_version_that_never_gets_memory_is_given_up(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "LOAD_SECONDS", 0.01)
+
+    async def story(site: Site) -> None:
+        async def never(entry: object) -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(site.application._catalog, "load", never)
+        headers = {"host": "127.0.0.1", "content-type": "application/json"}
+        path = "/v1/models/letters/labels/champion"
+        reply = await site.request("PUT", path, b'{"version": 1}', headers=headers)
+        assert (reply.status, reply.json()["code"]) == (504, "deadline_exceeded")
 
     play(story, admin=True)
