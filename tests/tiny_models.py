@@ -224,7 +224,7 @@ def write_tiny_vision(directory: Path) -> str:
     return f"dir:{directory}"
 
 
-def write_tiny_text(directory: Path) -> str:
+def write_tiny_text(directory: Path, seed: int = 0) -> str:
     """A tiny real BERT with random weights and a word-piece tokenizer of letters, in an empty directory: its name."""
     from safetensors.torch import save_file
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -239,7 +239,7 @@ def write_tiny_text(directory: Path) -> str:
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
     tokenizer.save(str(directory / "tokenizer.json"))
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = BertConfig(
         vocab_size=len(words),
         hidden_size=16,
