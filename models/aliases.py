@@ -54,8 +54,8 @@ def promote(
 
     def change(deployment: Deployment) -> Deployment:
         _check_expected(reference.name, alias, deployment, expect)
-        version = repository.resolve(reference)
         try:
+            version = repository.resolve(reference)
             repository.verify(version)
             repository.backbones.verify(version.manifest.backbone.digest)
         except (VersionCorrupt, BackboneNotFound) as error:

@@ -24,7 +24,7 @@ from models.features import FeatureKind, Features
 from models.head import Head
 from models.manifest import BackboneReference, Calibration, EngineReference, HeadRecord, Manifest
 from models.precision import Precision
-from models.preprocessor import PAIR_WIDTH, PairReading, TextPreprocessorConfig
+from models.preprocessor import PAIR_WIDTH, ImagePreprocessorConfig, PairReading, TextPreprocessorConfig
 from models.repository import ModelRepository
 from models.sources import fetch_checkpoint
 from models.task import Task
@@ -114,6 +114,7 @@ TOPICS = ("art", "food", "sport", "war")
 TASK_MODELS = ("topics", "prices", "names", "follows", "likeness")  # those of `publish_tasks`
 TAGS = ("B-place", "I-place", "B-name", "I-name", "O")
 NO_CALIBRATION = Calibration()
+IMAGES = ImagePreprocessorConfig(input_size=(3, 64, 64), interpolation="bicubic", crop_pct=1.0, crop_mode="center")
 
 
 def publish_texts(
@@ -200,7 +201,7 @@ def text_manifest(name: str, number: int, modality: Modality = Modality.TEXT) ->
         modality=modality,
         labels=("yes", "no"),
         backbone=BackboneReference(source="echo", digest="echo-backbone", feature_dim=1),
-        preprocessor=TextPreprocessorConfig(max_tokens=64),
+        preprocessor=IMAGES if modality is Modality.IMAGE else TextPreprocessorConfig(max_tokens=64),
         heads={Precision.FP32: HeadRecord(engine=EngineReference(identity="echo"), calibration=Calibration())},
         created_at=datetime.now(UTC),
         libraries={},
