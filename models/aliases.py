@@ -110,8 +110,8 @@ def _changed(
 
 def _intact(repository: ModelRepository, reference: Reference, alias: str) -> int:
     """The number of a version of which every byte was looked at; raises `PromotionRefused` otherwise."""
-    version = repository.resolve(reference)
     try:
+        version = repository.resolve(reference)
         repository.verify(version)
         repository.backbones.verify(version.manifest.backbone.digest)
     except (VersionCorrupt, BackboneNotFound) as error:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from models import storage
 from models.backbone import BackboneConfig, backbone_digest
-from models.errors import BackboneNotFound, InvalidParameter, VersionCorrupt
+from models.errors import BackboneNotFound, GraftworkError, InvalidParameter, VersionCorrupt
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     TorchBackbone: TypeAlias = TimmBackbone | TransformersBackbone | LstmBackbone
 
+FILES = frozenset({"config.json", "model.safetensors", "tokenizer.json"})
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -37,11 +38,30 @@ class StoredBackbone:
     config: BackboneConfig
 
     def load(self, *, dropout: float | None = None, drop_path: float | None = None) -> TorchBackbone:
-        """The backbone in memory: in eval mode, fp32; for training with what `build_backbone` says of it."""
-        from safetensors.torch import load_file
+        """The backbone in memory: in eval mode, fp32; for training with what `build_backbone` says of it.
 
-        state = load_file(self.directory / "model.safetensors")
-        return build_backbone(self.config, state, dropout=dropout, drop_path=drop_path)
+        Raises:
+            VersionCorrupt: the weights are damaged, or are not those of its architecture.
+            InvalidParameter: see `build_backbone`.
+        """
+        from models.weights import read_weights
+
+        try:
+            state = read_weights(self.directory / "model.safetensors")
+        except OSError:
+            raise _damaged(self.digest) from None
+        except ValueError as error:
+            raise VersionCorrupt(f"the weights of backbone {self.digest[:12]} are damaged: {error}") from None
+        try:
+            return build_backbone(self.config, state, dropout=dropout, drop_path=drop_path)
+        except (GraftworkError, MemoryError):
+            raise
+        except Exception as error:  # transformers raises nearly anything
+            if "alloc" in str(error):  # of memory, by torch
+                raise
+            raise VersionCorrupt(
+                f"backbone {self.digest[:12]} cannot be built: its weights do not fit its configuration; publish its models again"
+            ) from error
 
     @property
     def size_bytes(self) -> int:
@@ -139,8 +159,10 @@ class BackboneStore:
         directory = self.root / digest
         if not self._has(digest):
             raise _missing(digest)
+        if directory.is_symlink():
+            raise _damaged(digest)
         try:
-            config = BackboneConfig.model_validate_json((directory / "config.json").read_bytes())
+            config = BackboneConfig.model_validate_json(storage.read_file(directory / "config.json"))
         except (OSError, ValidationError):
             raise _damaged(digest) from None
         return StoredBackbone(digest=digest, directory=directory, config=config)
@@ -157,10 +179,10 @@ class BackboneStore:
         """
         stored = self.get(digest)
         try:
-            found = backbone_digest({p.name: storage.sha256_file(p) for p in stored.directory.iterdir()})
+            sums = {path.name: storage.sha256_file(path) for path in stored.directory.iterdir()}
         except OSError:
             raise _damaged(digest) from None
-        if found != digest:
+        if backbone_digest(sums) != digest or not set(sums) <= FILES:
             raise _damaged(digest)
         return stored
 
@@ -187,7 +209,9 @@ def _size_bytes(directory: Path) -> int:
 
 
 def _missing(digest: str) -> BackboneNotFound:
-    return BackboneNotFound(f"backbone {digest[:12]} is not in this repository; publish its models again")
+    return BackboneNotFound(
+        f"backbone {digest[:12] if _DIGEST.fullmatch(digest) else 'of no such digest'} is not in this repository; publish its models again"
+    )
 
 
 def _damaged(digest: str) -> VersionCorrupt:

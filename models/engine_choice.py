@@ -17,7 +17,7 @@ from models.batch import Batch, collate
 from models.batch_cost import BatchCost
 from models.batch_timing import measure_cost
 from models.engine import Engine
-from models.errors import StorageFailed
+from models.errors import StorageFailed, VersionCorrupt
 from models.features import FeatureKind, Features
 from models.precision import Precision
 from models.sample_batches import sample_rows
@@ -132,6 +132,8 @@ def compare(
         try:
             engine = build(candidate)
             distance = 0.0 if wanted is None else _distance(engine, batches, wanted)
+        except VersionCorrupt:  # no engine will run it
+            raise
         except Exception as error:  # a library that cannot export or run this architecture is no reason to stop
             logger.warning("%s does not run on %s: %s", stored.config.source, candidate, error)
             refused[candidate] = "it does not run there"

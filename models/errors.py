@@ -40,6 +40,12 @@ from itertools import pairwise
 _SHORTLIST = 32
 
 
+def shown(name: str) -> str:
+    """A name that somebody else chose, such as that of a file, for the middle of a message: short, and on one line."""
+    name = name if len(name) <= 60 else f"{name[:57]}..."
+    return name if name.isprintable() else name.encode("unicode_escape").decode()
+
+
 class GraftworkError(Exception):
     """Base of the tree.
 

@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 
+from models import storage
 from models.backbone import Modality
 from models.errors import EngineMismatch, VersionCorrupt
 from models.precision import Precision
+from models.task import Task
+from models.weights import parse_weights
 
 if TYPE_CHECKING:
     from models.head import Head
@@ -82,20 +84,21 @@ class GoldenSet:
             VersionCorrupt: it is missing or damaged.
         """
         try:
-            expected = json.loads((directory / precision.file(EXPECTED)).read_text())
+            expected = json.loads(storage.read_file(directory / precision.file(EXPECTED)))
             count = len(expected["scores"])
             if count == 0:
                 raise ValueError("no golden inputs")
             items: list[RawItem] = (
-                [(directory / "golden" / f"{i}.image").read_bytes() for i in range(count)]
+                [storage.read_file(directory / "golden" / f"{i}.image") for i in range(count)]
                 if modality is Modality.IMAGE
                 else [_as_item(text) for text in expected["texts"]]
             )
-            features_VD = load((directory / precision.file(FEATURES)).read_bytes())["features"]
+            features_VD = parse_weights(storage.read_file(directory / precision.file(FEATURES)), most=1)["features"]
+            scores_VC = [[float(score) for score in row] for row in expected["scores"]]
             if features_VD.ndim != 2 or len(features_VD) != count or features_VD.dtype != torch.float32:
                 raise ValueError("not the features of these items")
-            return cls(items=items, scores_VC=expected["scores"], features_VD=features_VD, precision=precision)
-        except (OSError, ValueError, KeyError, IndexError, TypeError, SafetensorError):
+            return cls(items=items, scores_VC=scores_VC, features_VD=features_VD, precision=precision)
+        except (OSError, ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError):
             raise VersionCorrupt("the golden inputs are missing or damaged; publish the model again") from None
 
     def check(self, predictor: Predictor) -> None:
@@ -129,6 +132,8 @@ class GoldenSet:
         """
         if self.features_VD.shape[1] != predictor.head.feature_dim:
             raise VersionCorrupt("the golden features do not fit the head; publish the model again")
+        if predictor.task is not Task.TOKEN_CLASSIFICATION and len(self.items) != len(self.scores_VC):
+            raise VersionCorrupt("there are not as many golden inputs as answers; publish the model again")
         self._compare(predictor, self.features_VD)
 
     def _compare(self, predictor: Predictor, features_VD: torch.Tensor) -> None:

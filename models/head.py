@@ -9,10 +9,10 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 
 from models.task import Activation
+from models.weights import parse_weights
 
 _LINEAR, _HIDDEN = {"weight", "bias"}, {"hidden.weight", "hidden.bias"}
 
@@ -73,16 +73,11 @@ class Head:
         Raises:
             ValueError: no safetensors, wrong names, types or shapes, or values that are not finite.
         """
-        try:
-            tensors = load(data)
-        except SafetensorError as error:
-            raise ValueError(f"a head is stored as safetensors: {error}") from None
+        tensors = parse_weights(data, most=len(_LINEAR | _HIDDEN))
         if set(tensors) not in (_LINEAR, _LINEAR | _HIDDEN):
-            raise ValueError(f"a head has 'weight' and 'bias', not {sorted(tensors)}")
+            raise ValueError("a head has 'weight' and 'bias', and those of a hidden layer or none")
         if any(tensor.dtype != torch.float32 for tensor in tensors.values()):
             raise ValueError("a head is stored as float32")
-        if not all(tensor.isfinite().all() for tensor in tensors.values()):
-            raise ValueError("a head's values must be finite")
         weight_CD, bias_C = _layer(tensors["weight"], tensors["bias"])
         hidden = None
         if set(tensors) > _LINEAR:
@@ -121,7 +116,9 @@ class Head:
 
 def _layer(weight_CD: torch.Tensor, bias_C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     if weight_CD.ndim != 2 or bias_C.shape != weight_CD.shape[:1] or not len(bias_C):
-        raise ValueError(f"a head's weight (C, D) and bias (C) do not fit: {weight_CD.shape}, {bias_C.shape}")
+        raise ValueError(
+            f"a head's weight (C, D) and bias (C) do not fit: {tuple(weight_CD.shape)}, {tuple(bias_C.shape)}"
+        )
     return weight_CD, bias_C
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Any, Literal, TypeAlias
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.backbone import Modality
 from models.entities import is_tag
@@ -159,6 +159,21 @@ class Manifest(_Part):
     def _has_a_head_that_serves(self) -> Manifest:
         if Precision.FP32 not in self.heads or self.heads[Precision.FP32].refused is not None:
             raise ValueError("a version has a head for fp32 that may serve")
+        return self
+
+    @field_validator("files")
+    @classmethod
+    def _lie_in_the_version(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
+        for name in files:
+            parts = name.split("/")
+            if not name.isprintable() or any(part in ("", ".", "..") for part in parts):
+                raise ValueError("a file lies in the version's own directory")
+        return files
+
+    @model_validator(mode="after")
+    def _reads_what_its_preprocessor_does(self) -> Manifest:
+        if self.modality != self.preprocessor.modality:
+            raise ValueError("preprocessor and backbone read the same")
         return self
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from models import storage
+from models.backbone import BackboneConfig
 from models.engine import Engine
 from models.errors import VersionCorrupt
 from models.head import Head, scores_by_head
 from models.head_inputs import head_inputs
 from models.manifest import Calibration, Manifest
 from models.precision import Precision
-from models.preprocessor import Preprocessor, RawItem
+from models.preprocessor import Preprocessor, RawItem, TextPreprocessorConfig
 from models.task import Task
 
 
@@ -70,7 +73,7 @@ def read_head(directory: Path, manifest: Manifest, precision: Precision = Precis
     """
     version = f"{manifest.name}:{manifest.number}"
     try:
-        data = (directory / precision.file("head.safetensors")).read_bytes()
+        data = storage.read_file(directory / precision.file("head.safetensors"))
         head = Head.from_bytes(data, manifest.task.traits.activation)
     except OSError:
         raise VersionCorrupt(f"the head of {version} cannot be read; publish the model again") from None
@@ -82,3 +85,18 @@ def read_head(directory: Path, manifest: Manifest, precision: Precision = Precis
             f"the head of {version} has shape {(head.classes, head.feature_dim)}, its manifest says {wanted}"
         )
     return head
+
+
+def check_reads(manifest: Manifest, backbone: BackboneConfig) -> None:
+    """Raises `VersionCorrupt` unless a version's backbone is one of the kind that its manifest says."""
+    version = f"{manifest.name}:{manifest.number}"
+    if (manifest.modality, manifest.backbone.feature_dim) != (backbone.modality, backbone.feature_dim):
+        raise VersionCorrupt(
+            f"the backbone of {version} makes {backbone.feature_dim} features of a {backbone.modality}, its manifest says "
+            f"{manifest.backbone.feature_dim} of a {manifest.modality}"
+        )
+    preprocessor = manifest.preprocessor
+    if isinstance(preprocessor, TextPreprocessorConfig) and preprocessor.max_tokens > (backbone.max_tokens or math.inf):
+        raise VersionCorrupt(
+            f"the backbone of {version} reads {backbone.max_tokens} tokens, its manifest says {preprocessor.max_tokens}"
+        )

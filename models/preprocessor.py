@@ -45,7 +45,7 @@ class TextPreprocessorConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     modality: Literal["text"] = "text"
-    max_tokens: int
+    max_tokens: int = Field(ge=1)
     pad_id: int = 0
     pair: PairReading | None = None
 

@@ -24,7 +24,7 @@ from models import manifest as manifest_schema
 from models import storage
 from models.backbone_store import BackboneStore
 from models.deployment import CHAMPION, Deployment
-from models.errors import ModelNotFound, VersionCorrupt, VersionInUse, VersionNotFound, did_you_mean
+from models.errors import ModelNotFound, VersionCorrupt, VersionInUse, VersionNotFound, did_you_mean, shown
 from models.manifest import FileEntry, Manifest
 from models.version import NUMBER, ModelVersion, Reference, check_name, is_name
 
@@ -73,10 +73,10 @@ class ModelRepository:
         """
         file = self._directory(name) / "deployment.json"
         try:
-            return Deployment.model_validate_json(file.read_bytes())
+            return Deployment.model_validate_json(storage.read_file(file))
         except FileNotFoundError:
             return Deployment()
-        except ValidationError:
+        except (OSError, ValidationError):
             _refuse_other_schema(file, f"the aliases of '{name}'", deployment_schema.SCHEMA_VERSION)
             raise VersionCorrupt(f"the aliases of '{name}' are damaged; delete its deployment.json") from None
 
@@ -121,18 +121,22 @@ class ModelRepository:
             VersionCorrupt: its manifest cannot be read, or is of another schema.
         """
         directory = self._directory(name) / str(number)
+        if directory.is_symlink() or directory.parent.is_symlink():
+            raise VersionCorrupt(f"{name}:{number} is a symbolic link; put the version itself there")
         try:
-            manifest = Manifest.model_validate_json((directory / MANIFEST).read_bytes())
+            manifest = Manifest.model_validate_json(storage.read_file(directory / MANIFEST))
         except OSError:
             if not directory.is_dir():
                 raise VersionNotFound(f"there is no version {number} of '{name}'") from None
             raise VersionCorrupt(f"{name}:{number} has no readable manifest; publish the model again") from None
         except ValidationError as error:
             _refuse_other_schema(directory / MANIFEST, f"{name}:{number}", manifest_schema.SCHEMA_VERSION)
-            fields = ", ".join(".".join(str(part) for part in e["loc"]) or "syntax" for e in error.errors()[:3])
-            raise VersionCorrupt(f"the manifest of {name}:{number} is damaged ({fields})") from None
+            fields = _damaged_fields(error)
+            raise VersionCorrupt(
+                f"the manifest of {name}:{number} is damaged ({fields}); publish the model again"
+            ) from None
         if (manifest.name, manifest.number) != (name, number):
-            raise VersionCorrupt(f"the manifest of {name}:{number} is that of {manifest.name}:{manifest.number}")
+            raise VersionCorrupt(f"the manifest of {name}:{number} is that of {shown(manifest.name)}:{manifest.number}")
         return ModelVersion(name=name, number=number, directory=directory, manifest=manifest)
 
     def versions(self, name: str) -> Sequence[ModelVersion]:
@@ -155,7 +159,7 @@ class ModelRepository:
         wanted = set(version.manifest.files) | {MANIFEST}
         for kind, names in (("missing", wanted - found), ("not in the manifest", found - wanted)):
             if names:
-                raise VersionCorrupt(f"{version}: {min(names)} is {kind}; publish the model again")
+                raise VersionCorrupt(f"{version}: {shown(min(names))} is {kind}; publish the model again")
         for name, entry in version.manifest.files.items():
             with suppress(OSError):  # unreadable, a link, or deleted meanwhile
                 if storage.sha256_file(version.directory / name) == entry.sha256:
@@ -304,9 +308,15 @@ def _entry(data: bytes) -> FileEntry:
     return FileEntry(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
 
 
+def _damaged_fields(error: ValidationError) -> str:
+    """Those of a manifest's own fields that do not hold: whatever else stands there may be anybody's word."""
+    found = {str(each["loc"][0]) for each in error.errors(include_input=False) if each["loc"]}
+    return ", ".join(sorted(found & Manifest.model_fields.keys())) or "syntax"
+
+
 def _refuse_other_schema(file: Path, what: str, ours: int) -> None:
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        found = json.loads(file.read_bytes())["schema_version"]
+        found = json.loads(storage.read_file(file))["schema_version"]
         if isinstance(found, int) and found != ours:
             cure = "upgrade graftwork" if found > ours else "run: graftwork models migrate"
             raise VersionCorrupt(f"{what}: written in schema {found}, this is {ours}; {cure}")

@@ -66,9 +66,9 @@ def _crops(count: int, height: int, width: int) -> Sequence[Row]:
 
 
 def _sentences(count: int, tokenizer_file: Path, most_tokens: int) -> Sequence[Row]:
-    from tokenizers import Tokenizer
+    from models.text_preprocessor import read_tokenizer
 
-    tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    tokenizer = read_tokenizer(tokenizer_file)
     tokenizer.no_padding()
     tokenizer.no_truncation()
     encodings = tokenizer.encode_batch(list(_prose()[:count]))

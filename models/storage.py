@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import io
 import os
 import secrets
 import shutil
@@ -222,11 +223,24 @@ def last_change(path: Path) -> float:
     return last
 
 
+def open_regular(path: Path) -> io.BufferedReader:
+    """Opens a regular file for reading; `OSError` for a link, a pipe, a folder or a device, without waiting for anybody."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a regular file; raises as `open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
+
+
 def sha256_file(path: Path) -> str:
-    """The sha256 of a regular file's bytes, in hex; `OSError` for a link, a pipe or a device."""
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
+    """The sha256 of a regular file's bytes, in hex; raises as `open_regular`."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

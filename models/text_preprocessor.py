@@ -8,13 +8,22 @@ from pathlib import Path
 
 from tokenizers import Encoding, Tokenizer
 
+from models import storage
 from models.batch import Batch, PairRow, Row, TextRow, Words, collate
-from models.errors import ContextLengthExceeded, EmptyText, InvalidUnicode, TextTooLong
+from models.errors import ContextLengthExceeded, EmptyText, InvalidUnicode, TextTooLong, VersionCorrupt
 from models.features import FeatureKind
 from models.preprocessor import RawItem, TextItem, TextPreprocessorConfig
 
 MAX_TEXT_BYTES = 1 << 20
 _WORD = re.compile(r"\S+")  # what `str.split` gives
+
+
+def read_tokenizer(file: Path) -> Tokenizer:
+    """The tokenizer of a ``tokenizer.json``; raises `VersionCorrupt` where it is none."""
+    try:
+        return Tokenizer.from_buffer(storage.read_file(file))
+    except Exception:  # the library's own errors have no other class
+        raise VersionCorrupt("the tokenizer of the backbone is missing or damaged; publish its models again") from None
 
 
 class TextPreprocessor:
@@ -33,7 +42,7 @@ class TextPreprocessor:
     ) -> None:
         self._config = config
         self._needs_words = kind is FeatureKind.TOKENS
-        self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        self._tokenizer = read_tokenizer(tokenizer_file)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._tokenizer.encode_special_tokens = True

@@ -40,10 +40,13 @@ app = typer.Typer()
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif")
 LOOPBACK = ("127.0.0.1", "localhost")
 
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+}  # a server never downloads, whatever its environment says
 WORKER_ENVIRONMENT = {
     **COMPUTE_ENVIRONMENT,
-    "HF_HUB_OFFLINE": "1",  # a server never downloads
-    "TRANSFORMERS_OFFLINE": "1",
+    **OFFLINE,
     "TRANSFORMERS_VERBOSITY": "error",  # it writes to stderr itself, where every line is JSON
 }
 
@@ -141,6 +144,7 @@ def serve(
     )
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    os.environ.update(OFFLINE)
     configure_logging()
     if not repository.is_dir():
         logger.warning("%s does not exist yet; what is published there will be served", repository)

@@ -50,6 +50,7 @@ class ServerProcess:
 
     repository: Path
     options: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)  # beside that of the tests
     port: int = field(default_factory=lambda: free_port())
 
     def __post_init__(self) -> None:
@@ -59,7 +60,7 @@ class ServerProcess:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 self.command(),
-                env={**os.environ, "TMPDIR": str(self.directory / "tmp")},
+                env={**os.environ, "TMPDIR": str(self.directory / "tmp"), **self.environment},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -152,9 +153,9 @@ class ServerProcess:
 
 
 @contextmanager
-def ready_server(repository: Path, *options: str) -> Iterator[ServerProcess]:
+def ready_server(repository: Path, *options: str, **environment: str) -> Iterator[ServerProcess]:
     """A server that answers, until the end of the block."""
-    server = ServerProcess(repository=repository, options=options)
+    server = ServerProcess(repository=repository, options=options, environment=environment)
     try:
         server.wait_until_ready()
         yield server

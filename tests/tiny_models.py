@@ -24,7 +24,7 @@ from models.features import FeatureKind, Features
 from models.head import Head
 from models.manifest import BackboneReference, Calibration, EngineReference, HeadRecord, Manifest
 from models.precision import Precision
-from models.preprocessor import PAIR_WIDTH, PairReading, TextPreprocessorConfig
+from models.preprocessor import PAIR_WIDTH, ImagePreprocessorConfig, PairReading, TextPreprocessorConfig
 from models.repository import ModelRepository
 from models.sources import fetch_checkpoint
 from models.task import Task
@@ -114,6 +114,7 @@ TOPICS = ("art", "food", "sport", "war")
 TASK_MODELS = ("topics", "prices", "names", "follows", "likeness")  # those of `publish_tasks`
 TAGS = ("B-place", "I-place", "B-name", "I-name", "O")
 NO_CALIBRATION = Calibration()
+IMAGES = ImagePreprocessorConfig(input_size=(3, 64, 64), interpolation="bicubic", crop_pct=1.0, crop_mode="center")
 
 
 def publish_texts(
@@ -200,7 +201,7 @@ def text_manifest(name: str, number: int, modality: Modality = Modality.TEXT) ->
         modality=modality,
         labels=("yes", "no"),
         backbone=BackboneReference(source="echo", digest="echo-backbone", feature_dim=1),
-        preprocessor=TextPreprocessorConfig(max_tokens=64),
+        preprocessor=IMAGES if modality is Modality.IMAGE else TextPreprocessorConfig(max_tokens=64),
         heads={Precision.FP32: HeadRecord(engine=EngineReference(identity="echo"), calibration=Calibration())},
         created_at=datetime.now(UTC),
         libraries={},
@@ -224,7 +225,7 @@ def write_tiny_vision(directory: Path) -> str:
     return f"dir:{directory}"
 
 
-def write_tiny_text(directory: Path) -> str:
+def write_tiny_text(directory: Path, seed: int = 0) -> str:
     """A tiny real BERT with random weights and a word-piece tokenizer of letters, in an empty directory: its name."""
     from safetensors.torch import save_file
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -239,7 +240,7 @@ def write_tiny_text(directory: Path) -> str:
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
     tokenizer.save(str(directory / "tokenizer.json"))
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = BertConfig(
         vocab_size=len(words),
         hidden_size=16,

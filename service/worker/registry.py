@@ -12,8 +12,9 @@ from models.engine import Engine, EngineSource
 from models.errors import DeviceFailed, EngineMismatch, GraftworkError, VersionNotFound
 from models.features import FeatureKind
 from models.golden import GoldenSet
+from models.manifest import Manifest
 from models.precision import Precision
-from models.predictor import Predictor, read_head
+from models.predictor import Predictor, check_reads, read_head
 from models.preprocessor import ImagePreprocessorConfig, Preprocessor, TextPreprocessorConfig, build_preprocessor
 from models.repository import ModelRepository
 from models.version import ModelVersion
@@ -63,7 +64,7 @@ class Registry:
             return loaded
 
     def _load(self, version: ModelVersion) -> LoadedVersion:
-        backbone = self._backbone(version.manifest.backbone.digest, version.manifest.kind)
+        backbone = self._backbone(version.manifest)
         heads, instead = version.manifest.heads, ""
         for precision in backbone.precisions:
             if precision not in heads:
@@ -123,12 +124,15 @@ class Registry:
             ),
         )
 
-    def _backbone(self, digest: str, kind: FeatureKind) -> _Backbone:
-        if (digest, kind) not in self._backbones:
-            stored = self._repository.backbones.verify(digest)
+    def _backbone(self, manifest: Manifest) -> _Backbone:
+        digest, kind = manifest.backbone.digest, manifest.kind
+        known = self._backbones.get((digest, kind))
+        stored = self._repository.backbones.verify(digest) if known is None else known.stored
+        check_reads(manifest, stored.config)
+        if known is None:
             precisions = self._source.precisions(stored, kind)
-            self._backbones[digest, kind] = _Backbone(stored=stored, kind=kind, precisions=precisions)
-        return self._backbones[digest, kind]
+            known = self._backbones[digest, kind] = _Backbone(stored=stored, kind=kind, precisions=precisions)
+        return known
 
     def _engine(self, backbone: _Backbone, precision: Precision) -> Engine:
         if precision not in backbone.engines:

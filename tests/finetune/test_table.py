@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,14 @@ def test_images_are_found_from_the_tables_folder(tmp_path: Path) -> None:
         ("absent.jpg", "'absent.jpg' does not exist"),
         ("link.jpg", "'link.jpg' goes through a symbolic link"),
         (".", "not inside"),
+        ("loop.jpg", "'loop.jpg' goes through a symbolic link"),
+        ("linked/1.jpg", "'linked/1.jpg' goes through a symbolic link"),
+        ("pipe.jpg", "'pipe.jpg' is not a regular file"),
+        ("folder", "'folder' is not a regular file"),
+        ("/dev/zero", "leaves the table's folder"),
+        ("..\\secret.jpg", "does not exist"),
+        ("%2e%2e/secret.jpg", "'%2e%2e/secret.jpg' does not exist"),
+        ("x" * 300, "cannot be read"),
     ],
 )
 def test_an_image_path_that_leads_astray_is_refused_with_its_line(tmp_path: Path, path: str, words: str) -> None:
@@ -157,6 +166,10 @@ def test_an_image_path_that_leads_astray_is_refused_with_its_line(tmp_path: Path
     folder.mkdir()
     (folder / "1.jpg").write_bytes(b"one")
     (folder / "link.jpg").symlink_to("../secret.jpg")
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    (folder / "linked").symlink_to(folder)
+    (folder / "folder").mkdir()
+    os.mkfifo(folder / "pipe.jpg")
     error = refusal(folder, f"image,label\n1.jpg,x\n{path},x\n")
     assert (error.file, error.line) == ("data.csv", 3)
     assert words in error.message

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 import pytest
 
 from models import errors
-from models.errors import DatasetInvalid, GraftworkError, InputError, Unavailable, did_you_mean, from_code
+from models.errors import DatasetInvalid, GraftworkError, InputError, Unavailable, did_you_mean, from_code, shown
 from tests.stopwatch import quickest
 
 
@@ -172,3 +172,18 @@ def test_many_names_are_looked_at_quickly() -> None:
 
 def test_the_examples_hold() -> None:
     assert doctest.testmod(errors).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("a", "a"),
+        ("a\n/b", "a\\n/b"),
+        ("\x1b[2J", "\\x1b[2J"),
+        ("\udcff", "\\udcff"),
+        ("x" * 61, "x" * 57 + "..."),
+        ("\u00e9", "\u00e9"),
+    ],
+)
+def test_a_name_that_somebody_else_chose_is_shown_on_one_line(name: str, wanted: str) -> None:
+    assert shown(name) == wanted

@@ -19,6 +19,7 @@ from models.golden import FEATURE_TOLERANCE, SCORE_TOLERANCE, GoldenSet
 from models.head import Head
 from models.precision import Precision
 from models.preprocessor import RawItem
+from models.task import Task
 
 
 def write(golden: GoldenSet, directory: Path) -> None:
@@ -130,7 +131,7 @@ def predictor(scores: list[list[float]], *, off: float = 0.0, kept: list[list[fl
     def answer(features: torch.Tensor) -> torch.Tensor:
         return torch.tensor(scores if features is features_ND else kept or [[0.25, 0.75]], dtype=torch.float64)
 
-    return SimpleNamespace(head=HEAD, features=lambda items: features_ND, scores=answer)
+    return SimpleNamespace(task=Task.SINGLE_LABEL, head=HEAD, features=lambda items: features_ND, scores=answer)
 
 
 @pytest.mark.parametrize("precision", Precision)
@@ -210,6 +211,7 @@ def test_a_text_may_have_several_vectors(tmp_path: Path) -> None:
     assert (found.items, found.scores_VC) == (["a b", "c"], [[1.0]] * 3)
     head = Head(weight_CD=torch.ones(1, 2), bias_C=torch.zeros(1))
     fewer = SimpleNamespace(
+        task=Task.TOKEN_CLASSIFICATION,
         head=head,
         features=lambda items: torch.ones(2, 2),
         scores=lambda features: torch.ones(len(features), 1, dtype=torch.float64),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from models.backbone import Modality
 from models.features import FeatureKind
 from models.manifest import SCHEMA_VERSION, BackboneReference, Calibration, FileEntry, Manifest, Training
 from models.precision import Precision
@@ -154,3 +155,17 @@ def test_a_task_says_which_features_a_head_reads() -> None:
 )
 def test_callers_are_told_no_directory_of_the_machine_that_published(source: str, told: str) -> None:
     assert BackboneReference(source=source, digest="0", feature_dim=1).public_source == told
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "/etc/passwd", "../outside", "golden/../../outside", "a//b", "./a", "golden/", "a\nb", "a\x1b[2Jb", "\0"],
+)
+def test_a_file_of_a_version_lies_in_it(name: str) -> None:
+    with pytest.raises(ValidationError, match="a file lies in the version's own directory"):
+        manifest(files={name: FileEntry(sha256="0" * 64, size_bytes=3)})
+
+
+def test_a_manifest_and_its_preprocessor_read_the_same() -> None:
+    with pytest.raises(ValidationError, match="preprocessor and backbone read the same"):
+        manifest(preprocessor=IMAGES, modality=Modality.TEXT)

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.backbone import Modality
+from models.backbone import BackboneConfig, Modality
 from models.backbone_store import StoredBackbone
 from models.errors import EmptyText, ImageTruncated, VersionCorrupt
 from models.golden import GoldenSet
 from models.head import Head
 from models.manifest import BackboneReference, Calibration, EngineReference, HeadRecord, Manifest
 from models.precision import Precision
-from models.predictor import Predictor, read_head
+from models.predictor import Predictor, check_reads, read_head
 from models.preprocessor import ImagePreprocessorConfig, RawItem, TextPreprocessorConfig, build_preprocessor
 from models.repository import ModelRepository
 from models.sources import fetch_checkpoint
@@ -23,6 +23,7 @@ from models.task import Task
 from models.torch_engine import TorchEngine
 from models.version import ModelVersion, Reference
 from tests.models.pictures import encode, picture
+from tests.models.versions import manifest as flowers
 
 LABELS = ("a", "b", "c")
 
@@ -158,3 +159,19 @@ def test_a_head_that_does_not_fit_its_manifest_is_refused(data: bytes | None, me
     with pytest.raises(VersionCorrupt, match=f"the head of flowers:1 .*{message}") as caught:
         read_head(tmp_path, manifest(labels=LABELS))
     assert str(tmp_path) not in caught.value.message
+
+
+def test_a_version_stands_on_a_backbone_of_the_kind_that_it_names() -> None:
+    backbone = BackboneConfig(
+        source="dir:x",
+        library="transformers",
+        architecture="bert",
+        modality=Modality.TEXT,
+        feature_dim=16,
+        max_tokens=16,
+    )
+    check_reads(flowers(), backbone)
+    check_reads(flowers(), backbone.model_copy(update={"max_tokens": None}))
+    for field, value in (("feature_dim", 8), ("modality", Modality.IMAGE), ("max_tokens", 15)):
+        with pytest.raises(VersionCorrupt, match=r"the backbone of flowers:1 .*, its manifest says"):
+            check_reads(flowers(), backbone.model_copy(update={field: value}))

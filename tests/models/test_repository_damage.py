@@ -11,7 +11,7 @@ import pytest
 
 from models.aliases import promote
 from models.deployment import CHAMPION
-from models.errors import VersionCorrupt, VersionNotFound
+from models.errors import PromotionRefused, VersionCorrupt, VersionNotFound
 from models.repository import ModelRepository
 from models.version import ModelVersion
 from tests.models.versions import parse, publish
@@ -77,7 +77,7 @@ DAMAGES = [
 def test_a_damaged_version_does_not_verify(damage: Callable[[ModelVersion], None], repository: ModelRepository) -> None:
     publish(repository)
     damage(publish(repository))
-    with pytest.raises(VersionCorrupt, match=r"flowers:2: .*; publish the model again") as caught:
+    with pytest.raises(VersionCorrupt, match=r"flowers:2.*; publish the model again") as caught:
         repository.verify(repository.read("flowers", 2))
     assert str(repository.root) not in caught.value.message
     repository.verify(repository.read("flowers", 1))
@@ -109,7 +109,7 @@ def test_a_damaged_newest_version_keeps_neither_rollback_nor_its_own_removal(rep
     publish(repository)
     newest = publish(repository)
     (newest.directory / "manifest.json").write_bytes(b"{")
-    with pytest.raises(VersionCorrupt):
+    with pytest.raises(PromotionRefused, match=r"the manifest of flowers:2 is damaged .*; 'champion' stays as it is"):
         promote(repository, parse("flowers:2"), CHAMPION)
     assert promote(repository, parse("flowers:1"), CHAMPION).now == 1
     assert str(repository.delete(parse("flowers:2"))) == "flowers:2"
@@ -155,7 +155,10 @@ def test_a_newer_schema_is_refused_without_writing(repository: ModelRepository) 
                 lambda: repository.resolve(parse("flowers")),
                 lambda: promote(repository, parse("flowers@champion"), "other"),
             ):
-                with pytest.raises(VersionCorrupt, match=rf"written in schema \d, this is {ours}; upgrade graftwork"):
+                with pytest.raises(
+                    (VersionCorrupt, PromotionRefused),
+                    match=rf"written in schema \d, this is {ours}; upgrade graftwork",
+                ):
                     action()
             assert file.read_text() == content
         file.write_text(old)
@@ -179,3 +182,13 @@ def test_a_version_deleted_while_it_is_loaded_is_a_clean_error(repository: Model
         repository.verify(version)
     with pytest.raises(VersionNotFound):
         repository.read("flowers", 2)
+
+
+@pytest.mark.parametrize("level", ["version", "model"])
+def test_a_version_is_not_reached_through_a_link(level: str, repository: ModelRepository) -> None:
+    directory = publish(repository).directory
+    linked = directory if level == "version" else directory.parent
+    shutil.move(linked, repository.root.parent / "elsewhere")
+    linked.symlink_to(repository.root.parent / "elsewhere")
+    with pytest.raises(VersionCorrupt, match="flowers:1 is a symbolic link; put the version itself there"):
+        repository.read("flowers", 1)

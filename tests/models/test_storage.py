@@ -215,3 +215,22 @@ def test_a_line_that_was_cut_off_spoils_no_other(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     storage.append_line(file, b"four")
     assert file.read_bytes() == b"one\ntw\na line for wh\nfour\n"
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "device"])
+def test_what_is_no_regular_file_is_not_read_and_leaves_nothing_open(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / kind if kind != "device" else Path("/dev/zero")
+    (tmp_path / "file").write_bytes(b"bytes")
+    match kind:
+        case "link":
+            path.symlink_to(tmp_path / "file")
+        case "pipe":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+    before = os.listdir("/proc/self/fd")
+    for read in (storage.read_file, storage.sha256_file):
+        with pytest.raises(OSError, match=r".+"):
+            read(path)
+    assert os.listdir("/proc/self/fd") == before
+    assert storage.read_file(tmp_path / "file") == b"bytes"

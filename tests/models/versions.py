@@ -31,7 +31,7 @@ def manifest(name: str = "flowers", **changes: Any) -> Manifest:
         "name": name,
         "number": 1,
         "task": Task.SINGLE_LABEL,
-        "modality": Modality.TEXT,
+        "modality": Modality(changes["preprocessor"].modality) if "preprocessor" in changes else Modality.TEXT,
         "labels": ("no", "yes"),
         "backbone": BackboneReference(source="dir:x", digest=BACKBONE, feature_dim=16),
         "preprocessor": TextPreprocessorConfig(max_tokens=16),

@@ -38,7 +38,7 @@ def play(models_on_disk: Path) -> Play:
                 path = f"{directory}/workers.sock"
                 listening.bind(path)
                 listening.listen()
-                server_settings = ServerSettings(repository=models_on_disk, **settings)
+                server_settings = ServerSettings(**{"repository": models_on_disk, **settings})
                 application = Application(server_settings, "0", listening, workers=max(1, workers))
                 site = Site(application, path)
                 async with asyncio.timeout(60), application.running():

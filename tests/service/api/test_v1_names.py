@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from urllib.parse import unquote
 
+from models.repository import ModelRepository
 from tests.server_process import json_body
 from tests.service.audit import touched_files
 from tests.service.site import Play, Site
@@ -54,6 +56,44 @@ ODD_PATHS = [
     ("POST", "/v1/models/letters/versions/{}:predict"),
     ("POST", "/v1/models/letters/labels/{}:predict"),
 ]
+
+
+VALID = ("unheard-of", "staging")  # but there is none that is called so
+ADMIN_PATHS = [
+    ("PUT", "/v1/models/{}/labels/champion", {"version": 999}),
+    ("PUT", "/v1/models/letters/labels/{}", {"version": 999}),
+    ("POST", "/v1/models/{}/labels/champion:rollback", {}),
+    ("POST", "/v1/models/letters/labels/{}:rollback", {"expect": 999}),
+    ("DELETE", "/v1/models/{}/labels/champion", None),
+    ("DELETE", "/v1/models/{}/versions/1", None),
+    ("DELETE", "/v1/models/letters/versions/{}", None),
+    ("PUT", "/v1/models/{}/keep", {"keep": "all"}),
+]
+
+
+def test_h09_an_operators_names_that_are_paths_are_refused_and_touch_no_file(
+    play: Play, texts_on_disk: ModelRepository
+) -> None:
+    async def story(site: Site) -> None:
+        async def ask(name: str) -> None:
+            for method, path, document in ADMIN_PATHS:
+                body = [] if document is None else [json.dumps(document).encode()]
+                where = unquote(path.format(name))
+                headers = {"Content-Type": "application/json", "Host": "127.0.0.1"}
+                reply = await site.request(method, where, *body, headers=headers)
+                assert reply.status in ((400, 404, 409) if name in VALID else (400, 404)), (method, where, reply.body)
+
+        await ask("unheard-of")
+        files = {path: path.read_bytes() for path in texts_on_disk.root.rglob("*") if path.is_file()}
+        with touched_files() as touched:
+            for name in ODD_NAMES:
+                await ask(name)
+        assert [path for path in touched if not path.is_relative_to(texts_on_disk.root)] == []
+        log = texts_on_disk.root / ".audit.jsonl"
+        changed = [path for path, data in files.items() if path.read_bytes() != data and path != log]
+        assert changed == []
+
+    play(story, admin=True, repository=texts_on_disk.root)
 
 
 def test_h09_names_that_are_paths_are_refused_and_touch_no_file(play: Play, models_on_disk: Path) -> None:
