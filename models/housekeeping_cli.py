@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from models.aligned_table import print_table, size
+from models.audit import Action, AuditLog, local_user
 from models.garbage import collect_garbage
 from models.migrations import migrate
 from models.options import (
@@ -57,7 +60,9 @@ def collect(
     Running servers are not affected, and jobs that publish beside this are safe.
     """
     cache = cache_dir or default_cache_dir(os.environ)
-    collected = collect_garbage(ModelRepository(repository), cache, unused_for=older_than, dry_run=dry_run)
+    with _recording(repository, "models.gc", dry_run) as action:
+        collected = collect_garbage(ModelRepository(repository), cache, unused_for=older_than, dry_run=dry_run)
+        action.target = " ".join(f"{one.kind}:{one.name[:12]}" for one in collected.garbage)
     if as_json:
         garbage = [{"kind": one.kind, "name": one.name, "size_bytes": one.size_bytes} for one in collected.garbage]
         total = {"size_bytes": collected.size_bytes, "dry_run": dry_run, "untold": collected.untold}
@@ -81,7 +86,9 @@ def migrate_documents(
 
     What is damaged or of a newer Graftwork is listed and left as it is; the exit code is then 1. Weights are never touched.
     """
-    found = migrate(ModelRepository(repository), dry_run=dry_run)
+    with _recording(repository, "models.migrate", dry_run) as action:
+        found = migrate(ModelRepository(repository), dry_run=dry_run)
+        action.target = " ".join(one.name for one in found if one.problem is None)
     migrated = [one for one in found if one.problem is None]
     problems = [one for one in found if one.problem is not None]
     if as_json:
@@ -99,3 +106,10 @@ def migrate_documents(
         print("nothing to migrate")
     if problems:
         raise typer.Exit(1)
+
+
+def _recording(repository: Path, what: str, dry_run: bool) -> AbstractContextManager[Action]:
+    """In the audit log, unless nothing can change; a mistyped name makes no repository."""
+    if dry_run or not repository.is_dir():
+        return nullcontext(Action())
+    return AuditLog(repository).recording(local_user(), what)

@@ -12,6 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from graftwork import app
+from models import audit
 from models.housekeeping_cli import parse_period
 from models.repository import ModelRepository
 from tests.models.old_manifests import place, schema_1, schema_2
@@ -99,3 +100,24 @@ def test_migrate_says_what_it_did_and_fails_where_something_is_left(repository: 
     code, printed = invoke("migrate", repository=repository)
     assert (code, printed.splitlines()[-1]) == (1, f"flowers:3  {problem}")
     assert invoke("show", "flowers:2", repository=repository)[0] == 0
+
+
+def entries(repository: ModelRepository) -> list[tuple[str, str, str]]:
+    lines = (repository.root / audit.FILE_NAME).read_text().splitlines()
+    return [(line["what"], line["target"], line["result"]) for line in map(json.loads, lines)]
+
+
+def test_what_collects_and_migrates_is_in_the_audit_log(filled: ModelRepository) -> None:
+    for command in ("gc", "migrate"):
+        assert invoke(command, "--dry-run", repository=filled)[0] == 0
+    assert not (filled.root / audit.FILE_NAME).exists()
+    place(filled, schema_2(number=2))
+    assert invoke("gc", repository=filled)[0] == 0
+    assert invoke("migrate", repository=filled)[0] == 0
+    assert entries(filled) == [("models.gc", "backbone:eeeeeeeeeeee", "ok"), ("models.migrate", "flowers:2", "ok")]
+
+
+def test_where_no_repository_is_none_is_made_to_record_that(repository: ModelRepository) -> None:
+    nowhere = ModelRepository(repository.root / "mistyped")
+    assert invoke("gc", repository=nowhere) == (0, "nothing to remove\n")
+    assert not nowhere.root.exists()
