@@ -33,6 +33,13 @@ class Reply:
     def json(self) -> Any:
         return json.loads(self.body)
 
+    @property
+    def code(self) -> str:
+        """Of the error that it is, in any dialect."""
+        document = self.json()
+        code: str = document["code"] if "code" in document else document["error"].partition(":")[0]
+        return code
+
 
 def json_body(instances: object) -> bytes:
     return json.dumps({"instances": instances}).encode()

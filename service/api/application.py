@@ -28,8 +28,8 @@ from service.api.declaration import route, routes
 from service.api.gate import Gate
 from service.api.metrics import Metrics
 from service.api.openapi import OpenApiRoute
-from service.api.problems import from_http_exception, problem
-from service.api.telemetry import RECORD, RequestRecord, Telemetry
+from service.api.problems import from_http_exception
+from service.api.telemetry import RECORD, Telemetry, refuse
 from service.api.v1 import PREDICTION, V1Routes, match_prediction
 from service.api.workers import WorkerPool
 from service.auth.key import Scope as KeyScope
@@ -115,7 +115,7 @@ class Application:
             self._gate.admit(scope, PREDICTION.scope)
             body = await self._v1.predict(scope, receive, reference)
         except GraftworkError as error:
-            await _refuse(scope, error)(scope, receive, send)
+            await refuse(scope, error)(scope, receive, send)
             return
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -190,22 +190,14 @@ class _ModelName(StringConvertor):
     regex = "[^/:]+"
 
 
-def _refuse(scope: Scope, error: GraftworkError) -> Response:
-    record: RequestRecord = scope[RECORD]
-    record.error = error
-    return problem(error, record.request_id)
-
-
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GraftworkError)
-    return _refuse(request.scope, error)
+    return refuse(request.scope, error)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    record: RequestRecord = request.scope[RECORD]
-    record.error = from_http_exception(error, request.url.path, request.method)
-    return problem(record.error, record.request_id, dict(error.headers or {}))
+    return refuse(request.scope, from_http_exception(error, request.url.path, request.method), error.headers)
 
 
 def _json(document: object) -> Response:

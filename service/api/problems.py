@@ -1,7 +1,8 @@
-"""Errors as responses: RFC 9457 ``application/problem+json``. The one place where an error becomes bytes."""
+"""Errors as responses, in the dialect of the route: the one place where an error becomes bytes of HTTP."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import orjson
@@ -11,8 +12,21 @@ from starlette.responses import Response
 from models.errors import GraftworkError, MethodNotAllowed, RateLimited, RouteNotFound, Unauthorized, Unavailable
 
 
-def problem(error: GraftworkError, request_id: str, headers: dict[str, str] | None = None) -> Response:
-    """The response for an error; its ``code`` is what clients may match on."""
+def error_response(
+    error: GraftworkError, *, path: str, request_id: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The response for an error; its ``code`` is what clients may match on.
+
+    Args:
+        path: that was asked for. Clients below ``/v2`` read ``{"error": "code: message"}``, as the Open Inference Protocol has
+            it; all others RFC 9457, ``application/problem+json``.
+        request_id: of the request.
+        headers: beside those of the error.
+    """
+    headers = {**error_headers(error), **(headers or {})}
+    if is_oip(path):
+        document = {"error": f"{error.code}: {error.message}"}
+        return Response(orjson.dumps(document), error.status, headers, "application/json")
     body = {
         "type": "about:blank",
         "title": HTTPStatus(error.status).phrase,
@@ -21,8 +35,12 @@ def problem(error: GraftworkError, request_id: str, headers: dict[str, str] | No
         "detail": error.message,
         "request_id": request_id,
     }
-    headers = {**error_headers(error), **(headers or {})}
     return Response(orjson.dumps(body), error.status, headers, "application/problem+json")
+
+
+def is_oip(path: str) -> bool:
+    """Whether a path is one of the Open Inference Protocol."""
+    return path == "/v2" or path.startswith("/v2/")
 
 
 def error_headers(error: GraftworkError) -> dict[str, str]:

@@ -7,15 +7,16 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 
 from models.errors import DeviceFailed, GraftworkError, OutOfMemory, WorkerLost
 from service.api.metrics import UNKNOWN, Metrics
-from service.api.problems import problem
+from service.api.problems import error_response
 from service.http.scope import CONNECTION, REFUSAL
 from service.log import AccessRecord
 
@@ -97,7 +98,7 @@ class Telemetry:
 
         try:
             if REFUSAL in scope:
-                await _refuse(scope, receive, send_with_id, record)
+                await refuse(scope, scope[REFUSAL])(scope, receive, send_with_id)
             else:
                 await self._app(scope, receive, send_with_id)
         except asyncio.CancelledError:  # the server ends, and this request has outlasted the time to drain
@@ -107,14 +108,14 @@ class Telemetry:
         except ClientDisconnect as gone:
             _let_go(gone)
             if REFUSAL in scope and status == 0:  # it is its request that broke off, not the connection
-                await _refuse(scope, receive, send_with_id, record)
+                await refuse(scope, scope[REFUSAL])(scope, receive, send_with_id)
             else:
                 status, record.error = CLIENT_GONE, None
         except Exception:
             logger.exception("request %s failed", record.request_id)
-            record.error = GraftworkError("the server failed on this request; its log has the request id")
+            response = refuse(scope, GraftworkError("the server failed on this request; its log has the request id"))
             if status == 0:
-                await problem(record.error, record.request_id)(scope, receive, send_with_id)
+                await response(scope, receive, send_with_id)
         finally:
             self._end(scope, record, status, time.perf_counter() - started)
 
@@ -152,9 +153,11 @@ def _let_go(error: BaseException) -> None:
     error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send, record: RequestRecord) -> None:
-    record.error = scope[REFUSAL]
-    await problem(scope[REFUSAL], record.request_id)(scope, receive, send)
+def refuse(scope: Scope, error: GraftworkError, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer to a request that gets an error, which its record holds from now on."""
+    record: RequestRecord = scope[RECORD]
+    record.error = error
+    return error_response(error, path=scope["path"], request_id=record.request_id, headers=headers)
 
 
 def _request_id(scope: Scope) -> str:

@@ -21,8 +21,7 @@ from starlette.routing import Route, Router
 
 from models.errors import BodyTooLarge, GraftworkError
 from service.api.metrics import Metrics
-from service.api.problems import problem
-from service.api.telemetry import RECORD, Telemetry
+from service.api.telemetry import RECORD, Telemetry, refuse
 from service.http.connection import ClientConnection
 from service.http.limits import ConnectionLimits
 from service.http.scope import CONNECTION
@@ -189,7 +188,7 @@ def running(limits: ConnectionLimits) -> Iterator[WireServer]:
 
 async def _answer_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GraftworkError)
-    return problem(error, request.scope[RECORD].request_id)
+    return refuse(request.scope, error)
 
 
 def _json(document: object) -> Response:
