@@ -77,6 +77,7 @@ class Predict(msgspec.Struct, kw_only=True, tag_field="kind", tag="predict"):
         top_k: how many scores an answer lists; all of them without.
         truncate: cut texts that are too long instead of refusing them.
         isolated: its rows may have ended a worker: each is computed alone.
+        priority: 1 is urgent; 2, and 0, are the default; from 3 on it is in the background.
     """
 
     id: int
@@ -87,6 +88,7 @@ class Predict(msgspec.Struct, kw_only=True, tag_field="kind", tag="predict"):
     top_k: int | None = None
     truncate: bool = False
     isolated: bool = False
+    priority: int = 0
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="cancel"):
@@ -130,11 +132,13 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         backbone: its digest.
+        versions: whose rows it had: name, number and how many of them.
     """
 
     backbone: str
     rows: int
     seconds: float
+    versions: Sequence[tuple[str, int, int]] = ()
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="report"):

@@ -130,7 +130,15 @@ class WorkerPool:
                     connection.kill(f"it has been busy with one row or batch for over {self._busy_seconds:g} s")
 
     async def predict(
-        self, name: str, number: int, items: Sequence[bytes], *, deadline: float, top_k: int | None, truncate: bool
+        self,
+        name: str,
+        number: int,
+        items: Sequence[bytes],
+        *,
+        deadline: float,
+        top_k: int | None,
+        truncate: bool,
+        priority: int = 0,
     ) -> Reply:
         """Asks the worker that owes least, and another one if that is lost meanwhile.
 
@@ -138,6 +146,7 @@ class WorkerPool:
 
         Args:
             deadline: by the monotonic clock, seconds; rows are not computed after it.
+            priority: among the requests for this version; see `service.messages.Predict`.
 
         Raises:
             NotReady: no worker holds the version now.
@@ -157,6 +166,7 @@ class WorkerPool:
             top_k=top_k,
             truncate=truncate,
             isolated=verdict.suspected,
+            priority=priority,
         )
         connection = self._holder(name, number)
         if connection is None:

@@ -74,7 +74,8 @@ class Computation:
         if not predictions:  # one bad row must not fail its batch mates
             return self._compute_parts(thread, [[waiting] for waiting in batch])
         seconds = time.monotonic() - started
-        self._batches.append(Batch(backbone=version.backbone, rows=len(batch), seconds=seconds))
+        versions = _versions(batch)
+        self._batches.append(Batch(backbone=version.backbone, rows=len(batch), seconds=seconds, versions=versions))
         complete = self._requests.complete(batch, predictions, started=started, seconds=seconds)
         return [(Answer(id=request.id, timings=request.timings), request.answer()) for request in complete]
 
@@ -105,3 +106,11 @@ class Computation:
             while True:
                 batches.append(self._batches.popleft())
         return batches
+
+
+def _versions(batch: Sequence[PendingRow]) -> Sequence[tuple[str, int, int]]:
+    rows: dict[tuple[str, int], int] = {}
+    for waiting in batch:
+        key = waiting.request.key
+        rows[key] = rows.get(key, 0) + 1
+    return [(name, number, count) for (name, number), count in rows.items()]

@@ -1,10 +1,18 @@
-"""The order in which rows get their turn: fair between models, and between the requests for one model."""
+"""The order in which rows get their turn: fair between models, by priority and between requests within one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Generic, Protocol, TypeVar
+
+URGENT, DEFAULT, BACKGROUND = 1, 2, 3
+STEPS = {URGENT: 1, DEFAULT: 16, BACKGROUND: 256}  # of turns: levels get them in inverse proportion
+
+
+def level_of(priority: int) -> int:
+    """The level of a request's priority, as `service.messages.Predict` has it."""
+    return min(priority, BACKGROUND) if priority > 0 else DEFAULT
 
 
 class Flowing(Protocol):
@@ -13,6 +21,7 @@ class Flowing(Protocol):
     Attributes:
         flow: its model: flows get equal shares of the device.
         request: rows of one request get their turns one after the other.
+        level: of its priority, within its model only.
     """
 
     @property
@@ -20,6 +29,9 @@ class Flowing(Protocol):
 
     @property
     def request(self) -> Hashable: ...
+
+    @property
+    def level(self) -> int: ...
 
 
 F = TypeVar("F", bound=Flowing)
@@ -53,9 +65,12 @@ class VirtualClock:
 class FairQueue(Generic[F]):
     """Rows of one group.
 
-    The next row is of the flow that is due first. Within a flow, requests get one row a round: the n-th row that a request
-    has waiting is n rounds later than the first row of a request that comes now. So neither a model nor a request with
-    many rows holds up one with few, and none starves: newcomers are never put before the round that is being taken.
+    The next row is of the flow that is due first. Within a flow, levels of priority take turns: one that has just begun to
+    wait is next if it is urgent, and in the background after sixteen rows of the default; while all levels wait, each gets
+    sixteen times the rows of the one below. Within a level, requests get one row a round: the n-th row that a request has
+    waiting is n rounds later than the first row of a request that comes now. So neither a model nor a request with many rows
+    holds up one with few, urgent ones take from their own model only, and none starves: newcomers are never put before the
+    round that is being taken, and no level before a turn that another one has had to wait for.
 
     Args:
         clock: shared by all groups.
@@ -63,7 +78,7 @@ class FairQueue(Generic[F]):
 
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
-        self._flows: dict[Hashable, _Rounds[F]] = {}
+        self._flows: dict[Hashable, _Levels[F]] = {}
         self._due: list[tuple[float, int, Hashable]] = []  # a heap: start, number of a row, flow
         self._size = 0
 
@@ -73,11 +88,11 @@ class FairQueue(Generic[F]):
     def put(self, row: F, number: int) -> None:
         """Adds a row; numbers grow with each."""
         flow = row.flow
-        rounds = self._flows.get(flow)
-        if rounds is None:
-            rounds = self._flows[flow] = _Rounds()
+        levels = self._flows.get(flow)
+        if levels is None:
+            levels = self._flows[flow] = _Levels()
             heappush(self._due, (self._clock.start(flow), number, flow))
-        rounds.put(row, number)
+        levels.put(row, number)
         self._size += 1
 
     def next_due(self) -> tuple[float, int]:
@@ -96,12 +111,12 @@ class FairQueue(Generic[F]):
         """
         start, _ = self.next_due()
         flow = self._due[0][2]
-        rounds = self._flows[flow]
-        number, row = rounds.pop()
+        levels = self._flows[flow]
+        number, row = levels.pop()
         end = start + seconds(row)
         self._clock.charge(flow, end)
-        if rounds:
-            heapreplace(self._due, (end, rounds.first_number, flow))
+        if levels:
+            heapreplace(self._due, (end, levels.first_number, flow))
         else:
             heappop(self._due)
             del self._flows[flow]
@@ -111,9 +126,9 @@ class FairQueue(Generic[F]):
     def discard(self, unwanted: Callable[[F], bool]) -> int:
         """Forgets rows; returns how many."""
         before = self._size
-        for flow, rounds in tuple(self._flows.items()):
-            rounds.discard(unwanted)
-            if not rounds:
+        for flow, levels in tuple(self._flows.items()):
+            levels.discard(unwanted)
+            if not levels:
                 del self._flows[flow]
         self._due = [entry for entry in self._due if entry[2] in self._flows]
         heapify(self._due)
@@ -121,8 +136,62 @@ class FairQueue(Generic[F]):
         return before - self._size
 
 
+class _Levels(Generic[F]):
+    """The rows of one flow: self-clocked fair queueing between levels (Golestani, INFOCOM 1994)."""
+
+    def __init__(self) -> None:
+        self._rounds: dict[int, _Rounds[F]] = {}  # of levels in which rows wait
+        self._turns: dict[int, int] = {}  # of the next row of each of them
+        self._turn = 0  # of the row that was taken last
+
+    def __len__(self) -> int:
+        return sum(map(len, self._rounds.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._rounds)
+
+    @property
+    def first_number(self) -> int:
+        """Of the next row."""
+        return self._rounds[self._next_level()].first_number
+
+    def _next_level(self) -> int:
+        if len(self._turns) == 1:
+            (level,) = self._turns
+            return level
+        return min(self._turns, key=lambda level: (self._turns[level], level))
+
+    def put(self, row: F, number: int) -> None:
+        level = row.level
+        rounds = self._rounds.get(level)
+        if rounds is None:
+            rounds = self._rounds[level] = _Rounds()
+            self._turns[level] = self._turn + STEPS[level]
+        rounds.put(row, number)
+
+    def pop(self) -> tuple[int, F]:
+        level = self._next_level()
+        rounds = self._rounds[level]
+        self._turn = self._turns[level]
+        taken = rounds.pop()
+        if rounds:
+            self._turns[level] += STEPS[level]
+        else:
+            self._forget(level)
+        return taken
+
+    def discard(self, unwanted: Callable[[F], bool]) -> None:
+        for level, rounds in tuple(self._rounds.items()):
+            rounds.discard(unwanted)
+            if not rounds:
+                self._forget(level)
+
+    def _forget(self, level: int) -> None:
+        del self._rounds[level], self._turns[level]
+
+
 class _Rounds(Generic[F]):
-    """The rows of one flow."""
+    """The rows of one level of a flow."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[int, int, F]] = []  # a heap: round, number, row

@@ -10,6 +10,7 @@ from typing import Any
 
 from models.batch_cost import BatchCost
 from service.messages import Predict, Timings
+from service.worker.fair_queue import DEFAULT, level_of
 from service.worker.servable import Servable
 
 
@@ -18,21 +19,25 @@ class PendingRequest:
     """A request that is not answered yet.
 
     Attributes:
+        key: name and number of the version.
         deadline: by the monotonic clock, in seconds.
         isolated: each of its rows is computed alone.
         predictions: one a row, in JSON, filled in as rows are computed.
         missing: rows that are not computed yet.
+        level: of its priority.
         done: answered, failed or cancelled; whatever rows are left are not computed.
     """
 
     id: int
     version: Servable
+    key: tuple[str, int]
     deadline: float
     top_k: int | None
     truncate: bool
     isolated: bool
     predictions: list[bytes]
     missing: int
+    level: int = DEFAULT
     decode_seconds: float = 0.0
     queue_seconds: float = 0.0
     compute_seconds: float = 0.0
@@ -79,6 +84,10 @@ class PendingRow:
         return id(self.request.version)
 
     @property
+    def level(self) -> int:
+        return self.request.level
+
+    @property
     def cost(self) -> BatchCost:
         return self.request.version.cost
 
@@ -100,12 +109,14 @@ class PendingRequests:
         request = PendingRequest(
             id=message.id,
             version=version,
+            key=(message.name, message.number),
             deadline=message.deadline,
             top_k=message.top_k,
             truncate=message.truncate,
             isolated=message.isolated,
             predictions=[b""] * count,
             missing=count,
+            level=level_of(message.priority),
         )
         with self._lock:
             self._requests[request.id] = request

@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 from models.batch_cost import BatchCost
 from service.worker.batch_limit import BatchLimit
 from service.worker.batch_plan import BatchPlan
-from service.worker.fair_queue import FairQueue, Flowing, VirtualClock
+from service.worker.fair_queue import URGENT, FairQueue, Flowing, VirtualClock
 
 
 class Waiting(Flowing, Protocol):
@@ -212,6 +212,8 @@ class _Group(Generic[W]):
         """A batch with the row that is due first, in order of arrival, and how many rows were found abandoned."""
         while self._queue and len(self._window) < self._plan.window:
             due, row = self._queue.pop(self._seconds)
+            if row.level == URGENT:
+                due = (self._overtaking(row, due[0]), due[1])
             insort(self._window, (row.length, due, row))
         every = [entry[1] for entry in self._window]
         first = min(every)
@@ -225,6 +227,11 @@ class _Group(Generic[W]):
         self.rows -= sum(rows[chosen])
         batch = [row for _, _, row in entries if not row.abandoned]
         return batch, len(entries) - len(batch)
+
+    def _overtaking(self, urgent: W, start: float) -> float:
+        """The start of an urgent row: right behind the first row of its flow that is not, so that this one is not overtaken for ever."""
+        flow = urgent.flow
+        return min([start, *(due[0] for _, due, row in self._window if row.flow == flow and row.level != URGENT)])
 
     def _seconds(self, row: W) -> float:
         return 0.0 if row.abandoned else row.rows * self._plan.row_seconds(row.length)

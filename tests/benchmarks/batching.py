@@ -30,6 +30,7 @@ from models.batch import Row, TextRow, collate
 from models.batch_cost import BatchCost
 from models.engine import Engine
 from models.features import FeatureKind
+from service.worker.fair_queue import DEFAULT
 from service.worker.scheduler import Scheduler
 from tests.benchmarks.report import write
 from tests.faults.figure import Figure
@@ -51,6 +52,7 @@ class Text:
     rows: int = 1
     group: str = "texts"
     flow: str = "model"
+    level: int = DEFAULT
     abandoned: bool = False
     arrived: float = field(default_factory=time.perf_counter)
 

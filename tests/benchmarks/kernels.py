@@ -19,6 +19,7 @@ from rich.table import Table
 
 from models.batch_cost import BatchCost
 from models.head import Head, scores_by_head
+from service.worker.fair_queue import DEFAULT
 from service.worker.scheduler import Scheduler
 
 ROUNDS = 200
@@ -37,6 +38,7 @@ class Row:
     rows: int = 1
     group: str = "group"
     request: Hashable = None
+    level: int = DEFAULT
     abandoned: bool = False
     share: float = 0.0
     cost: BatchCost = COST

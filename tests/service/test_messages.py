@@ -35,7 +35,8 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 numbers = st.integers(0, 2**53)
 seconds = st.floats(0, 1e6)
 timings = st.builds(Timings, decode=seconds, queue=seconds, compute=seconds)
-batches = st.lists(st.builds(Batch, backbone=texts, rows=numbers, seconds=seconds))
+shares = st.lists(st.tuples(texts, numbers, numbers))
+batches = st.lists(st.builds(Batch, backbone=texts, rows=numbers, seconds=seconds, versions=shares))
 named = {"name": texts, "number": numbers}
 
 messages: st.SearchStrategy[Message] = st.one_of(
@@ -53,6 +54,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
         top_k=st.none() | numbers,
         truncate=st.booleans(),
         isolated=st.booleans(),
+        priority=numbers,
     ),
     st.builds(Cancel, id=numbers),
     st.builds(Answer, id=numbers, timings=timings),
@@ -105,7 +107,7 @@ def test_frames_may_arrive_a_byte_at_a_time() -> None:
     sent: list[tuple[Message, bytes]] = [
         (Cancel(id=1), b""),
         (Predict(id=2, name="m", number=1, sizes=[2, 0], deadline=1.0), b"ab"),
-        (Report(batches=[Batch(backbone="b", rows=3, seconds=0.5)]), b""),
+        (Report(batches=[Batch(backbone="b", rows=3, seconds=0.5, versions=[("m", 1, 3)])]), b""),
     ]
     stream = stream_of(sent)
     assert fed(stream, range(1, len(stream))) == sent

@@ -19,12 +19,20 @@ def test_a_request_travels_with_its_options_and_deadline() -> None:
     async def story(stage: Stage) -> None:
         worker = await stage.connect(KEY)
         task = asyncio.create_task(
-            stage.pool.predict("m", 1, [b"one", b"three"], deadline=12.5, top_k=3, truncate=True)
+            stage.pool.predict("m", 1, [b"one", b"three"], deadline=12.5, top_k=3, truncate=True, priority=1)
         )
         request, payload = await worker.hear_a_request()
         assert payload == b"onethree"
         assert request == Predict(
-            id=request.id, name="m", number=1, sizes=[3, 5], deadline=12.5, top_k=3, truncate=True, isolated=False
+            id=request.id,
+            name="m",
+            number=1,
+            sizes=[3, 5],
+            deadline=12.5,
+            top_k=3,
+            truncate=True,
+            isolated=False,
+            priority=1,
         )
         worker.answer(request, b"[1,2]")
         assert (await task).predictions == b"[1,2]"

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from models.batch_cost import BatchCost
+from service.worker.fair_queue import DEFAULT
 from service.worker.scheduler import Scheduler
 
 FLAT = BatchCost(per_batch=1.0, per_row=0.0)  # whatever is in a batch
@@ -20,6 +21,7 @@ class Row:
     share: float = 0.0  # of the device: it never fills it
     model: str = ""
     request: Hashable = None
+    level: int = DEFAULT
     length: int = 1
     rows: int = 1
     cost: BatchCost = FLAT
@@ -46,6 +48,7 @@ class RowOf:
     share: float = 0.0
     flow: str = "model"
     request: Hashable = None
+    level: int = DEFAULT
     length: int = 1
     rows: int = 1
     cost: BatchCost = FLAT

@@ -53,7 +53,7 @@ class Stage:
         self.requests = PendingRequests()
         self.failed: list[tuple[int, str]] = []
         self.scheduler: Scheduler[PendingRow] = Scheduler(max_batch_rows=ROWS)
-        self._computation = Computation(
+        self.computation = Computation(
             self.requests, self.scheduler, record, lambda request, code, _: self.failed.append((request.id, code))
         )
 
@@ -62,10 +62,10 @@ class Stage:
         deadline = time.monotonic() + 60
         batch = []
         for number in range(ROWS):
-            message = Predict(id=number, name="echo", number=1, sizes=[1], deadline=deadline)
+            message = Predict(id=number, name="echo", number=1 + number % 3, sizes=[1], deadline=deadline)
             request = self.requests.add(message, device)
             batch.append(PendingRow(request=request, index=0, row=number, group="echo"))
-        found = self._computation.compute(0, batch)
+        found = self.computation.compute(0, batch)
         return [message.id for message, _ in found if isinstance(message, Answer)]
 
 
@@ -114,3 +114,14 @@ def test_parts_are_not_computed_for_nobody(stage: Stage, error: type[Exception])
     assert stage.scheduler.take_dropped() == 2
     computed = [row for batch in device.batches[1:] for row in batch if len(batch) == 1]
     assert computed == [1, 3, 4, 5, 6, 7]
+
+
+def test_a_batch_says_whose_rows_it_had(stage: Stage) -> None:
+    def fail(batch: Sequence[PendingRow]) -> None:
+        if len(batch) == ROWS:
+            raise MemoryError
+
+    stage.compute(Device(fail))
+    found = [(batch.rows, batch.versions) for batch in stage.computation.take_batches()]
+    halves = [("echo", 1, 2), ("echo", 2, 1), ("echo", 3, 1)], [("echo", 2, 2), ("echo", 3, 1), ("echo", 1, 1)]
+    assert found == [(4, halves[0]), (4, halves[1])]

@@ -29,6 +29,7 @@ def waiting(
     request = PendingRequest(
         id=0,
         version=version,
+        key=("echo", 1),
         deadline=math.inf,
         top_k=top_k,
         truncate=truncate,
