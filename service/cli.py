@@ -94,6 +94,9 @@ def serve(
         float, typer.Option(min=0, help="Seconds that a stopping server is not ready, but still takes connections.")
     ] = 1.0,
     admin: Annotated[bool, typer.Option("--admin", help="Take promotions, rollbacks and deletions over HTTP.")] = False,
+    triton_metrics: Annotated[
+        bool, typer.Option("--triton-metrics", help="Have the names of Triton's metrics in /metrics too.")
+    ] = False,
     allow_unauthenticated: Annotated[
         bool, typer.Option("--allow-unauthenticated", help="Bind an address that other machines reach, without keys.")
     ] = False,
@@ -138,6 +141,7 @@ def serve(
         worker_timeout_seconds=worker_timeout,
         max_rows_in_flight=max_rows_in_flight,
         admin=admin,
+        triton_metrics=triton_metrics,
         backbone_memory=memory,
         drain_delay_seconds=drain_delay,
         drain_seconds=max(30, math.ceil(request_timeout)),

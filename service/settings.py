@@ -36,6 +36,7 @@ class ServerSettings(BaseModel):
         admin: whether versions can be promoted, rolled back and deleted over HTTP.
         backbone_memory: bytes of backbones that a worker may hold. Without it, workers on a CPU share half of the memory of the
             machine or the container, and those on a GPU have no limit.
+        triton_metrics: whether ``/metrics`` has the names of Triton's metrics too.
         connections: what one client connection may cost, and how many there may be.
     """
 
@@ -62,4 +63,5 @@ class ServerSettings(BaseModel):
     max_batch_rows: int = 32
     admin: bool = False
     backbone_memory: ByteSize | None = Field(default=None, gt=0)
+    triton_metrics: bool = False
     connections: ConnectionLimits = ConnectionLimits()

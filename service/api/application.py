@@ -27,9 +27,11 @@ from service.api.catalog import Catalog
 from service.api.declaration import route, routes
 from service.api.gate import Gate
 from service.api.metrics import Metrics
+from service.api.oip.statistics import Statistics, StatisticsRoutes
 from service.api.openapi import OpenApiRoute
 from service.api.problems import from_http_exception
 from service.api.telemetry import RECORD, Telemetry, refuse
+from service.api.triton_metrics import triton_exposition
 from service.api.v1 import PREDICTION, V1Routes, match_prediction
 from service.api.workers import WorkerPool
 from service.auth.key import Scope as KeyScope
@@ -97,6 +99,7 @@ class Application:
         # Without keys, whoever is on this machine may read how it works.
         self._openapi = OpenApiRoute(version, lambda: is_local or self._keyring.is_closed, admin=settings.admin)
         self._v1 = V1Routes(settings, self._catalog, self._pool, self._admission, self._metrics)
+        self._statistics = StatisticsRoutes(Statistics(self._catalog, self._metrics))
         handlers = {GraftworkError: _on_error, HTTPException: _on_http_exception}
         # Slashes are not added by redirects: the target would be built from a Host header that anyone can send.
         self._router = ExceptionMiddleware(Router(self._routes(), redirect_slashes=False), handlers)
@@ -123,7 +126,8 @@ class Application:
 
     def _routes(self) -> list[Route]:
         register_url_convertor("model", _ModelName())
-        return routes(self._gate, self._v1, self, self._openapi, *self._admin)
+        # Statistics are before whatever else has a model's name in its path, or all of them would be those of a model "stats".
+        return routes(self._gate, self._v1, self, self._openapi, self._statistics, *self._admin)
 
     def _count_cut_off(self) -> None:
         self.cut_off += 1
@@ -176,6 +180,9 @@ class Application:
         """``GET /metrics``: in the text format of Prometheus."""
         self._metrics.ready.set(self._catalog.not_ready_reason() is None)
         exposition = await asyncio.to_thread(self._metrics.exposition)  # megabytes, of a thousand models
+        if self._settings.triton_metrics:
+            users = self._catalog.users()
+            exposition += (await asyncio.to_thread(triton_exposition, users, self._metrics.versions)).encode()
         return Response(exposition, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @PREDICTION

@@ -194,6 +194,11 @@ class Catalog:
         """Every model on disk, by name."""
         return self._models
 
+    def users(self) -> dict[tuple[str, str], int]:
+        """How many requests are under way for each version that is served, by its labels."""
+        entries = (entry for model in self._models.values() for entry in model.versions.values())
+        return {(entry.name, str(entry.number)): entry.users for entry in entries if entry.is_served}
+
     def model(self, name: str) -> CatalogModel:
         """A model by name.
 

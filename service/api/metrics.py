@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from service.api.request_counts import RequestCounts
+from service.api.request_counts import RequestCounts, VersionCounts
 from service.messages import Report, Timings
 
 UNKNOWN = "_unknown"  # the label of whatever a caller made up: label values stay bounded
@@ -116,6 +117,7 @@ class Metrics:
         """What a worker did since its last report."""
         for batch in report.batches:
             self.batch_size.labels(batch.backbone[:12]).observe(batch.rows)
+            self._requests.batch(batch)
         self.dropped_rows.inc(report.dropped)
         self.queue_depth.labels(str(worker)).set(report.waiting)
 
@@ -132,6 +134,11 @@ class Metrics:
         self._requests.end(model, version, outcome, seconds)
         if reason is not None:
             self.errors.labels(model, version, reason).inc()
+
+    @property
+    def versions(self) -> Mapping[tuple[str, str], VersionCounts]:
+        """What is counted of each model and version that was asked for, as labels have them."""
+        return self._requests.versions
 
     def forget_worker(self, worker: int) -> None:
         """A worker is gone: its queue with it."""

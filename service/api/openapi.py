@@ -28,6 +28,7 @@ from service.api.schemas import (
     record,
     ref,
 )
+from service.api.schemas_oip import OIP_SCHEMAS
 from service.auth.key import Scope
 
 MEDIA_TYPE = "application/openapi+json"  # draft-ietf-httpapi-rest-api-mediatypes
@@ -124,9 +125,36 @@ def openapi_document(version: str, *, admin: bool = False) -> Json:
             ),
             "/health/live": _get("live", "Whether the process answers", live, scope=None),
             "/health/ready": _get("ready", "Whether models are loaded and checked", ready, scope=None, refusals=_READY),
-            "/v2/health/live": _get("v2_live", "The same for the Open Inference Protocol", live, scope=None),
+            "/v2/health/live": _get(
+                "v2_live", "The same for the Open Inference Protocol", live, scope=None, is_oip=True
+            ),
             "/v2/health/ready": _get(
-                "v2_ready", "The same for the Open Inference Protocol", ready, scope=None, refusals=_READY
+                "v2_ready", "The same for the Open Inference Protocol", ready, scope=None, refusals=_READY, is_oip=True
+            ),
+            "/v2/models/stats": _get(
+                "v2_statistics",
+                "What was asked of every version that is served",
+                ref("Statistics"),
+                scope=Scope.METADATA,
+                is_oip=True,
+            ),
+            "/v2/models/{name}/stats": _get(
+                "v2_model_statistics",
+                "What was asked of a model's versions that are served",
+                ref("Statistics"),
+                "name",
+                scope=Scope.METADATA,
+                refusals=_MODEL,
+                is_oip=True,
+            ),
+            "/v2/models/{name}/versions/{number}/stats": _get(
+                "v2_version_statistics",
+                "What was asked of one version",
+                ref("Statistics"),
+                *("name", "number"),
+                scope=Scope.METADATA,
+                refusals=(*_VERSION, errors.VersionNotFound),
+                is_oip=True,
             ),
             "/metrics": _get(
                 "metrics",
@@ -146,7 +174,7 @@ def openapi_document(version: str, *, admin: bool = False) -> Json:
             **(_admin_paths() if admin else {}),
         },
         "components": {
-            "schemas": {**SCHEMAS, **_metadata()},
+            "schemas": {**SCHEMAS, **OIP_SCHEMAS, **_metadata()},
             "parameters": PARAMETERS,
             "headers": HEADERS,
             "securitySchemes": SECURITY_SCHEMES,
@@ -199,8 +227,11 @@ def _get(
     scope: Scope | None,
     refusals: Refusals = _ANY,
     media_type: str = "application/json",
+    is_oip: bool = False,
 ) -> Json:
-    return {"get": _operation(name, summary, parameters, schema, media_type, scope=scope, refusals=refusals)}
+    return {
+        "get": _operation(name, summary, parameters, schema, media_type, scope=scope, refusals=refusals, is_oip=is_oip)
+    }
 
 
 def _operation(
@@ -212,6 +243,7 @@ def _operation(
     *,
     scope: Scope | None,
     refusals: Refusals,
+    is_oip: bool = False,
 ) -> Json:
     references = [ref(parameter, "parameters") for parameter in (*parameters, "X-Request-Id")]
     keyed = {"security": SECURITY, "description": f"Where keys are asked for, one that allows `{scope}`."}
@@ -219,12 +251,12 @@ def _operation(
         "operationId": name,
         "summary": summary,
         "parameters": references,
-        "responses": _responses(schema, media_type, (*refusals, *(_KEY if scope else ()))),
+        "responses": _responses(schema, media_type, (*refusals, *(_KEY if scope else ())), is_oip=is_oip),
         **(keyed if scope else {}),
     }
 
 
-def _responses(schema: Json, media_type: str, refusals: Refusals) -> Json:
+def _responses(schema: Json, media_type: str, refusals: Refusals, *, is_oip: bool) -> Json:
     """The good answer, and each other status with the codes that it comes with."""
     codes: dict[int, list[str]] = {}
     for kind in refusals:
@@ -232,12 +264,20 @@ def _responses(schema: Json, media_type: str, refusals: Refusals) -> Json:
     return {"200": _response("OK", schema, media_type)} | {
         str(status): _response(
             f"{HTTPStatus(status).phrase}: {', '.join(codes[status])}",
-            {"allOf": [ref("Problem"), {"properties": {"status": {"const": status}, "code": {"enum": codes[status]}}}]},
-            "application/problem+json",
+            *(_oip_error(codes[status]) if is_oip else _problem(status, codes[status])),
             *_HEADERS.get(status, []),
         )
         for status in sorted(codes)
     }
+
+
+def _problem(status: int, codes: Sequence[str]) -> tuple[Json, str]:
+    members = {"status": {"const": status}, "code": {"enum": codes}}
+    return {"allOf": [ref("Problem"), {"properties": members}]}, "application/problem+json"
+
+
+def _oip_error(codes: Sequence[str]) -> tuple[Json, str]:
+    return record(error={**TEXT, "pattern": f"^({'|'.join(codes)}): "}), "application/json"
 
 
 def _response(description: str, schema: Json, media_type: str, *headers: str) -> Json:

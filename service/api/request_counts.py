@@ -6,13 +6,15 @@ than everything else that is counted, logged and measured of a request.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Mapping
 from itertools import accumulate
 
 from prometheus_client.utils import floatToGoString
 
-from service.messages import Timings
+from service.messages import Batch, Timings
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -38,6 +40,11 @@ class Durations:
         self._counts[bisect_left(SECONDS, seconds)] += 1
         self.sum += seconds
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(self._counts)
+
     def lines(self, name: str, labels: str) -> str:
         """The lines of a histogram: how many took no longer than each bound, how many there are, and their sum."""
         counts = [_number(each) for each in accumulate(self._counts)]
@@ -45,11 +52,33 @@ class Durations:
         return f"{''.join(buckets)}{name}_count{{{labels}}} {counts[-1]}\n{name}_sum{{{labels}}} {_number(self.sum)}\n"
 
 
+class BatchCounts:
+    """Batches of one size."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seconds = 0.0
+
+
 class VersionCounts:
-    """What is counted of one version."""
+    """What is counted of one version.
+
+    Attributes:
+        rows: answered.
+        ok_seconds: from arrival to answer, of requests that were answered with predictions.
+        failed_seconds: of all others.
+        last_answer_ms: when the last one was answered, in milliseconds since 1970; 0 where none was.
+        executions: batches with a row of it.
+        batches: the same by their size: by the rows of all versions in them.
+    """
 
     def __init__(self) -> None:
         self.rows = 0
+        self.ok_seconds = 0.0
+        self.failed_seconds = 0.0
+        self.last_answer_ms = 0
+        self.executions = 0
+        self.batches: dict[int, BatchCounts] = {}
         self.outcomes: Counter[str] = Counter()
         self.total = Durations()
         self.queue = Durations()
@@ -77,6 +106,7 @@ class RequestCounts:
         """A request was answered with predictions."""
         counts = self._of(model, version)
         counts.rows += rows
+        counts.last_answer_ms = int(time.time() * 1000)
         counts.queue.observe(timings.queue)
         counts.decode.observe(timings.decode)
         counts.compute.observe(timings.compute)
@@ -87,6 +117,26 @@ class RequestCounts:
         counts = self._of(model, version)
         counts.outcomes[outcome] += 1
         counts.total.observe(seconds)
+        if outcome == "ok":
+            counts.ok_seconds += seconds
+        else:
+            counts.failed_seconds += seconds
+
+    def batch(self, batch: Batch) -> None:
+        """A batch was computed."""
+        for name, number, _ in batch.versions:
+            counts = self._of(name, str(number))
+            counts.executions += 1
+            same = counts.batches.get(batch.rows)
+            if same is None:
+                same = counts.batches[batch.rows] = BatchCounts()
+            same.count += 1
+            same.seconds += batch.seconds
+
+    @property
+    def versions(self) -> Mapping[tuple[str, str], VersionCounts]:
+        """What is counted of each model and version that was asked for, as labels have them."""
+        return self._versions
 
     def _of(self, model: str, version: str) -> VersionCounts:
         found = self._versions.get((model, version))

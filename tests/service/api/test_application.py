@@ -17,6 +17,9 @@ GETS = [
     "/health/ready",
     "/v2/health/live",
     "/v2/health/ready",
+    "/v2/models/stats",
+    "/v2/models/letters/stats",
+    "/v2/models/letters/versions/1/stats",
     "/metrics",
     "/openapi.json",
 ]

@@ -10,6 +10,7 @@ from service.api.application import Application
 from service.api.declaration import Declaration, route, routes
 from service.api.gate import Gate
 from service.api.metrics import Metrics
+from service.api.oip.statistics import StatisticsRoutes
 from service.api.openapi import OpenApiRoute
 from service.api.v1 import PREDICTION, V1Routes
 from service.auth.key import Scope
@@ -72,11 +73,14 @@ def declared(*classes: type) -> dict[tuple[str, str], Scope | None]:
 def test_what_each_route_of_the_server_needs() -> None:
     """Who changes this has thought about it."""
     predictions = [("POST", path) for path in PREDICTION.paths]
-    assert declared(Application, V1Routes, OpenApiRoute) == {
+    assert declared(Application, V1Routes, OpenApiRoute, StatisticsRoutes) == {
         **dict.fromkeys(predictions, Scope.PREDICT),
         ("GET", "/v1/models"): Scope.METADATA,
         ("GET", "/v1/models/{name:model}"): Scope.METADATA,
         ("GET", "/v1/models/{name:model}/metadata"): Scope.METADATA,
+        ("GET", "/v2/models/stats"): Scope.METADATA,
+        ("GET", "/v2/models/{name:model}/stats"): Scope.METADATA,
+        ("GET", "/v2/models/{name:model}/versions/{number}/stats"): Scope.METADATA,
         ("GET", "/openapi.json"): Scope.METADATA,
         ("GET", "/metrics"): Scope.METRICS,
         ("GET", "/health/live"): None,

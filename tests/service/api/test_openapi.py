@@ -34,7 +34,9 @@ from models.version import Reference
 from service.api import telemetry
 from service.api.admin import AdminRoutes
 from service.api.application import Application
+from service.api.oip.statistics import StatisticsRoutes
 from service.api.openapi import MEDIA_TYPE, OpenApiRoute, openapi_document
+from service.api.problems import is_oip
 from service.api.schemas import ALIAS, MAX_INSTANCES, NAME, REQUEST_ID
 from service.api.v1 import V1Routes
 from service.settings import ServerSettings
@@ -113,14 +115,25 @@ def test_it_has_every_error_that_a_prediction_may_end_with() -> None:
 
 
 def codes(response: Mapping[str, Any]) -> list[str]:
+    if "application/json" in response["content"]:
+        pattern: str = response["content"]["application/json"]["schema"]["properties"]["error"]["pattern"]
+        return pattern.removeprefix("^(").removesuffix("): ").split("|")
     _, detail = response["content"]["application/problem+json"]["schema"]["allOf"]
     found: list[str] = detail["properties"]["code"]["enum"]
     return found
 
 
+def test_errors_are_in_the_dialect_of_their_path() -> None:
+    for path, item in DOCUMENT["paths"].items():
+        wanted = "application/json" if is_oip(path) else "application/problem+json"
+        for operation in item.values():
+            refused = [response for status, response in operation["responses"].items() if status != "200"]
+            assert {media_type for response in refused for media_type in response["content"]} == {wanted}, path
+
+
 def test_it_says_which_routes_need_which_key() -> None:
     needed = {}
-    for owner in (Application, V1Routes, OpenApiRoute, AdminRoutes):
+    for owner in (Application, V1Routes, OpenApiRoute, StatisticsRoutes, AdminRoutes):
         for member in vars(owner).values():
             for declaration in getattr(member, "__declarations__", ()):
                 for path in declaration.paths:

@@ -165,7 +165,12 @@ def test_l04_a_worker_is_silent_for_as_many_ticks_as_it_says_nothing() -> None:
         for ticks in (1, 2, 3):
             line.connection.tick(30.0)
             assert line.connection.silent_ticks == ticks
-        report = Report(batches=[Batch(backbone="b", rows=2, seconds=0.1)], dropped=1, waiting=5, busy_seconds=3.5)
+        report = Report(
+            batches=[Batch(backbone="b", rows=2, seconds=0.1, versions=[("m", 1, 2)])],
+            dropped=1,
+            waiting=5,
+            busy_seconds=3.5,
+        )
         line.worker.say(report)
         await until(lambda: line.messages)
         assert line.messages == [report]

@@ -1,0 +1,130 @@
+"""What was asked of each version, and how long it took: Triton's statistics extension."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from models.version import Reference, check_name, parse_number
+from service.api.catalog import Catalog
+from service.api.catalog_model import CatalogModel, CatalogVersion
+from service.api.declaration import route
+from service.api.metrics import Metrics
+from service.api.request_counts import Durations, VersionCounts
+from service.auth.key import Scope
+
+
+class Statistics:
+    """The document of the extension, for HTTP and gRPC; nothing in it is estimated.
+
+    Triton's ``compute_input`` is what a row takes to be prepared, ``compute_infer`` what its batch takes; making the answer is
+    part of that, so ``compute_output`` takes no time.
+
+    Args:
+        catalog: which versions there are.
+        metrics: what is counted of them.
+    """
+
+    def __init__(self, catalog: Catalog, metrics: Metrics) -> None:
+        self._catalog = catalog
+        self._metrics = metrics
+
+    def document(self, name: str | None = None, number: int | None = None) -> dict[str, Any]:
+        """The statistics of every version that is served, or of a model's, or of one version.
+
+        Returns:
+            What becomes JSON, and with `google.protobuf.json_format.ParseDict` a ``ModelStatisticsResponse``.
+
+        Raises:
+            ModelNotFound, VersionNotFound: there is none.
+            VersionNotLoaded, NotReady, VersionCorrupt: the version is not served.
+        """
+        if name is not None and number is not None:
+            entries: Iterable[CatalogVersion] = [self._catalog.entry(Reference(name=name, number=number))]
+        elif name is not None:
+            entries = _served(self._catalog.model(name))
+        else:
+            models = self._catalog.models
+            entries = [entry for name in sorted(models) for entry in _served(models[name])]
+        counted = self._metrics.versions
+        nothing = VersionCounts()
+        return {"model_stats": [_model_stats(e, counted.get((e.name, str(e.number)), nothing)) for e in entries]}
+
+
+def _served(model: CatalogModel) -> Iterable[CatalogVersion]:
+    return [entry for _, entry in sorted(model.versions.items()) if entry.is_served]
+
+
+def _model_stats(entry: CatalogVersion, counts: VersionCounts) -> dict[str, Any]:
+    ok, ended = counts.outcomes["ok"], counts.outcomes.total()
+    answered = counts.compute.count
+    return {
+        "name": entry.name,
+        "version": str(entry.number),
+        "last_inference": counts.last_answer_ms,
+        "inference_count": counts.rows,
+        "execution_count": counts.executions,
+        "inference_stats": {
+            "success": _duration(ok, counts.ok_seconds),
+            "fail": _duration(ended - ok, counts.failed_seconds),
+            "queue": _durations(counts.queue),
+            "compute_input": _durations(counts.decode),
+            "compute_infer": _durations(counts.compute),
+            "compute_output": _duration(answered, 0.0),
+            "cache_hit": _duration(0, 0.0),
+            "cache_miss": _duration(0, 0.0),
+        },
+        "response_stats": {},
+        "batch_stats": [
+            {
+                "batch_size": rows,
+                "compute_input": _duration(same.count, 0.0),
+                "compute_infer": _duration(same.count, same.seconds),
+                "compute_output": _duration(same.count, 0.0),
+            }
+            for rows, same in sorted(counts.batches.items())
+        ],
+        "memory_usage": [],
+    }
+
+
+def _durations(durations: Durations) -> dict[str, int]:
+    return _duration(durations.count, durations.sum)
+
+
+def _duration(count: int, seconds: float) -> dict[str, int]:
+    return {"count": count, "ns": round(seconds * 1e9)}
+
+
+class StatisticsRoutes:
+    """The handlers of the statistics extension.
+
+    The first path is no model called ``stats``: that one has its statistics at ``/v2/models/stats/stats``.
+    """
+
+    def __init__(self, statistics: Statistics) -> None:
+        self._statistics = statistics
+
+    @route("GET", "/v2/models/stats", scope=Scope.METADATA)
+    async def all_statistics(self, request: Request) -> Response:
+        """``GET /v2/models/stats``: of every version that is served."""
+        return _json(self._statistics.document())
+
+    @route("GET", "/v2/models/{name:model}/stats", scope=Scope.METADATA)
+    async def model_statistics(self, request: Request) -> Response:
+        """``GET /v2/models/{name}/stats``: of a model's versions that are served."""
+        return _json(self._statistics.document(check_name(request.path_params["name"])))
+
+    @route("GET", "/v2/models/{name:model}/versions/{number}/stats", scope=Scope.METADATA)
+    async def version_statistics(self, request: Request) -> Response:
+        """``GET /v2/models/{name}/versions/{number}/stats``: of one version."""
+        name, number = request.path_params["name"], request.path_params["number"]
+        return _json(self._statistics.document(check_name(name), parse_number(number)))
+
+
+def _json(document: object) -> Response:
+    return Response(orjson.dumps(document), media_type="application/json")

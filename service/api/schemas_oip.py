@@ -1,0 +1,68 @@
+"""What the routes of the Open Inference Protocol answer, for the OpenAPI document."""
+
+from __future__ import annotations
+
+from service.api.schemas import NAME, TEXT, Json, record, ref
+
+_COUNT: Json = {"type": "integer", "minimum": 0}
+_DURATION: Json = record(count=_COUNT, ns=_COUNT)
+_BATCHES: Json = record(
+    batch_size={**_COUNT, "description": "Rows of all versions in it."},
+    compute_input=_DURATION,
+    compute_infer=_DURATION,
+    compute_output=_DURATION,
+)
+_ONCE: Json = {"count": 1, "ns": 1_500_000}
+_NEVER: Json = {"count": 0, "ns": 0}
+
+OIP_SCHEMAS: Json = {
+    "Statistics": {
+        **record(model_stats={"type": "array", "items": ref("VersionStatistics")}),
+        "description": "Triton's statistics extension.",
+        "examples": [{"model_stats": []}],
+    },
+    "VersionStatistics": {
+        **record(
+            name=NAME,
+            version={**TEXT, "pattern": "^[1-9][0-9]{0,8}$"},
+            last_inference={**_COUNT, "description": "Milliseconds since 1970; 0 where there was none."},
+            inference_count={**_COUNT, "description": "Rows that were answered."},
+            execution_count={**_COUNT, "description": "Batches with rows of this version."},
+            inference_stats=record(
+                success=_DURATION,
+                fail=_DURATION,
+                queue=_DURATION,
+                compute_input={**_DURATION, "description": "A request's slowest row being prepared."},
+                compute_infer={**_DURATION, "description": "A request's slowest batch on the device."},
+                compute_output=_DURATION,
+                cache_hit=_DURATION,
+                cache_miss=_DURATION,
+            ),
+            response_stats={"type": "object", "maxProperties": 0},
+            batch_stats={"type": "array", "items": _BATCHES},
+            memory_usage={"type": "array", "maxItems": 0},
+        ),
+        "examples": [
+            {
+                "name": "intents",
+                "version": "1",
+                "last_inference": 1_767_225_600_000,
+                "inference_count": 1,
+                "execution_count": 1,
+                "inference_stats": {
+                    "success": _ONCE,
+                    "fail": _NEVER,
+                    "queue": {"count": 1, "ns": 0},
+                    "compute_input": {"count": 1, "ns": 100_000},
+                    "compute_infer": {"count": 1, "ns": 1_000_000},
+                    "compute_output": {"count": 1, "ns": 0},
+                    "cache_hit": _NEVER,
+                    "cache_miss": _NEVER,
+                },
+                "response_stats": {},
+                "batch_stats": [],
+                "memory_usage": [],
+            }
+        ],
+    },
+}
