@@ -229,7 +229,10 @@ class _Group(Generic[W]):
         return batch, len(entries) - len(batch)
 
     def _overtaking(self, urgent: W, start: float) -> float:
-        """The start of an urgent row: right behind the first row of its flow that is not, so that this one is not overtaken for ever."""
+        """The start of an urgent row: that of the first row of its flow, of those that batches are chosen from, that is not urgent.
+
+        It comes right behind that one, which is not overtaken again; rows that are urgent too stay where they are.
+        """
         flow = urgent.flow
         return min([start, *(due[0] for _, due, row in self._window if row.flow == flow and row.level != URGENT)])
 

@@ -99,12 +99,14 @@ def test_no_row_starves_whatever_comes(arrivals: Sequence[tuple[int, int]], floo
 
 
 def test_one_model_s_urgent_rows_take_nothing_from_another_model() -> None:
-    queue = Queue()
-    for _ in range(20):
-        queue.put(URGENT, model="loud")
-        queue.put(BACKGROUND, model="quiet")
-    taken = [queue.pop().model for _ in range(20)]
-    assert Counter(taken) == {"loud": 10, "quiet": 10}
+    both = [
+        Row(number=number, group="g", request=number, model=model, level=level)
+        for number in range(50)
+        for model, level in [("loud", URGENT), ("quiet", BACKGROUND)]
+    ]
+    made = scheduler(*both, max_batch_rows=8)
+    for _ in range(12):
+        assert Counter(row.model for row in made.take()) == {"loud": 4, "quiet": 4}
 
 
 def test_urgent_rows_that_are_cancelled_leave_the_others_in_their_order() -> None:

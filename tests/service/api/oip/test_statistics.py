@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from google.protobuf import json_format
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tritonclient.grpc import service_pb2
 
 from models.errors import NotReady, VersionNotLoaded
 from service.api.metrics import Metrics
@@ -159,6 +161,7 @@ shares = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["ok", "shed", "failed"]), seconds, answers)),
     st.lists(st.tuples(shares, seconds)),
@@ -166,8 +169,6 @@ shares = st.lists(
 def test_it_agrees_with_itself_and_its_protobuf_message_takes_it(
     requests: list[tuple[str, str, float, Timings]], batches: list[tuple[list[tuple[str, int, int]], float]]
 ) -> None:
-    json_format = pytest.importorskip("google.protobuf.json_format")
-    service_pb2 = pytest.importorskip("tritonclient.grpc.service_pb2")
     metrics = Metrics("0")
     for name, outcome, took, timings in requests:
         metrics.observe_begin()
