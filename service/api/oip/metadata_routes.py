@@ -14,6 +14,7 @@ from service.api.oip.address import reference
 from service.api.oip.metadata import Document, model_config, model_metadata, server_metadata
 from service.auth.key import Scope
 
+_MEMORY = ("/v2/systemsharedmemory/{rest:path}", "/v2/cudasharedmemory/{rest:path}")
 _MODEL, _VERSION = "/v2/models/{name:model}", "/v2/models/{name:model}/versions/{version}"
 
 
@@ -73,16 +74,8 @@ class MetadataRoutes:
 class MissingRoutes:
     """Parts of Triton's protocol that are left out, each with an answer that says so."""
 
-    @route(
-        "GET", "/v2/systemsharedmemory/status", "/v2/systemsharedmemory/region/{region}/status", scope=Scope.METADATA
-    )
-    @route("GET", "/v2/cudasharedmemory/status", "/v2/cudasharedmemory/region/{region}/status", scope=Scope.METADATA)
-    @route("POST", "/v2/systemsharedmemory/region/{region}/register", scope=Scope.METADATA)
-    @route("POST", "/v2/cudasharedmemory/region/{region}/register", scope=Scope.METADATA)
-    @route("POST", "/v2/systemsharedmemory/unregister", scope=Scope.METADATA)
-    @route("POST", "/v2/systemsharedmemory/region/{region}/unregister", scope=Scope.METADATA)
-    @route("POST", "/v2/cudasharedmemory/unregister", scope=Scope.METADATA)
-    @route("POST", "/v2/cudasharedmemory/region/{region}/unregister", scope=Scope.METADATA)
+    @route("GET", *_MEMORY, scope=Scope.METADATA)
+    @route("POST", *_MEMORY, scope=Scope.METADATA)
     async def shared_memory(self, request: Request) -> Response:
         """Any request about shared memory."""
         raise NotSupported("shared memory is not supported; send tensors in the request")
