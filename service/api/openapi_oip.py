@@ -189,15 +189,10 @@ def _infer(name: str, summary: str, *address: str) -> Json:
 def _missing(name: str, *parameters: str) -> Json:
     """A part of Triton's protocol that is answered with 501."""
     refusals = (*ANY, errors.NotSupported, errors.RouteNotFound, errors.MethodNotAllowed)
-    return {
-        method: operation(
-            f"{name}_{method}",
-            "Not supported",
-            parameters,
-            {},
-            scope=Scope.METADATA,
-            refusals=refusals,
-            oip=True,
+    made = {}
+    for method in ("get", "post"):
+        made[method] = operation(
+            f"{name}_{method}", "Not supported", parameters, {}, scope=Scope.METADATA, refusals=refusals, oip=True
         )
-        for method in ("get", "post")
-    }
+        del made[method]["responses"]["200"]
+    return made

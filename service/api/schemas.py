@@ -281,7 +281,15 @@ PARAMETERS: Json = {
         pairs="1",
         images="1",
     ),
-    "rest": _parameter("path", "rest", {**TEXT, "pattern": "^[a-z/]+$"}, "What is asked for.", texts="status"),
+    "rest": _parameter(
+        "path",
+        "rest",
+        {**TEXT, "pattern": "^[a-z/]+$"},
+        "What is asked for.",
+        texts="status",
+        pairs="unregister",
+        images="region/mine/register",
+    ),
     "Inference-Header-Content-Length": _parameter(
         "header",
         "Inference-Header-Content-Length",

@@ -216,7 +216,7 @@ def examples() -> Iterator[Example]:
             parameters = [resolve(reference) for reference in operation["parameters"]]
             for kind in ("texts", "pairs", "images"):
                 target, headers = place(path, parameters, kind)
-                answer = operation["responses"]["200"]
+                answer = operation["responses"].get("200", {})
                 for media_type, body in bodies(operation, kind):
                     yield Example(
                         method=method.upper(),
@@ -238,7 +238,7 @@ def place(path: str, parameters: list[Mapping[str, Any]], kind: str) -> tuple[st
         text = value if isinstance(value, str) else json.dumps(value)
         match parameter["in"]:
             case "path":
-                path = path.replace(f"{{{parameter['name']}}}", quote(text))
+                path = path.replace(f"{{{parameter['name']}}}", quote(text, safe="/"))
             case "query":
                 query[parameter["name"]] = text
             case "header":
@@ -283,6 +283,9 @@ def test_the_server_takes_every_example(documented_server: ServerProcess) -> Non
     sent = 0
     for example in examples():
         reply = documented_server.request(example.method, example.target, example.body, example.headers)
+        if not example.answer:  # a part of a protocol that is left out
+            assert (reply.status, reply.code) == (501, "not_supported"), example
+            continue
         assert reply.status == 200, (example, reply.body)
         assert reply.headers["x-request-id"] == example.headers.get("X-Request-Id", reply.headers["x-request-id"])
         check_answer(reply, example)
