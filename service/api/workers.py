@@ -14,7 +14,7 @@ from service.api.admission import Admission
 from service.api.metrics import Metrics
 from service.api.quarantine import Quarantine, row_key
 from service.api.worker_connection import ConnectionLost, Reply, WorkerConnection
-from service.messages import Died, Hello, Loaded, Message, Predict, Report
+from service.messages import PREDICTIONS, Died, Hello, Loaded, Message, Predict, Report, Wish
 
 logger = logging.getLogger(__name__)
 
@@ -136,8 +136,7 @@ class WorkerPool:
         items: Sequence[bytes],
         *,
         deadline: float,
-        top_k: int | None,
-        truncate: bool,
+        wish: Wish = PREDICTIONS,
         priority: int = 0,
     ) -> Reply:
         """Asks the worker that owes least, and another one if that is lost meanwhile.
@@ -146,6 +145,7 @@ class WorkerPool:
 
         Args:
             deadline: by the monotonic clock, seconds; rows are not computed after it.
+            wish: what is asked for.
             priority: among the requests for this version; see `service.messages.Predict`.
 
         Raises:
@@ -163,8 +163,7 @@ class WorkerPool:
             number=number,
             sizes=[len(item) for item in items],
             deadline=deadline,
-            top_k=top_k,
-            truncate=truncate,
+            wish=wish,
             isolated=verdict.suspected,
             priority=priority,
         )

@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from models.batch_cost import BatchCost
-from service.messages import Predict, Timings
+from service.messages import Answer, Predict, Timings, Wish
 from service.worker.fair_queue import DEFAULT, level_of
 from service.worker.servable import Servable
+
+Result: TypeAlias = bytes | Sequence[bytes]  # a prediction in JSON, or a row's part of each tensor that is asked for
 
 
 @dataclass(kw_only=True, eq=False)
@@ -22,7 +24,8 @@ class PendingRequest:
         key: name and number of the version.
         deadline: by the monotonic clock, in seconds.
         isolated: each of its rows is computed alone.
-        predictions: one a row, in JSON, filled in as rows are computed.
+        results: one a row, filled in as rows are computed.
+        truncated: rows of which only a part was read.
         missing: rows that are not computed yet.
         level: of its priority.
         done: answered, failed or cancelled; whatever rows are left are not computed.
@@ -32,12 +35,12 @@ class PendingRequest:
     version: Servable
     key: tuple[str, int]
     deadline: float
-    top_k: int | None
-    truncate: bool
+    wish: Wish
     isolated: bool
-    predictions: list[bytes]
+    results: list[Any]
     missing: int
     level: int = DEFAULT
+    truncated: list[int] = field(default_factory=list)
     decode_seconds: float = 0.0
     queue_seconds: float = 0.0
     compute_seconds: float = 0.0
@@ -52,9 +55,14 @@ class PendingRequest:
         """Nobody waits for the answer, or it would come too late."""
         return self.done or time.monotonic() > self.deadline
 
-    def answer(self) -> bytes:
-        """Its predictions as a JSON array."""
-        return b"[%s]" % b",".join(self.predictions)
+    def answer(self) -> tuple[Answer, bytes]:
+        """Its answer, once nothing is missing, and the payload."""
+        if not self.wish.outputs:
+            return Answer(id=self.id, timings=self.timings), b"[%s]" % b",".join(self.results)
+        tensors = [b"".join(parts) for parts in zip(*self.results, strict=True)]
+        sizes = [len(tensor) for tensor in tensors]
+        answer = Answer(id=self.id, timings=self.timings, sizes=sizes, truncated=sorted(self.truncated))
+        return answer, b"".join(tensors)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -74,6 +82,11 @@ class PendingRow:
     length: int = 1
     rows: int = 1
     ready_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def truncated(self) -> bool:
+        """Only a part of it was read."""
+        return bool(self.request.wish.truncate and self.row.truncated)
 
     @property
     def abandoned(self) -> bool:
@@ -111,10 +124,9 @@ class PendingRequests:
             version=version,
             key=(message.name, message.number),
             deadline=message.deadline,
-            top_k=message.top_k,
-            truncate=message.truncate,
+            wish=message.wish,
             isolated=message.isolated,
-            predictions=[b""] * count,
+            results=[None] * count,
             missing=count,
             level=level_of(message.priority),
         )
@@ -135,9 +147,9 @@ class PendingRequests:
             return self._end(request)
 
     def complete(
-        self, rows: Sequence[PendingRow], predictions: Sequence[bytes], *, started: float, seconds: float
+        self, rows: Sequence[PendingRow], results: Sequence[Result], *, started: float, seconds: float
     ) -> Sequence[PendingRequest]:
-        """Rows that were computed, one prediction for each.
+        """Rows that were computed, one result for each.
 
         Args:
             started: when their batch was begun, by the monotonic clock, seconds.
@@ -148,9 +160,11 @@ class PendingRequests:
         """
         complete = []
         with self._lock:
-            for row, prediction in zip(rows, predictions, strict=True):
+            for row, result in zip(rows, results, strict=True):
                 request = row.request
-                request.predictions[row.index] = prediction
+                request.results[row.index] = result
+                if row.truncated:
+                    request.truncated.append(row.index)
                 request.missing -= 1
                 request.queue_seconds = max(request.queue_seconds, started - row.ready_at)
                 request.compute_seconds = max(request.compute_seconds, seconds)

@@ -10,11 +10,12 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from models.version import Reference, check_name, parse_number
+from models.version import check_name
 from service.api.catalog import Catalog
 from service.api.catalog_model import CatalogModel, CatalogVersion
 from service.api.declaration import route
 from service.api.metrics import Metrics
+from service.api.oip.address import reference
 from service.api.request_counts import BatchCounts, Durations, VersionCounts
 from service.auth.key import Scope
 
@@ -34,20 +35,24 @@ class Statistics:
         self._catalog = catalog
         self._metrics = metrics
 
-    def document(self, name: str | None = None, number: int | None = None) -> dict[str, Any]:
+    def document(self, name: str | None = None, version: str | None = None) -> dict[str, Any]:
         """The statistics of every version that is served, or of a model's, or of one version; in any thread.
+
+        Args:
+            name: of a model. None and "" stand for none.
+            version: a number or an alias; likewise.
 
         Returns:
             What becomes JSON, and with `google.protobuf.json_format.ParseDict` a ``ModelStatisticsResponse``.
 
         Raises:
-            ModelNotFound, VersionNotFound: there is none.
+            ModelNotFound, VersionNotFound, InvalidParameter: there is none.
             VersionNotLoaded, NotReady, VersionCorrupt: the version is not served.
         """
-        if name is not None and number is not None:
-            entries: Iterable[CatalogVersion] = [self._catalog.entry(Reference(name=name, number=number))]
-        elif name is not None:
-            entries = _served(self._catalog.model(name))
+        if name and version:
+            entries: Iterable[CatalogVersion] = [self._catalog.entry(reference(name, version))]
+        elif name:
+            entries = _served(self._catalog.model(check_name(name)))
         else:
             models = self._catalog.models
             entries = [entry for name in sorted(models) for entry in _served(models[name])]
@@ -113,16 +118,15 @@ class StatisticsRoutes:
         """``GET /v2/models/stats``: of every version that is served."""
         return _json(await asyncio.to_thread(self._statistics.document))  # megabytes, of a thousand models
 
-    @route("GET", "/v2/models/{name:model}/stats", scope=Scope.METADATA)
+    @route(
+        "GET",
+        "/v2/models/{name:model}/stats",
+        "/v2/models/{name:model}/versions/{version}/stats",
+        scope=Scope.METADATA,
+    )
     async def model_statistics(self, request: Request) -> Response:
-        """``GET /v2/models/{name}/stats``: of a model's versions that are served."""
-        return _json(self._statistics.document(check_name(request.path_params["name"])))
-
-    @route("GET", "/v2/models/{name:model}/versions/{number}/stats", scope=Scope.METADATA)
-    async def version_statistics(self, request: Request) -> Response:
-        """``GET /v2/models/{name}/versions/{number}/stats``: of one version."""
-        name, number = request.path_params["name"], request.path_params["number"]
-        return _json(self._statistics.document(check_name(name), parse_number(number)))
+        """``GET /v2/models/{name}[/versions/{version}]/stats``: of a model's versions that are served, or of one."""
+        return _json(self._statistics.document(request.path_params["name"], request.path_params.get("version")))
 
 
 def _json(document: object) -> Response:

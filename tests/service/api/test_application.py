@@ -22,11 +22,20 @@ GETS = [
     "/v2/models/letters/versions/1/stats",
     "/metrics",
     "/openapi.json",
+    "/v2",
+    "/v2/models/letters",
+    "/v2/models/letters/config",
+    "/v2/models/letters/ready",
+    "/v2/models/letters/versions/1",
+    "/v2/models/letters/versions/1/config",
+    "/v2/models/letters/versions/1/ready",
 ]
 POSTS = [
     "/v1/models/letters:predict",
     "/v1/models/letters/versions/1:predict",
     "/v1/models/letters/labels/champion:predict",
+    "/v2/models/letters/infer",
+    "/v2/models/letters/versions/1/infer",
 ]
 
 

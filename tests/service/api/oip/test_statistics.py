@@ -122,7 +122,7 @@ def test_what_is_not_there_is_an_error_in_the_protocol_s_shape(play: Play) -> No
             ("/v2/models/stats/stats", 404, "model_not_found"),  # no literal, but those of a model of this name
             ("/v2/models/nobody/versions/1/stats", 404, "model_not_found"),
             ("/v2/models/letters/versions/7/stats", 404, "version_not_found"),
-            ("/v2/models/letters/versions/x/stats", 400, "invalid_parameter"),
+            ("/v2/models/letters/versions/x/stats", 404, "version_not_found"),
             ("/v2/models/%20/stats", 400, "invalid_parameter"),
         ]:
             reply = await site.get(path)
@@ -147,9 +147,9 @@ def test_only_versions_that_are_served_are_listed_and_others_say_why_not() -> No
         assert [(each["name"], each["version"]) for each in made.document("stats")["model_stats"]] == served
         assert made.document("later") == {"model_stats": []}
         with pytest.raises(VersionNotLoaded):
-            made.document("stats", 2)
+            made.document("stats", "2")
         with pytest.raises(NotReady):
-            made.document("later", 1)
+            made.document("later", "1")
 
     play_catalog(story)
 

@@ -1,4 +1,4 @@
-"""What the routes of the Open Inference Protocol answer, for the OpenAPI document."""
+"""Triton's statistics extension, for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BATCHES: Json = record(
 _ONCE: Json = {"count": 1, "ns": 1_500_000}
 _NEVER: Json = {"count": 0, "ns": 0}
 
-OIP_SCHEMAS: Json = {
+STATISTICS_SCHEMAS: Json = {
     "Statistics": {
         **record(model_stats={"type": "array", "items": ref("VersionStatistics")}),
         "description": "Triton's statistics extension.",
