@@ -16,6 +16,7 @@ from service.api.oip.tensor import Tensor, pack_elements
 from service.api.worker_connection import Reply
 from service.messages import Form, Wish, pack_pair
 
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestedOutput:
     """A tensor that is asked for.
