@@ -4,7 +4,7 @@
     |- InputError                       one row or one request that cannot be answered as it stands
     |  |- EmptyBody, InvalidJson, JsonTooDeep, InvalidUtf8, InvalidUnicode, InvalidBase64, NonFinite,
     |  |  InvalidEncoding                                                                              400
-    |  |- InvalidParameter, InvalidTensor, ShapeOverflow, BadRequest                                   400
+    |  |- InvalidParameter, InvalidTensor, ShapeOverflow, BadRequest, InvalidMessage                   400
     |  |- RequestTimeout                                                                               408
     |  |- BodyTooLarge, TextTooLong, ImageTooManyPixels, TooManyInstances                              413
     |  |- UrlTooLong                                                                                   414
@@ -133,6 +133,13 @@ class BadRequest(InputError):
 
     status = 400
     code = "bad_request"
+
+
+class InvalidMessage(InputError):
+    """What was sent is not the message that the method of gRPC takes."""
+
+    status = 400
+    code = "invalid_message"
 
 
 class RequestTimeout(InputError):

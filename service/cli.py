@@ -61,11 +61,18 @@ def exit_at_once(*_args: object) -> None:
         "graftwork serve",
         "graftwork serve --port 9000 --workers 2 --repository /models",
         "graftwork serve --host 0.0.0.0 --keys /etc/graftwork/keys.json",
+        "graftwork serve --grpc-port 8001",
     )
 )
 def serve(
     host: Annotated[str, typer.Option(help="Address to bind: 127.0.0.1, 0.0.0.0 or ::.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1024, max=65535)] = 8000,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1024, max=65535, help="Serve the Open Inference Protocol over gRPC as well.", show_default=False
+        ),
+    ] = None,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     keys: KeysOption = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: every GPU, else the CPU.")] = "auto",
@@ -131,6 +138,7 @@ def serve(
         keys=keys,
         host=host,
         port=port,
+        grpc_port=grpc_port,
         device=device,
         engine=engine,
         precision=precision,

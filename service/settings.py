@@ -17,6 +17,7 @@ class ServerSettings(BaseModel):
 
     Attributes:
         keys: the file that holds the keys; ``.keys.json`` in the repository without.
+        grpc_port: where gRPC is served; nowhere without.
         device: ``auto`` takes every GPU that is there, else the CPU.
         engine: what computes features; ``auto`` takes the fastest that gives the right ones.
         precision: ``auto`` takes int8 for versions that may serve in it, where it is faster.
@@ -39,6 +40,9 @@ class ServerSettings(BaseModel):
             machine or the container, and those on a GPU have no limit.
         triton_metrics: whether ``/metrics`` has the names of Triton's metrics too.
         connections: what one client connection may cost, and how many there may be.
+        max_grpc_connections: of clients over gRPC; more are closed.
+        max_grpc_calls: over gRPC that are being read or answered; more get UNAVAILABLE before they are read. Each may send a
+            message of ``max_tensor_bytes``, which gRPC gathers before any of it is seen.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +51,7 @@ class ServerSettings(BaseModel):
     keys: Path | None = None
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1024, le=65535)
+    grpc_port: int | None = Field(default=None, ge=1024, le=65535)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     engine: EngineName = "auto"
     precision: PrecisionName = "auto"
@@ -67,3 +72,5 @@ class ServerSettings(BaseModel):
     backbone_memory: ByteSize | None = Field(default=None, gt=0)
     triton_metrics: bool = False
     connections: ConnectionLimits = ConnectionLimits()
+    max_grpc_connections: int = Field(default=256, ge=1)
+    max_grpc_calls: int = Field(default=1024, ge=1)

@@ -64,11 +64,15 @@ class GraftworkServer(LitServer):
         open_servables: called in each worker with the settings, its device and its number of threads.
 
     Raises:
-        InvalidParameter: another process listens on the port.
+        InvalidParameter: another process listens on the port, or on that for gRPC.
     """
 
     def __init__(self, settings: ServerSettings, version: str, open_servables: OpenServables = open_registry) -> None:
-        _check_address(settings.host, settings.port)
+        _check_address(settings.host, settings.port, "--port")
+        if settings.grpc_port is not None:
+            _check_address(settings.host, settings.grpc_port, "--grpc-port")
+            if settings.grpc_port == settings.port:
+                raise InvalidParameter(f"HTTP and gRPC cannot share the port {settings.port}; try another --grpc-port")
         accelerator = _accelerator(settings.device)
         self.settings = settings
         self.exit_code = 0
@@ -124,7 +128,8 @@ class GraftworkServer(LitServer):
 
     def _client_connections(self) -> Callable[..., ClientConnection]:
         """What uvicorn takes for its protocol class, with our limits; all connections of the API process share it."""
-        limits = fit_to_open_files(self.settings.connections)
+        others = self.settings.max_grpc_connections if self.settings.grpc_port is not None else 0
+        limits = fit_to_open_files(self.settings.connections, others=others)
         return partial(ClientConnection, limits=limits, sweep=Sweep(limits.sweep_seconds))
 
     def _on_signal(self, *_args: Any) -> None:
@@ -281,14 +286,14 @@ def make_runtime_dir() -> Path:
     return Path(tempfile.mkdtemp(prefix="graftwork-", dir=None if short_enough else "/tmp"))
 
 
-def _check_address(host: str, port: int) -> None:
-    """Says in our words what LitServe would run into later, in the middle of its start."""
+def _check_address(host: str, port: int, option: str) -> None:
+    """Says in our words what LitServe, or gRPC, would run into later, in the middle of its start."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise InvalidParameter(f"cannot listen on {host}:{port}: {error.strerror}; try another --port") from None
+            raise InvalidParameter(f"cannot listen on {host}:{port}: {error.strerror}; try another {option}") from None
 
 
 def _accelerator(device: str) -> str:

@@ -33,7 +33,7 @@ def steps() -> Iterator[str]:
 
 
 def test_every_task_of_the_readme_works_as_written(tmp_path: Path) -> None:
-    port = free_port()
+    port, grpc_port = free_port(), free_port()
     binaries = Path(sys.executable).parent
     environment = {
         **os.environ,
@@ -45,8 +45,11 @@ def test_every_task_of_the_readme_works_as_written(tmp_path: Path) -> None:
     server: subprocess.Popen[bytes] | None = None
     try:
         for command in steps():
-            words = shlex.split(command.replace("127.0.0.1:8000", f"127.0.0.1:{port}"))
+            words = shlex.split(command.replace("127.0.0.1:8000", f"127.0.0.1:{port}").replace("8001", str(grpc_port)))
             if words[:2] == ["graftwork", "serve"]:
+                if server is not None:
+                    server.terminate()
+                    assert server.wait(60) == 0
                 server = subprocess.Popen(
                     [*words, "--port", str(port)], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL
                 )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 from starlette.convertors import StringConvertor, register_url_convertor
@@ -43,6 +44,9 @@ from service.auth.key_file import open_key_file
 from service.auth.keyring import Keyring
 from service.log import flush_log
 from service.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from service.api.oip.grpc_server import GrpcServer
 
 Match: TypeAlias = Callable[[Scope], Any]
 Handle: TypeAlias = Callable[[Scope, Receive, Any], Awaitable[tuple[bytes, Sequence[tuple[bytes, bytes]]]]]
@@ -105,13 +109,14 @@ class Application:
         self._gate = Gate(self._keyring, self._metrics, on_loopback=is_local)
         # Without keys, whoever is on this machine may read how it works.
         self._openapi = OpenApiRoute(version, lambda: is_local or self._keyring.is_closed, admin=settings.admin)
-        inference = Inference(
+        self._inference = Inference(
             self._catalog, self._pool, self._admission, self._metrics, timeout_seconds=settings.request_timeout_seconds
         )
-        self._v1 = V1Routes(settings, self._catalog, inference)
+        self._v1 = V1Routes(settings, self._catalog, self._inference)
         self._metadata = MetadataRoutes(self._catalog, version, max_rows=settings.max_instances)
-        self._statistics = StatisticsRoutes(Statistics(self._catalog, self._metrics))
-        infer = InferRoute(settings, inference)
+        self._told = Statistics(self._catalog, self._metrics)
+        self._statistics = StatisticsRoutes(self._told)
+        infer = InferRoute(settings, self._inference)
         # What each dialect's prediction requests are told by, and who answers them.
         self._predictions: Sequence[tuple[Match, Handle]] = [
             (match_prediction, self._v1.predict),
@@ -121,6 +126,7 @@ class Application:
         # Slashes are not added by redirects: the target would be built from a Host header that anyone can send.
         self._router = ExceptionMiddleware(Router(self._routes(), redirect_slashes=False), handlers)
         self.telemetry = Telemetry(self._dispatch, self._metrics, self._count_cut_off)
+        self._grpc: GrpcServer | None = None
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         handle, parts = self._prediction(scope)
@@ -165,16 +171,34 @@ class Application:
         following = (self._catalog.follow(), self._pool.watch(), self._keyring.follow())
         background = [asyncio.create_task(each) for each in following]
         loop.add_signal_handler(DRAIN_SIGNAL, self._drain)
-        logger.info("listening on http://%s:%d", self._settings.host, self._settings.port)
         try:
+            if self._settings.grpc_port is not None:
+                await self._start_grpc()
+            logger.info("listening on http://%s:%d", self._settings.host, self._settings.port)
             yield
         finally:
+            if self._grpc is not None:
+                await self._grpc.stop()
             for task in background:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
             server.close()
             flush_log()  # a forked process ends without the interpreter's own end
+
+    async def _start_grpc(self) -> None:
+        """In this process, after the fork, and nowhere else: see `service.api.oip.grpc_server`."""
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it writes to stderr itself, where every line is JSON
+        from service.api.oip.grpc_calls import Calls
+        from service.api.oip.grpc_health import Health
+        from service.api.oip.grpc_server import GrpcServer
+        from service.api.oip.grpc_service import InferenceService
+
+        calls = Calls(self._settings, self._gate, self._metrics, self.telemetry, self._count_cut_off)
+        service = InferenceService(self._settings, self._inference, self._metadata, self._catalog, self._told)
+        server = GrpcServer(self._settings, calls, service, Health(self._catalog, self._gate))
+        await server.start()
+        self._grpc = server
 
     def _drain(self) -> None:
         """The server is about to stop: it says that it is not ready, and ends connections, each with an answer.
@@ -183,6 +207,8 @@ class Application:
         """
         self._catalog.drain()
         self.telemetry.closing = True
+        if self._grpc is not None:
+            self._grpc.drain()
 
     # Each has a second path, by which clients of the Open Inference Protocol ask; only the status counts there.
 

@@ -1,4 +1,7 @@
-"""What surrounds every request: its id, its one log line, its one count, and a fixed answer for what nobody foresaw."""
+"""What surrounds every request: its id, its one log line, its one count, and a fixed answer for what nobody foresaw.
+
+What comes over gRPC is surrounded by `service.api.oip.grpc_calls`, and ends here as well.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -82,7 +85,7 @@ class Telemetry:
         self.closing = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        record = RequestRecord(request_id=_request_id(scope))
+        record = RequestRecord(request_id=request_id(scope["headers"]))
         scope[RECORD] = record
         started = time.perf_counter()
         status = 0
@@ -117,17 +120,24 @@ class Telemetry:
             if status == 0:
                 await response(scope, receive, send_with_id)
         finally:
-            self._end(scope, record, status, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self.end(record, method=scope["method"], path=scope["path"], status=status, seconds=seconds)
 
-    def _end(self, scope: Scope, record: RequestRecord, status: int, seconds: float) -> None:
+    def end(self, record: RequestRecord, *, method: str, path: str, status: int, seconds: float) -> None:
+        """The one end of a request, however it came: its count, where it is a prediction, and its line in the log.
+
+        Args:
+            status: of HTTP; what came over gRPC has the one that stands for its own.
+            seconds: since it arrived.
+        """
         code = None if record.error is None else record.error.code
         if record.counted:
             self._metrics.observe_end(record.model, record.version, _outcome(status, record.error), code, seconds)
         if logger.isEnabledFor(logging.INFO):
             fields = {
                 "request_id": record.request_id,
-                "method": scope["method"][:16],
-                "path": scope["path"][:256],
+                "method": method[:16],
+                "path": path[:256],
                 "status": status,
                 "model": record.model,
                 "version": record.version,
@@ -160,9 +170,13 @@ def refuse(scope: Scope, error: GraftworkError, headers: Mapping[str, str] | Non
     return error_response(error, path=scope["path"], request_id=record.request_id, headers=headers)
 
 
-def _request_id(scope: Scope) -> str:
-    """The caller's ``X-Request-Id`` where it is harmless, else one of ours."""
-    for name, value in scope["headers"]:
+def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The caller's ``X-Request-Id`` where it is harmless, else one of ours.
+
+    Args:
+        headers: with names in lower case.
+    """
+    for name, value in headers:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value.decode())
     return f"{random.getrandbits(128):032x}"  # an id, not a secret

@@ -48,8 +48,11 @@ class ConnectionLimits:
     sweep_seconds: float = 0.5
 
 
-def fit_to_open_files(limits: ConnectionLimits) -> ConnectionLimits:
+def fit_to_open_files(limits: ConnectionLimits, *, others: int = 0) -> ConnectionLimits:
     """The same limits, with no more connections than this process may have open files.
+
+    Args:
+        others: connections that there may be beside them.
 
     Its soft limit is raised first, as far as these connections need it and the hard limit allows; no further, because
     some programs walk through all numbers up to it.
@@ -57,10 +60,11 @@ def fit_to_open_files(limits: ConnectionLimits) -> ConnectionLimits:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return limits
-    wanted = limits.max_connections + RESERVED_FILES
+    reserved = RESERVED_FILES + others
+    wanted = limits.max_connections + reserved
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         soft = wanted
-    return replace(limits, max_connections=max(1, min(limits.max_connections, soft - RESERVED_FILES)))
+    return replace(limits, max_connections=max(1, min(limits.max_connections, soft - reserved)))

@@ -12,7 +12,18 @@ import sys
 
 from tests.benchmarks.report import OUTPUT, PLOT, plot
 
-BENCHMARKS = ("noop", "idle", "hop", "preprocessing", "batching", "serving", "peers", "heads", "training")
+BENCHMARKS = (
+    "noop",
+    "grpc_beside_http",
+    "idle",
+    "hop",
+    "preprocessing",
+    "batching",
+    "serving",
+    "peers",
+    "heads",
+    "training",
+)
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -32,10 +32,10 @@ from models.manifest import BackboneReference, Calibration, EngineReference, Hea
 from models.precision import Precision
 from models.preprocessor import TextPreprocessorConfig
 from models.task import Task
-from service.messages import Serving
+from service.messages import Serving, pack_element
 from service.settings import ServerSettings
 from service.worker.pending import PendingRow
-from service.worker.servable import Prepared
+from service.worker.servable import Computed, Prepared
 
 VERSIONS = {"echo": (1, 2, 3), "other": (1,)}
 BROKEN = 3
@@ -80,7 +80,7 @@ class Echo:
             os.kill(os.getpid(), signal.SIGKILL)
         return Prepared(item, self.backbone)
 
-    def compute(self, batch: Sequence[PendingRow]) -> Sequence[Mapping[str, object]]:
+    def compute(self, batch: Sequence[PendingRow]) -> Sequence[Computed]:
         rows: list[bytes] = [waiting.row for waiting in batch]
         for row in rows:
             if row.startswith(CRASH):
@@ -98,11 +98,15 @@ class Echo:
         if seconds:
             time.sleep(seconds)
         labels = [hashlib.sha256(row).hexdigest() for row in rows]
-        numbers = [getattr(waiting.request.version, "number", 1) for waiting in batch]
-        return [
-            {"label": label, "score": 1.0, "scores": {label: 1.0}, "computed_by": number}
-            for label, number in zip(labels, numbers, strict=True)
-        ]
+        return [_answer(waiting, label) for waiting, label in zip(batch, labels, strict=True)]
+
+
+def _answer(waiting: PendingRow, label: str) -> Computed:
+    """A prediction; or tensors, all of which hold the label."""
+    if outputs := waiting.request.wish.outputs:
+        return [pack_element(label.encode())] * len(outputs)
+    number = getattr(waiting.request.version, "number", 1)
+    return {"label": label, "score": 1.0, "scores": {label: 1.0}, "computed_by": number}
 
 
 class Echoes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -18,10 +19,11 @@ from service.auth.key import Scope
 from service.auth.key_file import KeyFile
 from service.settings import ServerSettings
 from service.worker.registry import Registry
-from tests.processes import wait_for
+from tests.processes import free_port, wait_for
 from tests.server_process import ServerProcess, ready_server
 from tests.service.guarded import Guarded, bearer
 from tests.service.site import Play, Site
+from tests.service.spoken import Spoken
 from tests.tiny_models import TorchEngines, copy_of_texts
 
 
@@ -72,6 +74,17 @@ def guarded(models_on_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         found = Guarded(server, file)
         wait_for(lambda: found.ask(bearer(found.predict)).status == 200, 10, server.text)
         yield found
+
+
+@pytest.fixture(scope="session")
+def spoken(models_on_disk: Path, tasks_on_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spoken]:
+    """One server of all tiny models over HTTP and gRPC, for tests that leave it as it is."""
+    root = tmp_path_factory.mktemp("spoken") / "repository"
+    for source in (models_on_disk, tasks_on_disk):
+        shutil.copytree(source, root, dirs_exist_ok=True)
+    port = free_port()
+    with ready_server(root, "--grpc-port", str(port)) as server:
+        yield Spoken(server, port)
 
 
 @pytest.fixture

@@ -16,8 +16,6 @@ from service.api.oip.tensor import Tensor, pack_elements
 from service.api.worker_connection import Reply
 from service.messages import Form, Wish, pack_pair
 
-MAX_ID = 1024  # characters
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestedOutput:

@@ -7,16 +7,16 @@ from typing import Any
 
 import orjson
 
-from models.errors import BadRequest, BodyTooLarge, InvalidParameter, InvalidTensor, InvalidValue, NotSupported
+from models.errors import BadRequest, BodyTooLarge, InvalidTensor, InvalidValue
 from models.signature import Signature
 from models.version import ModelVersion
 from service.api.body import parse_json
-from service.api.oip.infer import MAX_ID, InferRequest, OutputTensor, RequestedOutput
+from service.api.oip.infer import InferRequest, OutputTensor, RequestedOutput
+from service.api.oip.parameters import check_id, check_memory, flag, timeout_seconds, whole
 from service.api.oip.tensor import Tensor, check_datatype, check_shape, from_json, from_raw, to_json
 
 MAX_VALUES = 1 << 20  # in JSON; more take long to read, and are better sent as bytes
 MAX_TENSORS = 16
-MAX_TIMEOUT_US = 1 << 53
 JSON_SIZE = "inference-header-content-length"
 
 
@@ -74,13 +74,13 @@ def read_request(body: bytes, size: int | None) -> InferRequest:
     rest.check_end()
     outputs = _objects(document.get("outputs", []), "/outputs")
     return InferRequest(
-        id=_id(document.get("id", "")),
+        id=check_id(document.get("id", "")),
         inputs=tensors,
         outputs=[_output(each, f"/outputs/{index}") for index, each in enumerate(outputs)],
-        timeout_seconds=_timeout(parameters),
-        priority=_whole(parameters, "priority", "/parameters", 1 << 32),
-        truncate=_flag(parameters, "truncate", "/parameters"),
-        binary=_flag(parameters, "binary_data_output", "/parameters"),
+        timeout_seconds=timeout_seconds(parameters),
+        priority=whole(parameters, "priority", "/parameters", 1 << 32),
+        truncate=flag(parameters, "truncate", "/parameters"),
+        binary=flag(parameters, "binary_data_output", "/parameters"),
     )
 
 
@@ -108,7 +108,7 @@ def _tensor(document: Mapping[str, Any], pointer: str, rest: _Rest) -> Tensor:
     datatype = check_datatype(name, document.get("datatype"))
     shape = check_shape(name, document.get("shape"))
     parameters = _parameters(document, f"{pointer}/parameters")
-    _check_memory(parameters)
+    check_memory(parameters)
     if "binary_data_size" not in parameters:
         if "data" not in document:
             raise InvalidTensor(f"the input '{name}' has neither 'data' nor 'binary_data_size'")
@@ -123,17 +123,12 @@ def _tensor(document: Mapping[str, Any], pointer: str, rest: _Rest) -> Tensor:
 
 def _output(document: Mapping[str, Any], pointer: str) -> RequestedOutput:
     parameters = _parameters(document, f"{pointer}/parameters")
-    _check_memory(parameters)
+    check_memory(parameters)
     return RequestedOutput(
         name=_text(document, "name", pointer),
-        classes=_whole(parameters, "classification", f"{pointer}/parameters", 1 << 31),
-        binary=_flag(parameters, "binary_data", f"{pointer}/parameters") if "binary_data" in parameters else None,
+        classes=whole(parameters, "classification", f"{pointer}/parameters", 1 << 31),
+        binary=flag(parameters, "binary_data", f"{pointer}/parameters") if "binary_data" in parameters else None,
     )
-
-
-def _check_memory(parameters: Mapping[str, Any]) -> None:
-    if any(name.startswith("shared_memory") for name in parameters):
-        raise NotSupported("tensors in shared memory are not supported; send them in the request")
 
 
 def _objects(value: Any, pointer: str) -> Sequence[Mapping[str, Any]]:
@@ -159,31 +154,6 @@ def _text(document: Mapping[str, Any], name: str, pointer: str) -> str:
     if not isinstance(value, str):
         raise InvalidValue(f"{pointer}/{name}: this must be a string")
     return value
-
-
-def _id(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > MAX_ID or not value.isprintable():
-        raise InvalidParameter(f"/id: this must be a string of at most {MAX_ID:,} printable characters")
-    return value
-
-
-def _flag(parameters: Mapping[str, Any], name: str, pointer: str) -> bool:
-    value = parameters.get(name, False)
-    if not isinstance(value, bool):
-        raise InvalidValue(f"{pointer}/{name}: this must be true or false")
-    return value
-
-
-def _whole(parameters: Mapping[str, Any], name: str, pointer: str, end: int) -> int:
-    value = parameters.get(name, 0)
-    if type(value) is not int or not 0 <= value < end:
-        raise InvalidValue(f"{pointer}/{name}: this must be a whole number from 0 to {end - 1:,}")
-    return value
-
-
-def _timeout(parameters: Mapping[str, Any]) -> float | None:
-    """In seconds; it is sent in microseconds, and 0 is none."""
-    return _whole(parameters, "timeout", "/parameters", MAX_TIMEOUT_US) / 1e6 or None
 
 
 def write_answer(

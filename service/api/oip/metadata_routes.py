@@ -14,6 +14,10 @@ from service.api.oip.address import reference
 from service.api.oip.metadata import Document, model_config, model_metadata, server_metadata
 from service.auth.key import Scope
 
+NO_SHARED_MEMORY = "shared memory is not supported; send tensors in the request"
+NO_TRACE = "trace settings are not supported; every request has a line in the log with its times"
+NO_LOG_SETTINGS = "log settings cannot be changed while the server runs"
+
 _MEMORY = ("/v2/systemsharedmemory/{rest:path}", "/v2/cudasharedmemory/{rest:path}")
 _MODEL, _VERSION = "/v2/models/{name:model}", "/v2/models/{name:model}/versions/{version}"
 
@@ -78,19 +82,19 @@ class MissingRoutes:
     @route("POST", *_MEMORY, scope=Scope.METADATA)
     async def shared_memory(self, request: Request) -> Response:
         """Any request about shared memory."""
-        raise NotSupported("shared memory is not supported; send tensors in the request")
+        raise NotSupported(NO_SHARED_MEMORY)
 
     @route("GET", "/v2/trace/setting", f"{_MODEL}/trace/setting", scope=Scope.METADATA)
     @route("POST", "/v2/trace/setting", f"{_MODEL}/trace/setting", scope=Scope.METADATA)
     async def trace(self, request: Request) -> Response:
         """Any request about traces."""
-        raise NotSupported("trace settings are not supported; every request has a line in the log with its times")
+        raise NotSupported(NO_TRACE)
 
     @route("GET", "/v2/logging", scope=Scope.METADATA)
     @route("POST", "/v2/logging", scope=Scope.METADATA)
     async def logging(self, request: Request) -> Response:
         """Any request about the log."""
-        raise NotSupported("log settings cannot be changed while the server runs")
+        raise NotSupported(NO_LOG_SETTINGS)
 
 
 def _address(request: Request) -> tuple[str, str | None]:

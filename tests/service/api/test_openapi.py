@@ -26,6 +26,7 @@ from models.errors import (
     InvalidDocument,
     InvalidEncoding,
     InvalidInstances,
+    InvalidMessage,
     InvalidTensor,
     InvalidValue,
     NotSupported,
@@ -115,7 +116,7 @@ def test_it_has_every_error_that_a_prediction_may_end_with() -> None:
         return set().union(*map(leaves, kind.__subclasses__())) if kind.__subclasses__() else {kind}
 
     every = leaves(InputError) | leaves(Unavailable) | {DeadlineExceeded, VersionNotLoaded, GraftworkError}
-    every -= {InvalidDocument}  # that is what operators send
+    every -= {InvalidDocument, InvalidMessage}  # that is what operators send, and what gRPC has
     of_instances, of_tensors = {InvalidInstances, TooManyInstances}, {ShapeOverflow, InvalidValue, InvalidEncoding}
     for path, kinds in [
         ("/v1/models/{name}:predict", every - of_tensors),

@@ -1,0 +1,110 @@
+"""Health and reflection over gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
+
+from service.api.oip import grpc_health
+from service.api.oip.grpc_scopes import HEALTH, INFERENCE, REFLECTION
+from tests.service.api.oip.conftest import Called
+from tests.service.api.oip.grpc_asking import ask
+from tests.service.site import Site
+
+CHECK, WATCH = f"/{HEALTH}/Check", f"/{HEALTH}/Watch"
+Status = health_pb2.HealthCheckResponse.ServingStatus
+
+
+def asked(name: str) -> bytes:
+    return bytes(health_pb2.HealthCheckRequest(service=name).SerializeToString())
+
+
+def status(message: bytes) -> str:
+    return str(Status.Name(health_pb2.HealthCheckResponse.FromString(message).status))
+
+
+def test_the_server_and_its_models_have_a_health_each(called: Called) -> None:
+    async def story(site: Site, made: Any) -> None:
+        for name in ("", INFERENCE, "letters", "moods"):
+            assert status((await ask(made, asked(name), CHECK)).data) == "SERVING"
+        assert (
+            status((await ask(made, asked("colours"), CHECK)).data) == "NOT_SERVING"
+        )  # its version cannot be loaded here
+        answered = await ask(made, asked("nobody"), CHECK)
+        assert (answered.status, answered.code) == ("NOT_FOUND", "model_not_found")
+
+    called(story)
+
+
+def test_a_server_that_is_not_ready_does_not_serve(called: Called) -> None:
+    async def story(site: Site, made: Any) -> None:
+        for name in ("", "letters"):
+            assert status((await ask(made, asked(name), CHECK)).data) == "NOT_SERVING"
+
+    called(story, workers=0)
+
+
+def test_a_watcher_is_told_each_change_and_the_end(called: Called, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_health, "LOOK_SECONDS", 0.01)
+
+    async def story(site: Site, made: Any) -> None:
+        watched = {name: made.unary_stream(WATCH)(asked(name)) for name in ("", "letters", "nobody")}
+        told = {name: [status(await call.read())] for name, call in watched.items()}
+        assert told == {"": ["NOT_SERVING"], "letters": ["NOT_SERVING"], "nobody": ["NOT_SERVING"]}
+        await site.start_worker()
+        for name, call in watched.items():
+            told[name].append(status(await call.read()))
+        assert {name: each[1] for name, each in told.items()} == {
+            "": "SERVING",
+            "letters": "SERVING",
+            "nobody": "SERVICE_UNKNOWN",
+        }
+        site.application._drain()
+        for call in watched.values():
+            assert status(await call.read()) == "NOT_SERVING"
+            assert (await call.code()).name == "OK"
+
+    called(story, workers=0)
+
+
+def test_there_are_only_so_many_watchers(called: Called, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_health, "MOST_WATCHERS", 1)
+    monkeypatch.setattr(grpc_health, "LOOK_SECONDS", 0.01)
+
+    async def story(site: Site, made: Any) -> None:
+        first = made.unary_stream(WATCH)(asked(""))
+        await first.read()
+        second = made.unary_stream(WATCH)(asked(""))
+        assert (await second.code()).name == "UNAVAILABLE"
+        first.cancel()
+        while (await made.unary_stream(WATCH)(asked("")).read()) is None:
+            await asyncio.sleep(0.001)
+
+    called(story, workers=0)
+
+
+@pytest.mark.parametrize("name", REFLECTION)
+def test_reflection_describes_the_services(called: Called, name: str) -> None:
+    async def story(site: Site, made: Any) -> None:
+        call = made.stream_stream(f"/{name}/ServerReflectionInfo")()
+        for request in (
+            ServerReflectionRequest(list_services=""),
+            ServerReflectionRequest(file_containing_symbol=INFERENCE),
+            ServerReflectionRequest(file_by_filename="/etc/passwd"),
+        ):
+            await call.write(request.SerializeToString())
+        await call.done_writing()
+        services, file, missing = [ServerReflectionResponse.FromString(each) async for each in call]
+        assert {each.name for each in services.list_services_response.service} == {INFERENCE, HEALTH, *REFLECTION}
+        assert b"ModelInferRequest" in b"".join(file.file_descriptor_response.file_descriptor_proto)
+        assert missing.error_response.error_code == 5
+
+        call = made.stream_stream(f"/{name}/ServerReflectionInfo")()
+        await call.write(b"\xff" * 9)
+        assert (await call.code()).name == "INVALID_ARGUMENT"
+
+    called(story, workers=0)

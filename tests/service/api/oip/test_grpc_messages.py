@@ -1,0 +1,235 @@
+"""Messages of gRPC, to and from what is asked; and hostile ones."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tritonclient.grpc import service_pb2
+
+from models.errors import BodyTooLarge, GraftworkError, InputError, InvalidMessage, InvalidTensor, NotSupported
+from service.api.oip.grpc_calls import status_code
+from service.api.oip.grpc_messages import parse_request, read_request
+from service.api.oip.grpc_outline import MAX_FIELDS, check_outline
+from service.api.oip.infer import InferRequest
+from service.api.oip.tensor import pack_elements
+from tests.processes import assert_true
+from tests.service.api.oip.grpc_asking import text_request
+from tests.service.api.test_problems import tree
+
+LARGE = 7
+TensorMessage = service_pb2.ModelInferRequest.InferInputTensor
+
+
+def typed(datatype: str = "BYTES", shape: tuple[int, ...] = (2,), **contents: Any) -> Any:
+    tensor = TensorMessage(
+        name="x", datatype=datatype, shape=shape, contents=service_pb2.InferTensorContents(**contents)
+    )
+    return service_pb2.ModelInferRequest(model_name="m", inputs=[tensor])
+
+
+def raw(datatype: str, shape: tuple[int, ...], *raws: bytes) -> Any:
+    tensor = TensorMessage(name="x", datatype=datatype, shape=shape)
+    return service_pb2.ModelInferRequest(model_name="m", inputs=[tensor], raw_input_contents=raws)
+
+
+def through_the_wire(message: Any) -> InferRequest:
+    return read_request(parse_request(message.SerializeToString(), max_rest_bytes=1 << 20))
+
+
+# What is understood
+
+
+def test_contents_are_the_same_tensors_as_their_bytes() -> None:
+    for in_contents, in_bytes in [
+        (typed(bytes_contents=[b"a", b""]), raw("BYTES", (2,), pack_elements([b"a", b""]))),
+        (typed("FP32", fp32_contents=[0.5, -1]), raw("FP32", (2,), struct.pack("<2f", 0.5, -1))),
+        (typed("UINT8", uint_contents=[0, 255]), raw("UINT8", (2,), b"\x00\xff")),
+    ]:
+        found, wanted = through_the_wire(in_contents).inputs[0], through_the_wire(in_bytes).inputs[0]
+        assert (found.name, found.datatype, found.shape, found.raw) == ("x", wanted.datatype, (2,), wanted.raw)
+        assert list(found.elements) == list(wanted.elements)
+
+
+@pytest.mark.parametrize("kind", ["int64_param", "uint64_param"])
+def test_whole_parameters_are_of_either_type(kind: str) -> None:
+    message = text_request(b"a", id="mine")
+    setattr(message.parameters["timeout"], kind, 1_500_000)
+    setattr(message.parameters["priority"], kind, 3)
+    message.parameters["truncate"].bool_param = True
+    message.parameters["whatever"].string_param = "is ignored"
+    request = through_the_wire(message)
+    assert (request.id, request.timeout_seconds, request.priority, request.truncate) == ("mine", 1.5, 3, True)
+
+
+# What is not
+
+
+def with_parameter(name: str, **value: Any) -> Any:
+    message = text_request(b"a")
+    message.parameters[name].CopyFrom(service_pb2.InferParameter(**value))
+    return message
+
+
+def mixed() -> Any:
+    message = typed(bytes_contents=[b"a", b"b"])
+    message.raw_input_contents.append(pack_elements([b"a", b"b"]))
+    return message
+
+
+def in_shared_memory(*, output: bool) -> Any:
+    message = text_request(b"a", outputs=["label"])
+    (message.outputs if output else message.inputs)[0].parameters["shared_memory_region"].string_param = "r"
+    return message
+
+
+INVALID = {
+    "fewer bytes than the shape": raw("FP32", (2,), b"1234567"),
+    "more bytes than the shape": raw("FP32", (2,), bytes(9)),
+    "no bytes": raw("FP32", (2,), b""),
+    "more raws than inputs": raw("UINT8", (1,), b"1", b"2"),
+    "a dimension of 0": raw("UINT8", (0,), b""),
+    "a negative dimension": raw("UINT8", (-1,), b"1"),
+    "the lowest dimension": raw("UINT8", (-(1 << 63),), b"1"),
+    "a huge dimension": raw("UINT8", ((1 << 63) - 1,), b"1"),
+    "dimensions whose product overflows": raw("FP32", (4, (1 << 60) + 2, 4), b"1"),
+    "nine dimensions": raw("UINT8", (1,) * 9, b"1"),
+    "a datatype in lower case": raw("uint8", (1,), b"1"),
+    "no datatype": raw("", (1,), b"1"),
+    "elements that are cut": raw("BYTES", (1,), b"\x05\x00\x00\x00abcd"),
+    "an element of 4 GiB": raw("BYTES", (1,), b"\xff\xff\xff\xffabcd"),
+    "half a length": raw("BYTES", (1,), b"\x00\x00"),
+    "an element too few": raw("BYTES", (2,), pack_elements([b"a"])),
+    "an element too many": raw("BYTES", (1,), pack_elements([b"a", b"b"])),
+    "no contents": typed(),
+    "contents of another type": typed("FP32", uint_contents=[1, 2]),
+    "contents of two types": typed("FP32", fp32_contents=[1, 2], int_contents=[1]),
+    "fewer contents than the shape": typed("FP32", fp32_contents=[1]),
+    "contents for a huge shape": typed("FP32", (1 << 30,), fp32_contents=[1]),
+    "contents that do not fit": typed("UINT8", uint_contents=[0, 256]),
+    "contents that cannot be": typed("FP64", fp64_contents=[0, 256]),
+    "contents and bytes": mixed(),
+}
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_a_tensor_that_is_not_what_it_says_is_refused(name: str) -> None:
+    with pytest.raises(InvalidTensor):
+        through_the_wire(INVALID[name])
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        with_parameter("timeout", int64_param=-1),
+        with_parameter("timeout", uint64_param=1 << 63),
+        with_parameter("timeout", string_param="1"),
+        with_parameter("timeout", double_param=1.0),
+        with_parameter("timeout", bool_param=True),
+        with_parameter("timeout"),
+        with_parameter("priority", int64_param=-1),
+        with_parameter("truncate", int64_param=1),
+        text_request(b"a", id="a\nb"),
+        text_request(b"a", id="x" * 1025),
+    ],
+)
+def test_parameters_of_another_type_or_range_are_refused(message: Any) -> None:
+    with pytest.raises(InputError):
+        through_the_wire(message)
+
+
+@pytest.mark.parametrize("output", [False, True])
+def test_shared_memory_is_not_supported(output: bool) -> None:
+    with pytest.raises(NotSupported):
+        through_the_wire(in_shared_memory(output=output))
+
+
+# Bytes
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=500, deadline=None)
+def test_any_bytes_are_understood_or_refused(data: bytes) -> None:
+    try:
+        read_request(parse_request(data, max_rest_bytes=100))
+    except GraftworkError as error:
+        assert_true(error.status < 500 or isinstance(error, NotSupported))
+
+
+WHOLE = text_request(b"abc", b"def", outputs=["label"], id="an id").SerializeToString()
+
+
+@given(st.integers(0, len(WHOLE) - 1), st.integers(0, 255))
+@settings(max_examples=500, deadline=None)
+def test_a_message_with_a_wrong_byte_is_understood_or_refused(at: int, byte: int) -> None:
+    try:
+        read_request(parse_request(WHOLE[:at] + bytes([byte]) + WHOLE[at + 1 :], max_rest_bytes=1000))
+    except GraftworkError as error:
+        assert_true(error.status < 500 or isinstance(error, NotSupported))
+
+
+@pytest.mark.parametrize("end", range(1, len(WHOLE)))
+def test_the_outline_of_a_part_is_that_of_fewer_fields_or_is_cut(end: int) -> None:
+    try:
+        check_outline(WHOLE[:end], large=LARGE, max_rest_bytes=1000)
+    except InvalidMessage:
+        with pytest.raises(InvalidMessage):
+            parse_request(WHOLE[:end], max_rest_bytes=1000)
+    else:
+        parse_request(WHOLE[:end], max_rest_bytes=1000)
+
+
+def test_only_the_bytes_of_tensors_may_be_large() -> None:
+    parse_request(raw("UINT8", (1,), bytes(1000)).SerializeToString(), max_rest_bytes=100)
+    with pytest.raises(BodyTooLarge, match="beside raw_input_contents, over the limit of 100"):
+        parse_request(typed(bytes_contents=[bytes(1000)]).SerializeToString(), max_rest_bytes=100)
+
+
+def test_a_message_of_nothing_but_empty_messages_is_not_parsed() -> None:
+    """Each takes two bytes on the wire, and a hundred in memory."""
+    many = b"\x2a\x00" * MAX_FIELDS
+    check_outline(many, large=LARGE, max_rest_bytes=1 << 20)
+    with pytest.raises(InvalidMessage, match="fields"):
+        check_outline(many + b"\x2a\x00", large=LARGE, max_rest_bytes=1 << 20)
+
+
+@pytest.mark.parametrize("data", [b"\x0b\x0c", b"\x0a", b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\x80" * 11])
+def test_what_is_no_outline_is_refused(data: bytes) -> None:
+    with pytest.raises(InvalidMessage):
+        check_outline(data, large=LARGE, max_rest_bytes=100)
+
+
+# Errors
+
+
+@pytest.mark.parametrize("kind", tree(), ids=lambda kind: kind.__name__)
+def test_every_error_has_a_status_that_says_whose_fault_it_is(kind: type[GraftworkError]) -> None:
+    status = status_code(kind.status).name
+    assert (status in ("INTERNAL", "UNKNOWN")) is (kind.status == 500)
+    assert status != "OK"
+    if kind.status in (400, 413, 414, 415, 422):
+        assert status == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize(
+    ("status", "name"),
+    [
+        (401, "UNAUTHENTICATED"),
+        (403, "PERMISSION_DENIED"),
+        (404, "NOT_FOUND"),
+        (409, "FAILED_PRECONDITION"),
+        (429, "RESOURCE_EXHAUSTED"),
+        (499, "CANCELLED"),
+        (500, "INTERNAL"),
+        (501, "UNIMPLEMENTED"),
+        (503, "UNAVAILABLE"),
+        (504, "DEADLINE_EXCEEDED"),
+        (418, "INVALID_ARGUMENT"),
+        (599, "INTERNAL"),
+    ],
+)
+def test_statuses(status: int, name: str) -> None:
+    assert status_code(status).name == name
