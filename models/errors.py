@@ -24,6 +24,7 @@
     |- StorageFailed                    the repository cannot be written                               507
     |- Unavailable                      Overloaded, TooManyConnections, NotReady, WorkerLost, OutOfMemory,
     |                                   DeviceFailed (with Retry-After)                                  503
+    |- NotSupported                     a part of a protocol that is not there, or not as it was started  501
     `- DeadlineExceeded                                                                                504
 
 ``status`` is the HTTP status, ``code`` the stable name that clients may match on; both are part of the API. A message
@@ -356,6 +357,13 @@ class DeviceFailed(Unavailable):
     """A device that will answer nothing any more in this process: a worker that meets it ends and is replaced."""
 
     code = "device_failed"
+
+
+class NotSupported(GraftworkError):
+    """A protocol has it, and this server does not, or not as it was started."""
+
+    status = 501
+    code = "not_supported"
 
 
 class DeadlineExceeded(GraftworkError):
