@@ -94,6 +94,14 @@ def serve(
         float, typer.Option(min=0, help="Seconds that a stopping server is not ready, but still takes connections.")
     ] = 1.0,
     admin: Annotated[bool, typer.Option("--admin", help="Take promotions, rollbacks and deletions over HTTP.")] = False,
+    model_control: Annotated[
+        Literal["auto", "explicit"],
+        typer.Option(help="auto: every model is served; explicit: those that are loaded by their names."),
+    ] = "auto",
+    load_model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Load this model at the start, * for all; with --model-control explicit."),
+    ] = None,
     allow_unauthenticated: Annotated[
         bool, typer.Option("--allow-unauthenticated", help="Bind an address that other machines reach, without keys.")
     ] = False,
@@ -114,6 +122,20 @@ def serve(
             f"{host} can be reached from other machines; first: graftwork keys create --scope admin",
             param_hint="--admin",
         )
+    if model_control == "explicit" and host not in LOOPBACK and not has_keys:
+        raise typer.BadParameter(
+            f"{host} can be reached from other machines, and models are loaded by whoever may; "
+            "first: graftwork keys create --scope admin",
+            param_hint="--model-control",
+        )
+    if load_model and model_control != "explicit":
+        raise typer.BadParameter(
+            "every model is served; to load them by their names, add --model-control explicit",
+            param_hint="--load-model",
+        )
+    from models.version import check_name
+
+    load_models = tuple(name if name == "*" else check_name(name) for name in load_model or ())
     check_engine(engine, precision, device)
     memory = None if backbone_memory is None else _bytes(backbone_memory)
     signal.signal(signal.SIGTERM, exit_at_once)
@@ -138,6 +160,8 @@ def serve(
         worker_timeout_seconds=worker_timeout,
         max_rows_in_flight=max_rows_in_flight,
         admin=admin,
+        model_control=model_control,
+        load_models=load_models,
         backbone_memory=memory,
         drain_delay_seconds=drain_delay,
         drain_seconds=max(30, math.ceil(request_timeout)),

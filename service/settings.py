@@ -36,6 +36,8 @@ class ServerSettings(BaseModel):
         admin: whether versions can be promoted, rolled back and deleted over HTTP.
         backbone_memory: bytes of backbones that a worker may hold. Without it, workers on a CPU share half of the memory of the
             machine or the container, and those on a GPU have no limit.
+        model_control: ``auto`` serves every model in the repository, ``explicit`` those that are loaded by their names.
+        load_models: those that are loaded at the start, where they are loaded by their names; ``*`` for all.
         connections: what one client connection may cost, and how many there may be.
     """
 
@@ -62,4 +64,6 @@ class ServerSettings(BaseModel):
     max_batch_rows: int = 32
     admin: bool = False
     backbone_memory: ByteSize | None = Field(default=None, gt=0)
+    model_control: Literal["auto", "explicit"] = "auto"
+    load_models: tuple[str, ...] = ()
     connections: ConnectionLimits = ConnectionLimits()

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
+from models.audit import AuditLog
 from models.errors import GraftworkError, NotReady, RouteNotFound
 from models.repository import ModelRepository
 from service.api.admin import AdminRoutes
@@ -27,6 +28,8 @@ from service.api.catalog import Catalog
 from service.api.declaration import route, routes
 from service.api.gate import Gate
 from service.api.metrics import Metrics
+from service.api.oip.model_control import ModelControl
+from service.api.oip.repository import RepositoryRoutes
 from service.api.openapi import OpenApiRoute
 from service.api.problems import from_http_exception
 from service.api.telemetry import RECORD, Telemetry, refuse
@@ -71,7 +74,9 @@ class Application:
         self._worker_socket = worker_socket
         self._metrics = Metrics(version)
         repository = ModelRepository(settings.repository)
-        self._catalog = Catalog(repository, self._metrics, budget_bytes=backbone_memory)
+        load_models = settings.load_models if settings.model_control == "explicit" else None
+        self._catalog = Catalog(repository, self._metrics, budget_bytes=backbone_memory, load_models=load_models)
+        self._model_control = ModelControl(self._catalog, AuditLog(repository.root))
         self._admin = [AdminRoutes(repository, self._catalog)] if settings.admin else []
         self._admission = Admission(
             max_rows=settings.max_rows_in_flight or BATCHES_IN_FLIGHT * settings.max_batch_rows * workers,
@@ -123,7 +128,7 @@ class Application:
 
     def _routes(self) -> list[Route]:
         register_url_convertor("model", _ModelName())
-        return routes(self._gate, self._v1, self, self._openapi, *self._admin)
+        return routes(self._gate, self._v1, self, self._openapi, RepositoryRoutes(self._model_control), *self._admin)
 
     def _count_cut_off(self) -> None:
         self.cut_off += 1

@@ -15,6 +15,7 @@ from models import errors
 from models.errors import GraftworkError, RouteNotFound
 from models.manifest import Manifest
 from service.api.declaration import route
+from service.api.openapi_oip import oip_paths
 from service.api.schemas import (
     BODY,
     HEADERS,
@@ -143,6 +144,7 @@ def openapi_document(version: str, *, admin: bool = False) -> Json:
                 refusals=(*_ANY, errors.RouteNotFound),
                 media_type=MEDIA_TYPE,
             ),
+            **oip_paths(),
             **(_admin_paths() if admin else {}),
         },
         "components": {

@@ -24,6 +24,9 @@ POSTS = [
     "/v1/models/letters:predict",
     "/v1/models/letters/versions/1:predict",
     "/v1/models/letters/labels/champion:predict",
+    "/v2/repository/index",
+    "/v2/repository/models/letters/load",
+    "/v2/repository/models/letters/unload",
 ]
 
 

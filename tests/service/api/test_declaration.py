@@ -10,6 +10,7 @@ from service.api.application import Application
 from service.api.declaration import Declaration, route, routes
 from service.api.gate import Gate
 from service.api.metrics import Metrics
+from service.api.oip.repository import RepositoryRoutes
 from service.api.openapi import OpenApiRoute
 from service.api.v1 import PREDICTION, V1Routes
 from service.auth.key import Scope
@@ -72,7 +73,7 @@ def declared(*classes: type) -> dict[tuple[str, str], Scope | None]:
 def test_what_each_route_of_the_server_needs() -> None:
     """Who changes this has thought about it."""
     predictions = [("POST", path) for path in PREDICTION.paths]
-    assert declared(Application, V1Routes, OpenApiRoute) == {
+    assert declared(Application, V1Routes, OpenApiRoute, RepositoryRoutes) == {
         **dict.fromkeys(predictions, Scope.PREDICT),
         ("GET", "/v1/models"): Scope.METADATA,
         ("GET", "/v1/models/{name:model}"): Scope.METADATA,
@@ -83,4 +84,7 @@ def test_what_each_route_of_the_server_needs() -> None:
         ("GET", "/health/ready"): None,
         ("GET", "/v2/health/live"): None,
         ("GET", "/v2/health/ready"): None,
+        ("POST", "/v2/repository/index"): Scope.METADATA,
+        ("POST", "/v2/repository/models/{name:model}/load"): Scope.ADMIN,
+        ("POST", "/v2/repository/models/{name:model}/unload"): Scope.ADMIN,
     }

@@ -53,7 +53,11 @@ def test_programs_and_own_pages_pass(headers: list[tuple[bytes, bytes]]) -> None
     ids=repr,
 )
 def test_pages_of_other_sites_do_not(header: tuple[bytes, bytes]) -> None:
-    for rest in ([BODY, JSON], [BODY], []):  # what a script sends need not say its type, but it says where it comes from
+    for rest in (
+        [BODY, JSON],
+        [BODY],
+        [],
+    ):  # what a script sends need not say its type, but it says where it comes from
         with pytest.raises(CrossSite):
             check(header, *rest)
 
