@@ -2,13 +2,14 @@
 
     GraftworkError                      500 internal
     |- InputError                       one row or one request that cannot be answered as it stands
-    |  |- EmptyBody, InvalidJson, JsonTooDeep, InvalidUtf8, InvalidUnicode, InvalidBase64, NonFinite   400
-    |  |- InvalidParameter, BadRequest                                                                 400
+    |  |- EmptyBody, InvalidJson, JsonTooDeep, InvalidUtf8, InvalidUnicode, InvalidBase64, NonFinite,
+    |  |  InvalidEncoding                                                                              400
+    |  |- InvalidParameter, InvalidTensor, ShapeOverflow, BadRequest                                   400
     |  |- RequestTimeout                                                                               408
     |  |- BodyTooLarge, TextTooLong, ImageTooManyPixels, TooManyInstances                              413
     |  |- UrlTooLong                                                                                   414
     |  |- FormatNotAllowed, UnsupportedMediaType                                                       415
-    |  |- InvalidInstances, InvalidDocument, EmptyText, ContextLengthExceeded, ImageTruncated, ImageUndecodable,
+    |  |- InvalidInstances, InvalidValue, InvalidDocument, EmptyText, ContextLengthExceeded, ImageTruncated, ImageUndecodable,
     |  |  AspectRatio, WorkerCrashed                                                                   422
     |  `- HeadersTooLarge                                                                              431
     |- Unauthorized                     no key, or none that is known (with WWW-Authenticate)           401
@@ -16,6 +17,7 @@
     |- NotFound                         RouteNotFound, ModelNotFound, VersionNotFound, VersionNotLoaded,
     |  |                                BackboneNotFound, KeyNotFound                                                     404
     |  `- MethodNotAllowed                                                                             405
+    |- NotSupported                     a part of a protocol that this server leaves out               501
     |- Conflict                         VersionInUse, PromotionRefused                                 409
     |- DatasetInvalid                   what the user's data lacks, with file and line                 422
     |- VersionCorrupt                   EngineMismatch: a version that must not be served             422
@@ -24,7 +26,6 @@
     |- StorageFailed                    the repository cannot be written                               507
     |- Unavailable                      Overloaded, TooManyConnections, NotReady, WorkerLost, OutOfMemory,
     |                                   DeviceFailed (with Retry-After)                                  503
-    |- NotSupported                     a part of a protocol that is not there, or not as it was started  501
     `- DeadlineExceeded                                                                                504
 
 ``status`` is the HTTP status, ``code`` the stable name that clients may match on; both are part of the API. A message
@@ -97,6 +98,13 @@ class InvalidBase64(InputError):
     code = "invalid_base64"
 
 
+class InvalidEncoding(InputError):
+    """A compressed body is damaged."""
+
+    status = 400
+    code = "invalid_encoding"
+
+
 class NonFinite(InputError):
     status = 400
     code = "non_finite"
@@ -105,6 +113,19 @@ class NonFinite(InputError):
 class InvalidParameter(InputError):
     status = 400
     code = "invalid_parameter"
+
+
+class InvalidTensor(InputError):
+    """A tensor of a request is not what its model reads, or what it says of itself."""
+
+    status = 400
+    code = "invalid_tensor"
+
+
+class ShapeOverflow(InvalidTensor):
+    """A shape stands for more elements than anything could hold."""
+
+    code = "shape_overflow"
 
 
 class BadRequest(InputError):
@@ -158,6 +179,12 @@ class UnsupportedMediaType(InputError):
 
 class InvalidInstances(InputError):
     code = "invalid_instances"
+
+
+class InvalidValue(InputError):
+    """A member of a JSON document is of another type than it must be; the message begins with the pointer to it."""
+
+    code = "invalid_value"
 
 
 class InvalidDocument(InputError):
@@ -245,6 +272,13 @@ class KeyNotFound(NotFound):
 class MethodNotAllowed(NotFound):
     status = 405
     code = "method_not_allowed"
+
+
+class NotSupported(GraftworkError):
+    """A part of a protocol that this server leaves out, or as it was started; asking again does not help."""
+
+    status = 501
+    code = "not_supported"
 
 
 class Conflict(GraftworkError):
@@ -357,13 +391,6 @@ class DeviceFailed(Unavailable):
     """A device that will answer nothing any more in this process: a worker that meets it ends and is replaced."""
 
     code = "device_failed"
-
-
-class NotSupported(GraftworkError):
-    """A protocol has it, and this server does not, or not as it was started."""
-
-    status = 501
-    code = "not_supported"
 
 
 class DeadlineExceeded(GraftworkError):

@@ -120,6 +120,7 @@ def append_line(path: Path, line: bytes, *, mode: int = 0o666) -> None:
     _step("open")
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # a file grows while it is written to: half a line would look torn
         size = os.fstat(descriptor).st_size
         is_torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
         data = (b"\n" if is_torn else b"") + line + b"\n"

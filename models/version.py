@@ -70,9 +70,14 @@ def check_name(name: str) -> str:
     return name
 
 
+def is_alias(alias: str) -> bool:
+    """Whether it can be one."""
+    return _ALIAS.fullmatch(alias) is not None
+
+
 def check_alias(alias: str) -> str:
     """The alias itself, if it can be one; raises `InvalidParameter` otherwise."""
-    if not _ALIAS.fullmatch(alias):
+    if not is_alias(alias):
         raise InvalidParameter("an alias is 1 to 64 letters, digits, '_' or '-', and starts with a letter or '_'")
     return alias
 

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
 PREFIX = struct.Struct("<II")
-_FIRST_SIZE = struct.Struct("<I")
+_SIZE = struct.Struct("<I")
+
+Form: TypeAlias = Literal["item", "UINT8", "FP32"]
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="hello"):
@@ -68,14 +70,31 @@ class LoadFailed(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", ta
     reason: str
 
 
+class Wish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a request's instances are, and what is asked for of them.
+
+    Attributes:
+        form: of an instance: an item (an image file, a text, a pair of them), or an image's pixels in this datatype.
+        outputs: names of tensors (`models.signature`) that are asked for; a list of predictions in JSON without.
+        top_k: how many scores a prediction lists; all of them without.
+        truncate: cut texts that are too long instead of refusing them.
+    """
+
+    form: Form = "item"
+    outputs: Sequence[str] = ()
+    top_k: int | None = None
+    truncate: bool = False
+
+
+PREDICTIONS = Wish()
+
+
 class Predict(msgspec.Struct, kw_only=True, tag_field="kind", tag="predict"):
     """One request.
 
     Attributes:
         sizes: the payload is the request's instances, one after the other, of these many bytes; see `pack_pair`.
         deadline: by the monotonic clock, which all processes of a machine share, in seconds; a row is not computed later.
-        top_k: how many scores an answer lists; all of them without.
-        truncate: cut texts that are too long instead of refusing them.
         isolated: its rows may have ended a worker: each is computed alone.
     """
 
@@ -84,8 +103,7 @@ class Predict(msgspec.Struct, kw_only=True, tag_field="kind", tag="predict"):
     number: int
     sizes: Sequence[int]
     deadline: float
-    top_k: int | None = None
-    truncate: bool = False
+    wish: Wish = PREDICTIONS
     isolated: bool = False
 
 
@@ -110,10 +128,17 @@ class Timings(msgspec.Struct, kw_only=True):
 
 
 class Answer(msgspec.Struct, kw_only=True, tag_field="kind", tag="answer"):
-    """The payload is the JSON list of predictions."""
+    """The payload is the JSON list of predictions; or the tensors that were asked for, one after the other.
+
+    Attributes:
+        sizes: bytes of each tensor.
+        truncated: the rows of which only a part was read, of a request for tensors.
+    """
 
     id: int
     timings: Timings
+    sizes: Sequence[int] = ()
+    truncated: Sequence[int] = ()
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="failure"):
@@ -191,13 +216,18 @@ def unpack(header: bytes | memoryview) -> Message:
 
 def pack_pair(first: bytes, second: bytes) -> bytes:
     """An instance that is a pair of texts: ``<u32 length of the first> <first> <second>``."""
-    return _FIRST_SIZE.pack(len(first)) + first + second
+    return pack_element(first) + second
 
 
 def unpack_pair(instance: bytes) -> tuple[bytes, bytes]:
     """The two texts of an instance that `pack_pair` made."""
-    end = _FIRST_SIZE.size + _FIRST_SIZE.unpack_from(instance)[0]
-    return instance[_FIRST_SIZE.size : end], instance[end:]
+    end = _SIZE.size + _SIZE.unpack_from(instance)[0]
+    return instance[_SIZE.size : end], instance[end:]
+
+
+def pack_element(data: bytes) -> bytes:
+    """An element of a tensor of bytes, as the Open Inference Protocol has it: ``<u32 length> <data>``."""
+    return _SIZE.pack(len(data)) + data
 
 
 class FrameReader:

@@ -28,6 +28,7 @@ class ServerSettings(BaseModel):
         drain_seconds: how long it then waits for the answers that it owes.
         max_json_bytes: the largest JSON body for text models. Images in JSON count against ``max_image_bytes``.
         max_image_bytes: the largest body for image models.
+        max_tensor_bytes: the largest body of tensors for image models, in the Open Inference Protocol.
         max_instances: rows in one request.
         max_rows_in_flight: rows accepted and not yet answered; above it requests get 503. Without it, four batches a worker.
         max_bytes_in_flight: bytes of bodies that arrived and are not yet answered; above it requests get 503.
@@ -57,6 +58,7 @@ class ServerSettings(BaseModel):
     drain_seconds: int = Field(default=30, ge=0)
     max_json_bytes: int = 2 << 20
     max_image_bytes: int = 16 << 20
+    max_tensor_bytes: int = 64 << 20
     max_instances: int = 64
     max_rows_in_flight: int | None = Field(default=None, ge=1)
     max_bytes_in_flight: int = 256 << 20

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import orjson
 from starlette.convertors import StringConvertor, register_url_convertor
@@ -27,7 +28,10 @@ from service.api.admission import Admission
 from service.api.catalog import Catalog
 from service.api.declaration import route, routes
 from service.api.gate import Gate
+from service.api.inference import Inference
 from service.api.metrics import Metrics
+from service.api.oip.infer_http import INFER, InferRoute, match_infer
+from service.api.oip.metadata_routes import MetadataRoutes, MissingRoutes
 from service.api.oip.model_control import ModelControl
 from service.api.oip.repository import RepositoryRoutes
 from service.api.openapi import OpenApiRoute
@@ -40,6 +44,9 @@ from service.auth.key_file import open_key_file
 from service.auth.keyring import Keyring
 from service.log import flush_log
 from service.settings import ServerSettings
+
+Match: TypeAlias = Callable[[Scope], Any]
+Handle: TypeAlias = Callable[[Scope, Receive, Any], Awaitable[tuple[bytes, Sequence[tuple[bytes, bytes]]]]]
 
 logger = logging.getLogger(__name__)
 
@@ -101,15 +108,25 @@ class Application:
         self._gate = Gate(self._keyring, self._metrics, on_loopback=is_local)
         # Without keys, whoever is on this machine may read how it works.
         self._openapi = OpenApiRoute(version, lambda: is_local or self._keyring.is_closed, admin=settings.admin)
-        self._v1 = V1Routes(settings, self._catalog, self._pool, self._admission, self._metrics)
+        inference = Inference(
+            self._catalog, self._pool, self._admission, self._metrics, timeout_seconds=settings.request_timeout_seconds
+        )
+        self._v1 = V1Routes(settings, self._catalog, inference)
+        self._metadata = MetadataRoutes(self._catalog, version, max_rows=settings.max_instances)
+        infer = InferRoute(settings, inference)
+        # What each dialect's prediction requests are told by, and who answers them.
+        self._predictions: Sequence[tuple[Match, Handle]] = [
+            (match_prediction, self._v1.predict),
+            (match_infer, infer.infer),
+        ]
         handlers = {GraftworkError: _on_error, HTTPException: _on_http_exception}
         # Slashes are not added by redirects: the target would be built from a Host header that anyone can send.
         self._router = ExceptionMiddleware(Router(self._routes(), redirect_slashes=False), handlers)
         self.telemetry = Telemetry(self._dispatch, self._metrics, self._count_cut_off)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reference = match_prediction(scope)
-        if reference is None:
+        handle, parts = self._prediction(scope)
+        if handle is None:
             scope["app"] = self  # with it, the router raises its refusals instead of answering them
             await self._router(scope, receive, send)
             return
@@ -117,18 +134,26 @@ class Application:
         scope[RECORD].counted = True
         self._metrics.observe_begin()
         try:
-            self._gate.admit(scope, PREDICTION.scope)
-            body = await self._v1.predict(scope, receive, reference)
+            self._gate.admit(scope, KeyScope.PREDICT)
+            body, headers = await handle(scope, receive, parts)
         except GraftworkError as error:
             await refuse(scope, error)(scope, receive, send)
             return
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        headers = [*headers, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
+    def _prediction(self, scope: Scope) -> tuple[Handle | None, Any]:
+        """Who answers a prediction request, and the parts of its path."""
+        for match, handle in self._predictions:
+            if (parts := match(scope)) is not None:
+                return handle, parts
+        return None, None
+
     def _routes(self) -> list[Route]:
         register_url_convertor("model", _ModelName())
-        return routes(self._gate, self._v1, self, self._openapi, RepositoryRoutes(self._model_control), *self._admin)
+        oip = (self._metadata, RepositoryRoutes(self._model_control), MissingRoutes())
+        return routes(self._gate, self._v1, self, self._openapi, *oip, *self._admin)
 
     def _count_cut_off(self) -> None:
         self.cut_off += 1
@@ -184,6 +209,7 @@ class Application:
         return Response(exposition, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @PREDICTION
+    @INFER
     async def only_post(self, request: Request) -> Response:
         """Predictions are dispatched before the router; it overlooks the end of a line behind a path that looks like theirs."""
         raise RouteNotFound(f"there is no route {request.url.path[:128]}")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from models.deployment import CHAMPION, Deployment
+from models.signature import Signature, signature
 from models.version import ModelVersion
 from service.messages import Serving
 
@@ -61,6 +63,12 @@ class CatalogVersion:
     def is_served(self) -> bool:
         """Whether requests can be led to it."""
         return self.state in (State.READY, State.ON_DEMAND)
+
+    @cached_property
+    def signature(self) -> Signature:
+        """What it reads and gives as tensors; asked of those that have a manifest."""
+        assert self.version is not None
+        return signature(self.version.manifest)
 
     @property
     def backbone(self) -> str | None:

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
-from http import HTTPStatus
-from typing import TypeAlias
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from models import errors
-from models.errors import GraftworkError, RouteNotFound
+from models.errors import RouteNotFound
 from models.manifest import Manifest
 from service.api.declaration import route
-from service.api.openapi_oip import oip_paths
+from service.api.openapi_oip import OIP_SCHEMAS, oip_paths
+from service.api.openapi_operation import ANY, CHANGE, MODEL, PREDICT, READY, VERSION, get, operation
 from service.api.schemas import (
     BODY,
     HEADERS,
     PARAMETERS,
     SCHEMAS,
-    SECURITY,
     SECURITY_SCHEMES,
     TEXT,
     Json,
@@ -32,38 +30,6 @@ from service.api.schemas import (
 from service.auth.key import Scope
 
 MEDIA_TYPE = "application/openapi+json"  # draft-ietf-httpapi-rest-api-mediatypes
-
-Refusals: TypeAlias = Sequence[type[GraftworkError]]
-
-# What routes may refuse.
-_KEY: Refusals = (errors.Unauthorized, errors.Forbidden, errors.RateLimited)
-_ANY: Refusals = (
-    *(GraftworkError, errors.BadRequest, errors.RequestTimeout, errors.UrlTooLong, errors.HeadersTooLarge),
-    errors.TooManyConnections,
-)
-_READY: Refusals = (*_ANY, errors.NotReady)
-_MODEL: Refusals = (
-    *(*_READY, errors.InvalidParameter),
-    *(errors.RouteNotFound, errors.MethodNotAllowed, errors.ModelNotFound),
-)
-_VERSION: Refusals = (*_MODEL, errors.VersionCorrupt, errors.VersionNotLoaded)
-_CHANGE: Refusals = (
-    *(*_MODEL, errors.VersionNotFound, errors.VersionCorrupt, errors.CrossSite, errors.UnsupportedMediaType),
-    *(errors.EmptyBody, errors.BodyTooLarge, errors.InvalidUtf8, errors.InvalidJson, errors.InvalidDocument),
-    *(errors.Conflict, errors.VersionInUse, errors.PromotionRefused, errors.StorageFailed, errors.DeadlineExceeded),
-)
-_PREDICT: Refusals = (
-    *(*_VERSION, errors.VersionNotFound, errors.UnsupportedMediaType, errors.EmptyBody, errors.BodyTooLarge),
-    *(errors.InvalidJson, errors.JsonTooDeep, errors.InvalidUtf8, errors.InvalidUnicode, errors.NonFinite),
-    *(errors.InvalidInstances, errors.TooManyInstances, errors.InvalidBase64),
-    *(errors.EmptyText, errors.TextTooLong, errors.ContextLengthExceeded),
-    *(errors.FormatNotAllowed, errors.ImageTooManyPixels, errors.AspectRatio),
-    *(errors.ImageTruncated, errors.ImageUndecodable),
-    *(errors.Overloaded, errors.WorkerLost, errors.WorkerCrashed, errors.OutOfMemory, errors.DeviceFailed),
-    errors.DeadlineExceeded,
-)
-
-_HEADERS = {401: ["WWW-Authenticate"], 405: ["Allow"], 429: ["Retry-After"], 503: ["Retry-After"]}
 
 
 class OpenApiRoute:
@@ -111,44 +77,40 @@ def openapi_document(version: str, *, admin: bool = False) -> Json:
             "/v1/models/{name}/labels/{alias}:predict": _predict(
                 "predict_label", "Ask the version of a label", "alias"
             ),
-            "/v1/models": _get("list_models", "All models", ref("Models"), scope=Scope.METADATA),
-            "/v1/models/{name}": _get(
-                "model_status", "A model's versions", ref("Model"), "name", scope=Scope.METADATA, refusals=_MODEL
+            "/v1/models": get("list_models", "All models", ref("Models"), scope=Scope.METADATA),
+            "/v1/models/{name}": get(
+                "model_status", "A model's versions", ref("Model"), "name", scope=Scope.METADATA, refusals=MODEL
             ),
-            "/v1/models/{name}/metadata": _get(
+            "/v1/models/{name}/metadata": get(
                 "model_metadata",
                 "What the version that `predict` asks says of itself, and how it is computed",
                 ref("Metadata"),
                 "name",
                 scope=Scope.METADATA,
-                refusals=_VERSION,
+                refusals=VERSION,
             ),
-            "/health/live": _get("live", "Whether the process answers", live, scope=None),
-            "/health/ready": _get("ready", "Whether models are loaded and checked", ready, scope=None, refusals=_READY),
-            "/v2/health/live": _get("v2_live", "The same for the Open Inference Protocol", live, scope=None),
-            "/v2/health/ready": _get(
-                "v2_ready", "The same for the Open Inference Protocol", ready, scope=None, refusals=_READY
-            ),
-            "/metrics": _get(
+            "/health/live": get("live", "Whether the process answers", live, scope=None),
+            "/health/ready": get("ready", "Whether models are loaded and checked", ready, scope=None, refusals=READY),
+            **oip_paths(live, ready),
+            "/metrics": get(
                 "metrics",
                 "Metrics in the text format of Prometheus",
                 TEXT,
                 scope=Scope.METRICS,
                 media_type="text/plain",
             ),
-            "/openapi.json": _get(
+            "/openapi.json": get(
                 "openapi",
                 "This document; without keys, on the loopback address only",
                 {"type": "object"},
                 scope=Scope.METADATA,
-                refusals=(*_ANY, errors.RouteNotFound),
+                refusals=(*ANY, errors.RouteNotFound),
                 media_type=MEDIA_TYPE,
             ),
-            **oip_paths(),
             **(_admin_paths() if admin else {}),
         },
         "components": {
-            "schemas": {**SCHEMAS, **_metadata()},
+            "schemas": {**SCHEMAS, **OIP_SCHEMAS, **_metadata()},
             "parameters": PARAMETERS,
             "headers": HEADERS,
             "securitySchemes": SECURITY_SCHEMES,
@@ -179,75 +141,16 @@ def _admin_paths() -> Json:
 
 
 def _change(name: str, summary: str, *parameters: str, body: str | None = None, answer: str = "Change") -> Json:
-    operation = _operation(
-        name, summary, parameters, ref(answer), "application/json", scope=Scope.ADMIN, refusals=_CHANGE
-    )
-    return {**operation, **({} if body is None else {"requestBody": document_body(body)})}
+    made = operation(name, summary, parameters, ref(answer), "application/json", scope=Scope.ADMIN, refusals=CHANGE)
+    return {**made, **({} if body is None else {"requestBody": document_body(body)})}
 
 
 def _predict(name: str, summary: str, *address: str) -> Json:
     parameters = ("name", *address, "top_k", "truncate", "X-Request-Timeout")
-    operation = _operation(
-        name, summary, parameters, ref("Predictions"), "application/json", scope=Scope.PREDICT, refusals=_PREDICT
+    made = operation(
+        name, summary, parameters, ref("Predictions"), "application/json", scope=Scope.PREDICT, refusals=PREDICT
     )
-    return {"post": {**operation, "requestBody": BODY}}
-
-
-def _get(
-    name: str,
-    summary: str,
-    schema: Json,
-    *parameters: str,
-    scope: Scope | None,
-    refusals: Refusals = _ANY,
-    media_type: str = "application/json",
-) -> Json:
-    return {"get": _operation(name, summary, parameters, schema, media_type, scope=scope, refusals=refusals)}
-
-
-def _operation(
-    name: str,
-    summary: str,
-    parameters: Sequence[str],
-    schema: Json,
-    media_type: str,
-    *,
-    scope: Scope | None,
-    refusals: Refusals,
-) -> Json:
-    references = [ref(parameter, "parameters") for parameter in (*parameters, "X-Request-Id")]
-    keyed = {"security": SECURITY, "description": f"Where keys are asked for, one that allows `{scope}`."}
-    return {
-        "operationId": name,
-        "summary": summary,
-        "parameters": references,
-        "responses": _responses(schema, media_type, (*refusals, *(_KEY if scope else ()))),
-        **(keyed if scope else {}),
-    }
-
-
-def _responses(schema: Json, media_type: str, refusals: Refusals) -> Json:
-    """The good answer, and each other status with the codes that it comes with."""
-    codes: dict[int, list[str]] = {}
-    for kind in refusals:
-        codes.setdefault(kind.status, []).append(kind.code)
-    return {"200": _response("OK", schema, media_type)} | {
-        str(status): _response(
-            f"{HTTPStatus(status).phrase}: {', '.join(codes[status])}",
-            {"allOf": [ref("Problem"), {"properties": {"status": {"const": status}, "code": {"enum": codes[status]}}}]},
-            "application/problem+json",
-            *_HEADERS.get(status, []),
-        )
-        for status in sorted(codes)
-    }
-
-
-def _response(description: str, schema: Json, media_type: str, *headers: str) -> Json:
-    return {
-        "description": description,
-        "headers": {name: ref(name, "headers") for name in ("X-Request-Id", *headers)},
-        "content": {media_type: {"schema": schema}},
-    }
+    return {"post": {**made, "requestBody": BODY}}
 
 
 def _metadata() -> Json:

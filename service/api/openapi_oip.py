@@ -1,95 +1,242 @@
-"""The routes of the Open Inference Protocol in the OpenAPI document."""
+"""The routes of the Open Inference Protocol V2, in the OpenAPI document."""
 
 from __future__ import annotations
 
-from http import HTTPStatus
-
-from service.api.schemas import SECURITY, TEXT, Json, record, ref
+from models import errors
+from service.api.openapi_operation import ANY, CHANGE, INFER, READY, VERSION, get, operation
+from service.api.schemas import NAME, TEXT, Json, record, ref
 from service.auth.key import Scope
 
-_STATES = ["READY", "UNAVAILABLE", "LOADING", "UNLOADING"]
-_INDEX: Json = {
-    "type": "array",
-    "items": record(name=TEXT, version=TEXT, state={"enum": _STATES}, reason=TEXT),
+_SHAPE: Json = {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 8}
+_WHOLE: Json = {"type": "integer", "minimum": 0}
+_NUMBER: Json = {**TEXT, "pattern": "^[1-9][0-9]{0,8}$"}
+_DATATYPES = ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"]
+_DATATYPE: Json = {"enum": [*_DATATYPES, "FP16", "BF16", "FP32", "FP64", "BYTES"]}
+_VALUES: Json = {"type": "array", "items": {"type": ["string", "number", "boolean", "array"]}}
+
+
+def _list(items: Json, **limits: int) -> Json:
+    return {"type": "array", "items": items, **limits}
+
+
+def _with(schema: Json, **optional: Json) -> Json:
+    return {**schema, "properties": {**schema["properties"], **optional}}
+
+
+_ID: Json = {**TEXT, "maxLength": 1024}
+_INPUT: Json = _with(
+    record(name=TEXT, datatype=_DATATYPE, shape=_SHAPE),
+    data={**_VALUES, "description": "Flat, or nested as the shape is; images in base64."},
+    parameters={
+        "type": "object",
+        "properties": {"binary_data_size": _WHOLE},
+        "description": "`binary_data_size`: its bytes follow the JSON, so many of them, instead of `data`.",
+    },
+)
+_REQUESTED: Json = _with(
+    record(name=TEXT),
+    parameters={
+        "type": "object",
+        "properties": {"binary_data": {"type": "boolean"}, "classification": _WHOLE},
+        "description": "`binary_data`: as bytes after the JSON. `classification`: only so many of the highest values, "
+        "each as `value:index:label`.",
+    },
+)
+_PARAMETERS: Json = {
+    "type": "object",
+    "properties": {
+        "timeout": {**_WHOLE, "description": "Microseconds; 0 for the server's own limit."},
+        "priority": {**_WHOLE, "description": "1 before 2, the usual one, before what is above; 0 for the usual one."},
+        "truncate": {"type": "boolean", "description": "Cut texts that are too long instead of refusing them."},
+        "binary_data_output": {"type": "boolean", "description": "All outputs as bytes."},
+    },
 }
-_ERROR: Json = {**record(error=TEXT), "description": "`code: message`"}
-_ANY = (400, 401, 403, 408, 413, 414, 422, 429, 431, 500, 503)
-_CONTROL = (*_ANY, 404, 405, 409, 415, 501, 504, 507)
-_HEADERS = {401: ["WWW-Authenticate"], 405: ["Allow"], 429: ["Retry-After"], 503: ["Retry-After"]}
 
+OIP_SCHEMAS: Json = {
+    "InferError": {**record(error=TEXT), "description": "One string: a stable code, a colon, and what to do."},
+    "InferRequest": {
+        **_with(
+            record(inputs=_list(_INPUT, minItems=1, maxItems=16)),
+            id=_ID,
+            parameters=_PARAMETERS,
+            outputs=_list(_REQUESTED, maxItems=16),
+        ),
+        "description": "Inputs by name, and which outputs are wanted; all of them where none is named. See a model's metadata.",
+    },
+    "InferResponse": _with(
+        record(
+            model_name=NAME,
+            model_version=_NUMBER,
+            outputs=_list(
+                _with(
+                    record(name=TEXT, datatype=_DATATYPE, shape=_SHAPE),
+                    data=_VALUES,
+                    parameters=record(binary_data_size=_WHOLE),
+                )
+            ),
+        ),
+        id=_ID,
+        parameters=record(truncated_rows={**TEXT, "description": "Rows of which only a part was read: 0,3"}),
+    ),
+    "TensorMetadata": record(
+        name=TEXT,
+        datatype=_DATATYPE,
+        shape={**_SHAPE, "items": {"type": "integer", "minimum": -1}},
+    ),
+    "ServerMetadata": record(name=TEXT, version=TEXT, extensions=_list(TEXT)),
+    "ModelMetadata": record(
+        name=NAME,
+        versions=_list(_NUMBER),
+        platform=TEXT,
+        inputs=_list(ref("TensorMetadata")),
+        outputs=_list(ref("TensorMetadata")),
+    ),
+    "RepositoryIndex": _list(
+        record(
+            name=NAME,
+            version=_NUMBER,
+            state={"enum": ["READY", "UNAVAILABLE", "LOADING", "UNLOADING"]},
+            reason=TEXT,
+        )
+    ),
+    "ModelConfig": {
+        **record(name=NAME, backend=TEXT, max_batch_size=_WHOLE, input=_list({}), output=_list({})),
+        "description": "Triton's ModelConfig.",
+    },
+}
 
-def oip_paths() -> Json:
-    """Their paths."""
-    return {
-        "/v2/repository/index": {
-            "post": _operation(
-                "v2_repository_index",
-                "Every version of every model, and its state",
-                _INDEX,
-                body={"type": "object", "properties": {"ready": {"type": "boolean"}}},
-                example={"ready": True},
-                scope=Scope.METADATA,
-                statuses=_ANY,
-            )
-        },
-        "/v2/repository/models/{name}/load": {
-            "post": _control("v2_repository_load", "Load a model, with `--model-control explicit`", example={})
-        },
-        "/v2/repository/models/{name}/unload": {
-            "post": _control(
-                "v2_repository_unload",
-                "Unload a model, with `--model-control explicit`",
-                example={"parameters": {"unload_dependents": False}},
-            )
-        },
-    }
-
-
-def _control(name: str, summary: str, *, example: Json) -> Json:
-    body: Json = {"type": "object", "properties": {"parameters": {"type": "object"}}}
-    return _operation(
-        name,
-        summary,
-        {"type": "object", "maxProperties": 0},
-        "name",
-        body=body,
-        example=example,
-        scope=Scope.ADMIN,
-        statuses=_CONTROL,
-    )
-
-
-def _operation(
-    name: str,
-    summary: str,
-    answer: Json,
-    *parameters: str,
-    body: Json,
-    example: Json,
-    scope: Scope,
-    statuses: tuple[int, ...],
-) -> Json:
-    content = {"application/json": {"schema": body, "examples": {"texts": {"value": example}}}}
-    return {
-        "operationId": name,
-        "summary": summary,
-        "description": f"Where keys are asked for, one that allows `{scope}`.",
-        "parameters": [ref(parameter, "parameters") for parameter in (*parameters, "X-Request-Id")],
-        "requestBody": {"required": False, "content": content},
-        "responses": {
-            "200": _response("OK", answer),
-            **{
-                str(status): _response(HTTPStatus(status).phrase, _ERROR, *_HEADERS.get(status, []))
-                for status in sorted(statuses)
+_INFER_BODY: Json = {
+    "required": True,
+    "description": "JSON, of `Inference-Header-Content-Length` bytes where that header is sent; the bytes of tensors follow. 0 says "
+    "that the body is the one input of one row itself. gzip and deflate are taken.",
+    "content": {
+        "application/json": {
+            "schema": ref("InferRequest"),
+            "examples": {
+                "texts": {
+                    "value": {
+                        "inputs": [
+                            {
+                                "name": "text",
+                                "datatype": "BYTES",
+                                "shape": [2],
+                                "data": ["where is my card?", "my card is lost"],
+                            }
+                        ],
+                        "outputs": [{"name": "label"}, {"name": "probabilities"}],
+                    }
+                },
+                "pairs": {
+                    "value": {
+                        "id": "pair-1",
+                        "inputs": [
+                            {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["where is my card?"]},
+                            {"name": "text_pair", "datatype": "BYTES", "shape": [1], "data": ["it has not come"]},
+                        ],
+                    }
+                },
             },
         },
-        "security": SECURITY,
-    }
+        "application/octet-stream": {},
+    },
+}
 
 
-def _response(description: str, schema: Json, *headers: str) -> Json:
+def oip_paths(live: Json, ready: Json) -> Json:
+    """The paths below ``/v2``.
+
+    Args:
+        live, ready: schemas of the two health routes' answers.
+    """
+    model, version = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
+    state = record(name=NAME, ready={"const": True})
     return {
-        "description": description,
-        "headers": {name: ref(name, "headers") for name in ("X-Request-Id", *headers)},
-        "content": {"application/json": {"schema": schema}},
+        "/v2/health/live": get("v2_live", "Whether the process answers", live, scope=None, oip=True),
+        "/v2/health/ready": get(
+            "v2_ready", "Whether models are loaded and checked", ready, scope=None, refusals=READY, oip=True
+        ),
+        "/v2": get(
+            "v2_server", "The server, and its extensions", ref("ServerMetadata"), scope=Scope.METADATA, oip=True
+        ),
+        f"{model}/infer": _infer("v2_infer", "Tensors in, tensors out"),
+        f"{version}/infer": _infer("v2_infer_version", "The same of one version", "version"),
+        **_both(model, version, "", "v2_model", "A model's tensors", ref("ModelMetadata")),
+        **_both(model, version, "/config", "v2_config", "A model's configuration", ref("ModelConfig")),
+        **_both(model, version, "/ready", "v2_model_ready", "Whether a model is served", state),
+        **{f"/v2/{kind}sharedmemory/{{rest}}": _missing(f"v2_{kind}_memory", "rest") for kind in ("system", "cuda")},
+        "/v2/repository/index": _index(),
+        "/v2/repository/models/{name}/load": _control("load", "Load a model"),
+        "/v2/repository/models/{name}/unload": _control("unload", "Unload a model"),
+        "/v2/trace/setting": _missing("v2_trace"),
+        f"{model}/trace/setting": _missing("v2_model_trace", "name"),
+        "/v2/logging": _missing("v2_logging"),
     }
+
+
+def _both(model: str, version: str, end: str, name: str, summary: str, schema: Json) -> Json:
+    """A path of a model, and of one version of it."""
+    refusals = (*VERSION, errors.VersionNotFound)
+    return {
+        model + end: get(name, summary, schema, "name", scope=Scope.METADATA, refusals=refusals, oip=True),
+        version + end: get(
+            f"{name}_version",
+            f"{summary}: of one version",
+            schema,
+            *("name", "version"),
+            scope=Scope.METADATA,
+            refusals=refusals,
+            oip=True,
+        ),
+    }
+
+
+def _infer(name: str, summary: str, *address: str) -> Json:
+    parameters = ("name", *address, "Inference-Header-Content-Length", "X-Request-Timeout")
+    made = operation(name, summary, parameters, ref("InferResponse"), scope=Scope.PREDICT, refusals=INFER, oip=True)
+    made["responses"]["200"]["content"]["application/octet-stream"] = {}  # JSON, and the bytes of tensors after it
+    return {"post": {**made, "requestBody": _INFER_BODY}}
+
+
+def _index() -> Json:
+    schema = record(ready={"type": "boolean", "description": "Only what is served."})
+    body = {
+        "application/json": {"schema": {**schema, "required": []}, "examples": {"texts": {"value": {"ready": True}}}}
+    }
+    refusals = (*ANY, errors.BodyTooLarge, errors.InvalidUtf8, errors.InvalidJson, errors.InvalidDocument)
+    made = operation(
+        "v2_repository_index",
+        "Every version of every model, and its state",
+        (),
+        ref("RepositoryIndex"),
+        scope=Scope.METADATA,
+        refusals=refusals,
+        oip=True,
+    )
+    return {"post": {**made, "requestBody": {"content": body}}}
+
+
+def _control(verb: str, summary: str) -> Json:
+    """With ``--model-control explicit``; else it is answered with 501."""
+    made = operation(
+        f"v2_repository_{verb}",
+        f"{summary}, where models are loaded by their names",
+        ("name",),
+        {"type": "object"},
+        scope=Scope.ADMIN,
+        refusals=(*CHANGE, errors.NotSupported, errors.VersionNotLoaded),
+        oip=True,
+    )
+    body = {"application/json": {"schema": {"type": "object", "properties": {"parameters": {"type": "object"}}}}}
+    return {"post": {**made, "requestBody": {"content": body}}}
+
+
+def _missing(name: str, *parameters: str) -> Json:
+    """A part of Triton's protocol that is answered with 501."""
+    refusals = (*ANY, errors.NotSupported, errors.RouteNotFound, errors.MethodNotAllowed)
+    made = {}
+    for method in ("get", "post"):
+        made[method] = operation(
+            f"{name}_{method}", "Not supported", parameters, {}, scope=Scope.METADATA, refusals=refusals, oip=True
+        )
+        del made[method]["responses"]["200"]
+    return made

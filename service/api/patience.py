@@ -88,6 +88,13 @@ class Patience:
             self._connection.on_disconnect(self._hang_up)
         return self
 
+    def limit(self, seconds: float) -> None:
+        """Brings the deadline forward, to so many seconds after the start; one that is earlier stays."""
+        if seconds < self._seconds:
+            self.deadline += seconds - self._seconds
+            self._seconds = seconds
+            self._deadlines.add(self)
+
     def expire(self) -> None:
         """The deadline passed."""
         self._end(DeadlineExceeded(f"there was no answer within {self._seconds:g} s"))
@@ -109,22 +116,19 @@ class Patience:
             raise self._ended_by from None
 
 
-def timeout_seconds(header: str | None, most: float) -> float:
-    """How long a client wants to wait at most, within what the server allows.
+def timeout_seconds(header: str) -> float:
+    """How long a client wants to wait at most.
 
     Args:
         header: the value of ``X-Request-Timeout``, a number of seconds.
-        most: the server's own limit, which holds without the header too.
 
     Raises:
         InvalidParameter: it is no positive number.
     """
-    if header is None:
-        return most
     try:
         seconds = float(header)
     except ValueError:
         seconds = math.nan
     if not seconds > 0:
         raise InvalidParameter("X-Request-Timeout must be a number of seconds above 0")
-    return min(seconds, most)
+    return seconds

@@ -272,6 +272,31 @@ def _parameter(where: str, name: str, schema: Json, description: str, **examples
 PARAMETERS: Json = {
     "name": _parameter("path", "name", NAME, "A model.", texts="intents", pairs="duplicates", images="flowers"),
     "number": _parameter("path", "number", NUMBER, "A version.", texts=1, pairs=1, images=1),
+    "version": _parameter(
+        "path",
+        "version",
+        {**TEXT, "pattern": "^([1-9][0-9]{0,8}|[A-Za-z_][A-Za-z0-9_-]{0,63})$"},
+        "A version: its number, or a label that leads to it.",
+        texts="1",
+        pairs="1",
+        images="1",
+    ),
+    "rest": _parameter(
+        "path",
+        "rest",
+        {**TEXT, "pattern": "^[a-z/]+$"},
+        "What is asked for.",
+        texts="status",
+        pairs="unregister",
+        images="region/mine/register",
+    ),
+    "Inference-Header-Content-Length": _parameter(
+        "header",
+        "Inference-Header-Content-Length",
+        {"type": "integer", "minimum": 0},
+        "How many bytes of the body are JSON.",
+        images=0,
+    ),
     "alias": _parameter(
         "path", "alias", ALIAS, "A name for a version.", texts="champion", pairs="champion", images="champion"
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -17,19 +17,18 @@ from starlette.types import Receive, Scope
 from models.backbone import Modality
 from models.errors import InvalidParameter
 from models.version import Reference, check_alias, check_name, parse_number
-from service.api.admission import Admission
 from service.api.body import HEADERS as BODY_HEADERS
 from service.api.body import read_body, read_instances
 from service.api.catalog import Catalog
-from service.api.catalog_model import CatalogModel, CatalogVersion
+from service.api.catalog_model import CatalogModel
 from service.api.declaration import route
-from service.api.metrics import Metrics
+from service.api.inference import Inference
 from service.api.patience import HEADER as TIMEOUT_HEADER
-from service.api.patience import Deadlines, Patience, timeout_seconds
+from service.api.patience import timeout_seconds
 from service.api.telemetry import RECORD, RequestRecord
-from service.api.workers import WorkerPool
 from service.auth.key import Scope as KeyScope
 from service.http.scope import CONNECTION
+from service.messages import PREDICTIONS, Wish
 from service.settings import ServerSettings
 
 PREDICTION_PATHS = tuple(
@@ -37,6 +36,8 @@ PREDICTION_PATHS = tuple(
 )
 PREDICTION = route("POST", *PREDICTION_PATHS, scope=KeyScope.PREDICT)  # answered without the router
 _READ = {name.encode(): name for name in (*BODY_HEADERS, TIMEOUT_HEADER)}
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
+_JSON: Headers = [(b"content-type", b"application/json")]
 PredictionPath: TypeAlias = tuple[str, str | None, str | None]
 _PREDICTION = re.compile(r"/v1/models/(?P<name>[^/]+)(?:/versions/(?P<number>[^/]+)|/labels/(?P<alias>[^/]+))?:predict")
 
@@ -58,60 +59,41 @@ class V1Routes:
     Args:
         settings: limits.
         catalog: which versions there are.
-        pool: who answers.
-        admission: what may be in flight.
-        metrics: what is counted.
+        inference: who answers.
     """
 
-    def __init__(
-        self, settings: ServerSettings, catalog: Catalog, pool: WorkerPool, admission: Admission, metrics: Metrics
-    ) -> None:
+    def __init__(self, settings: ServerSettings, catalog: Catalog, inference: Inference) -> None:
         self._settings = settings
         self._catalog = catalog
-        self._pool = pool
-        self._admission = admission
-        self._metrics = metrics
-        self._deadlines = Deadlines()
+        self._inference = inference
 
-    async def predict(self, scope: Scope, receive: Receive, path: PredictionPath) -> bytes:
+    async def predict(self, scope: Scope, receive: Receive, path: PredictionPath) -> tuple[bytes, Headers]:
         """``POST /v1/models/{name}:predict``, also below ``/versions/{number}`` and ``/labels/{alias}``.
 
         Args:
             path: what `match_prediction` found.
 
         Returns:
-            The body of the answer, in JSON.
+            The body of the answer, and the headers that go with it.
         """
         record: RequestRecord = scope[RECORD]
-        with self._catalog.use(_reference(*path)) as entry:
-            return await self._predict(scope, receive, record, entry)
-
-    async def _predict(self, scope: Scope, receive: Receive, record: RequestRecord, entry: CatalogVersion) -> bytes:
-        version = entry.version
-        assert version is not None
-        record.model, record.version = version.name, str(version.number)
-        settings, manifest = self._settings, version.manifest
         headers = {_READ[name]: value.decode("latin-1") for name, value in scope["headers"] if name in _READ}
-        top_k, truncate = _options(QueryParams(scope["query_string"])) if scope["query_string"] else (None, False)
-        limit = settings.max_image_bytes if manifest.modality is Modality.IMAGE else settings.max_json_bytes
-        seconds = timeout_seconds(headers.get(TIMEOUT_HEADER), settings.request_timeout_seconds)
-        with Patience(seconds, scope.get(CONNECTION), self._deadlines) as patience, self._admission.ticket() as ticket:
-            body = await read_body(receive, headers, limit, ticket)
+        with self._inference.question(_reference(*path), record, scope.get(CONNECTION)) as question:
+            settings, version, manifest = self._settings, question.version, question.version.manifest
+            wish = _wish(QueryParams(scope["query_string"])) if scope["query_string"] else PREDICTIONS
+            if (timeout := headers.get(TIMEOUT_HEADER)) is not None:
+                question.limit(timeout_seconds(timeout))
+            limit = settings.max_image_bytes if manifest.modality is Modality.IMAGE else settings.max_json_bytes
             items = read_instances(
-                body,
+                await read_body(receive, headers, limit, question.ticket),
                 headers,
                 manifest.modality,
                 max_instances=settings.max_instances,
                 pairs=manifest.pair is not None,
             )
-            ticket.take_rows(len(items))
-            await self._catalog.load(entry)
-            reply = await self._pool.predict(
-                version.name, version.number, items, deadline=patience.deadline, top_k=top_k, truncate=truncate
-            )
-        self._metrics.observe_answer(record.model, record.version, len(items), reply.timings)
+            reply = await question.ask(items, wish)
         tail = orjson.dumps({"model": version.name, "version": version.number, "request_id": record.request_id})
-        return b'{"predictions":%s,%s' % (reply.predictions, tail[1:])
+        return b'{"predictions":%s,%s' % (reply.payload, tail[1:]), _JSON
 
     @route("GET", "/v1/models", scope=KeyScope.METADATA)
     async def list_models(self, request: Request) -> Response:
@@ -158,7 +140,7 @@ def _reference(name: str, number: str | None, alias: str | None) -> Reference:
     )
 
 
-def _options(query: Mapping[str, str]) -> tuple[int | None, bool]:
+def _wish(query: Mapping[str, str]) -> Wish:
     """``top_k`` and ``truncate``; other parameters are ignored."""
     top_k = query.get("top_k")
     if top_k is not None and not (top_k.isascii() and top_k.isdecimal() and int(top_k[:9]) >= 1 and len(top_k) < 10):
@@ -166,7 +148,7 @@ def _options(query: Mapping[str, str]) -> tuple[int | None, bool]:
     truncate = query.get("truncate", "false").lower()
     if truncate not in ("true", "false"):
         raise InvalidParameter("truncate must be true or false")
-    return None if top_k is None else int(top_k), truncate == "true"
+    return Wish(top_k=None if top_k is None else int(top_k), truncate=truncate == "true")
 
 
 def _json(document: object) -> Response:

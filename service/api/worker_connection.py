@@ -45,11 +45,15 @@ class Reply:
     """What a worker answered.
 
     Attributes:
-        predictions: a JSON list, as bytes.
+        payload: a JSON list of predictions, or the tensors that were asked for, one after the other.
+        sizes: of each tensor, in bytes.
+        truncated: see `service.messages.Answer`.
     """
 
-    predictions: bytes
+    payload: bytes
     timings: Timings
+    sizes: Sequence[int] = ()
+    truncated: Sequence[int] = ()
 
 
 class ConnectionLost(Exception):
@@ -221,7 +225,10 @@ class WorkerConnection(asyncio.Protocol):
         for message, payload in self._frames.feed(data):
             match message:
                 case Answer():
-                    self._settle(message.id, Reply(predictions=payload, timings=message.timings))
+                    reply = Reply(
+                        payload=payload, timings=message.timings, sizes=message.sizes, truncated=message.truncated
+                    )
+                    self._settle(message.id, reply)
                 case Failure():
                     self._settle(message.id, from_code(message.code, message.message))
                 case Loaded():

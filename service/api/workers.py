@@ -14,7 +14,7 @@ from service.api.admission import Admission
 from service.api.metrics import Metrics
 from service.api.quarantine import Quarantine, row_key
 from service.api.worker_connection import ConnectionLost, Reply, WorkerConnection
-from service.messages import Died, Hello, Loaded, Message, Predict, Report
+from service.messages import PREDICTIONS, Died, Hello, Loaded, Message, Predict, Report, Wish
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class WorkerPool:
                     connection.kill(f"it has been busy with one row or batch for over {self._busy_seconds:g} s")
 
     async def predict(
-        self, name: str, number: int, items: Sequence[bytes], *, deadline: float, top_k: int | None, truncate: bool
+        self, name: str, number: int, items: Sequence[bytes], *, deadline: float, wish: Wish = PREDICTIONS
     ) -> Reply:
         """Asks the worker that owes least, and another one if that is lost meanwhile.
 
@@ -138,6 +138,7 @@ class WorkerPool:
 
         Args:
             deadline: by the monotonic clock, seconds; rows are not computed after it.
+            wish: what is asked for.
 
         Raises:
             NotReady: no worker holds the version now.
@@ -154,8 +155,7 @@ class WorkerPool:
             number=number,
             sizes=[len(item) for item in items],
             deadline=deadline,
-            top_k=top_k,
-            truncate=truncate,
+            wish=wish,
             isolated=verdict.suspected,
         )
         connection = self._holder(name, number)

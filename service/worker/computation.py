@@ -14,7 +14,7 @@ import orjson
 from models.errors import DeviceFailed, GraftworkError, OutOfMemory
 from service.flight_record import FlightRecord
 from service.log import flush_log
-from service.messages import Answer, Batch, Message
+from service.messages import Batch, Message
 from service.worker.pending import PendingRequest, PendingRequests, PendingRow
 from service.worker.scheduler import Scheduler
 
@@ -51,17 +51,17 @@ class Computation:
         fits = True
         self._record.computing(((waiting.request.id, waiting.index) for waiting in batch), thread)
         try:
-            predictions = [orjson.dumps(prediction) for prediction in version.compute(batch)]
-            if len(predictions) != len(batch):
-                raise ValueError(f"{len(predictions)} predictions for {len(batch)} rows")
+            results = [orjson.dumps(each) if isinstance(each, dict) else each for each in version.compute(batch)]
+            if len(results) != len(batch):
+                raise ValueError(f"{len(results)} results for {len(batch)} rows")
         except DeviceFailed:
             logger.exception("the device failed; this worker ends, and another one takes over")
             flush_log()
             os._exit(1)
         except MemoryError:
-            predictions, fits = [], False
+            results, fits = [], False
         except BaseException:
-            predictions = []
+            results = []
             if len(batch) == 1:
                 logger.exception("computing a row failed")
                 self._fail(batch[0].request, GraftworkError.code, "the server failed on this request")
@@ -71,12 +71,12 @@ class Computation:
         # Not where they are caught: the error's traceback holds all that the batch has allocated.
         if not fits:
             return self._compute_less(thread, batch)
-        if not predictions:  # one bad row must not fail its batch mates
+        if not results:  # one bad row must not fail its batch mates
             return self._compute_parts(thread, [[waiting] for waiting in batch])
         seconds = time.monotonic() - started
         self._batches.append(Batch(backbone=version.backbone, rows=len(batch), seconds=seconds))
-        complete = self._requests.complete(batch, predictions, started=started, seconds=seconds)
-        return [(Answer(id=request.id, timings=request.timings), request.answer()) for request in complete]
+        complete = self._requests.complete(batch, results, started=started, seconds=seconds)
+        return [request.answer() for request in complete]
 
     def _compute_less(self, thread: int, batch: Sequence[PendingRow]) -> list[tuple[Message, bytes]]:
         """Computes both halves of a batch that did not fit; a row that does not fit alone fails."""

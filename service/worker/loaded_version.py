@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.backbone import Modality
-from models.batch import ImageRow, PairRow, text_length
+from models.batch import ImageRow, PairRow, Row, text_length
 from models.batch_cost import BatchCost
 from models.errors import InvalidUtf8
 from models.features import FeatureKind
@@ -19,10 +19,12 @@ from models.head_inputs import head_inputs
 from models.manifest import Manifest
 from models.predictor import Predictor
 from models.preprocessor import RawItem
-from service.messages import Serving, unpack_pair
+from service.messages import Form, Serving, unpack_pair
 from service.worker.answers import Answers, answers_for
 from service.worker.pending import PendingRow
-from service.worker.servable import Prepared
+from service.worker.pixels import PixelReader
+from service.worker.servable import Computed, Prepared
+from service.worker.tensors import ComputedRow, row_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +34,14 @@ class LoadedVersion:
     Attributes:
         backbone: the digest of its backbone; versions with the same one, in the same precision, share engine and batches.
         serving: how it is computed here, for whoever asks.
+        pixels: reads images that were prepared elsewhere.
     """
 
     manifest: Manifest
     backbone: str
     predictor: Predictor
     serving: Serving
+    pixels: PixelReader | None = None
 
     @property
     def streams(self) -> int:
@@ -63,13 +67,20 @@ class LoadedVersion:
         Raises:
             InputError: what is wrong with it.
         """
-        row = self.predictor.preprocessor.prepare(_raw_item(item, self.manifest), truncate=truncate)
+        return self._prepared(self.predictor.preprocessor.prepare(_raw_item(item, self.manifest), truncate=truncate))
+
+    def prepare_pixels(self, pixels: bytes, datatype: Form) -> Prepared:
+        """See `service.worker.servable.Servable`."""
+        assert self.pixels is not None
+        return self._prepared(self.pixels.row(pixels, datatype))
+
+    def _prepared(self, row: Row) -> Prepared:
         group = (self.backbone, self.predictor.engine.identity, self.kind)
         if isinstance(row, ImageRow):
             return Prepared(row, (*group, tuple(row.pixels_CHW.shape)))
         return Prepared(row, group, max(1, text_length(row)), 2 if isinstance(row, PairRow) else 1)
 
-    def compute(self, batch: Sequence[PendingRow]) -> Sequence[Mapping[str, object]]:
+    def compute(self, batch: Sequence[PendingRow]) -> Sequence[Computed]:
         """One forward pass for all rows, then each through the head of its own version.
 
         Raises:
@@ -79,23 +90,33 @@ class LoadedVersion:
         rows = [waiting.row for waiting in batch]
         versions = [v for v in (w.request.version for w in batch) if isinstance(v, LoadedVersion)]
         features = self.predictor.engine.features(self.predictor.preprocessor.collate(rows), self.kind)
+        vectors: list[list[NDArray[np.float32]]] = [[] for _ in rows]
         scores: list[list[NDArray[np.float64]]] = [[] for _ in rows]
         for inputs in head_inputs(features, rows):
-            if not np.isfinite(inputs.vectors_VD.numpy()).all():
+            array_VD = inputs.vectors_VD.numpy()
+            if not np.isfinite(array_VD).all():
                 raise FloatingPointError("the backbone gave features that are not finite")  # JSON would say null
             predictors = [versions[owner].predictor for owner in inputs.owners]
             found = scores_by_head(
                 inputs.vectors_VD, [p.head for p in predictors], [p.calibration.temperature for p in predictors]
             )
-            for owner, scores_C in zip(inputs.owners, found, strict=True):
+            for owner, vector_D, scores_C in zip(inputs.owners, array_VD, found, strict=True):
+                vectors[owner].append(vector_D)
                 scores[owner].append(scores_C)
-        return [_prediction(*each) for each in zip(batch, versions, scores, strict=True)]
+        return [_answer(*each) for each in zip(batch, versions, vectors, scores, strict=True)]
 
 
-def _prediction(
-    waiting: PendingRow, version: LoadedVersion, scores: Sequence[NDArray[np.float64]]
-) -> Mapping[str, object]:
-    prediction = version.answers(scores, waiting.row, waiting.request.top_k)
+def _answer(
+    waiting: PendingRow,
+    version: LoadedVersion,
+    vectors: Sequence[NDArray[np.float32]],
+    scores: Sequence[NDArray[np.float64]],
+) -> Computed:
+    predict = partial(version.answers, scores, waiting.row, waiting.request.wish.top_k)
+    if waiting.request.wish.outputs:
+        row = ComputedRow(predictor=version.predictor, vectors=vectors, scores=scores, predict=predict)
+        return row_tensors(row, waiting.request.wish.outputs)
+    prediction = predict()
     if waiting.row.truncated:
         prediction["truncated"] = True
     return prediction

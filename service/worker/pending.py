@@ -6,11 +6,13 @@ import threading
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from models.batch_cost import BatchCost
-from service.messages import Predict, Timings
+from service.messages import Answer, Predict, Timings, Wish
 from service.worker.servable import Servable
+
+Result: TypeAlias = bytes | Sequence[bytes]  # a prediction in JSON, or a row's part of each tensor that is asked for
 
 
 @dataclass(kw_only=True, eq=False)
@@ -20,7 +22,8 @@ class PendingRequest:
     Attributes:
         deadline: by the monotonic clock, in seconds.
         isolated: each of its rows is computed alone.
-        predictions: one a row, in JSON, filled in as rows are computed.
+        results: one a row, filled in as rows are computed.
+        truncated: rows of which only a part was read.
         missing: rows that are not computed yet.
         done: answered, failed or cancelled; whatever rows are left are not computed.
     """
@@ -28,11 +31,11 @@ class PendingRequest:
     id: int
     version: Servable
     deadline: float
-    top_k: int | None
-    truncate: bool
+    wish: Wish
     isolated: bool
-    predictions: list[bytes]
+    results: list[Any]
     missing: int
+    truncated: list[int] = field(default_factory=list)
     decode_seconds: float = 0.0
     queue_seconds: float = 0.0
     compute_seconds: float = 0.0
@@ -47,9 +50,14 @@ class PendingRequest:
         """Nobody waits for the answer, or it would come too late."""
         return self.done or time.monotonic() > self.deadline
 
-    def answer(self) -> bytes:
-        """Its predictions as a JSON array."""
-        return b"[%s]" % b",".join(self.predictions)
+    def answer(self) -> tuple[Answer, bytes]:
+        """Its answer, once nothing is missing, and the payload."""
+        if not self.wish.outputs:
+            return Answer(id=self.id, timings=self.timings), b"[%s]" % b",".join(self.results)
+        tensors = [b"".join(parts) for parts in zip(*self.results, strict=True)]
+        sizes = [len(tensor) for tensor in tensors]
+        answer = Answer(id=self.id, timings=self.timings, sizes=sizes, truncated=sorted(self.truncated))
+        return answer, b"".join(tensors)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -69,6 +77,11 @@ class PendingRow:
     length: int = 1
     rows: int = 1
     ready_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def truncated(self) -> bool:
+        """Only a part of it was read."""
+        return bool(self.request.wish.truncate and self.row.truncated)
 
     @property
     def abandoned(self) -> bool:
@@ -101,10 +114,9 @@ class PendingRequests:
             id=message.id,
             version=version,
             deadline=message.deadline,
-            top_k=message.top_k,
-            truncate=message.truncate,
+            wish=message.wish,
             isolated=message.isolated,
-            predictions=[b""] * count,
+            results=[None] * count,
             missing=count,
         )
         with self._lock:
@@ -124,9 +136,9 @@ class PendingRequests:
             return self._end(request)
 
     def complete(
-        self, rows: Sequence[PendingRow], predictions: Sequence[bytes], *, started: float, seconds: float
+        self, rows: Sequence[PendingRow], results: Sequence[Result], *, started: float, seconds: float
     ) -> Sequence[PendingRequest]:
-        """Rows that were computed, one prediction for each.
+        """Rows that were computed, one result for each.
 
         Args:
             started: when their batch was begun, by the monotonic clock, seconds.
@@ -137,9 +149,11 @@ class PendingRequests:
         """
         complete = []
         with self._lock:
-            for row, prediction in zip(rows, predictions, strict=True):
+            for row, result in zip(rows, results, strict=True):
                 request = row.request
-                request.predictions[row.index] = prediction
+                request.results[row.index] = result
+                if row.truncated:
+                    request.truncated.append(row.index)
                 request.missing -= 1
                 request.queue_seconds = max(request.queue_seconds, started - row.ready_at)
                 request.compute_seconds = max(request.compute_seconds, seconds)

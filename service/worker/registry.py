@@ -20,6 +20,7 @@ from models.repository import ModelRepository
 from models.version import ModelVersion
 from service.messages import Serving
 from service.worker.loaded_version import LoadedVersion
+from service.worker.pixels import PixelReader
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +118,7 @@ class Registry:
             manifest=manifest,
             backbone=backbone.stored.digest,
             predictor=predictor,
+            pixels=_pixels(manifest, backbone),
             serving=Serving(
                 engine=engine.identity,
                 precision=precision,
@@ -167,6 +169,13 @@ class Registry:
             return self._versions[name, number]
         except KeyError:
             raise VersionNotFound(f"version {number} of '{name}' is not loaded") from None
+
+
+def _pixels(manifest: Manifest, backbone: _Backbone) -> PixelReader | None:
+    config = manifest.preprocessor
+    if not isinstance(config, ImagePreprocessorConfig):
+        return None
+    return PixelReader(config.input_size, backbone.stored.config.options)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -6,13 +6,16 @@ but the arithmetic, can be run and broken without one.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from models.batch_cost import BatchCost
-    from service.messages import Serving
+    from service.messages import Form, Serving
     from service.worker.pending import PendingRow
+
+
+Computed: TypeAlias = dict[str, object] | Sequence[bytes]
 
 
 class Prepared(NamedTuple):
@@ -40,11 +43,18 @@ class Servable(Protocol):
             InputError: this row cannot be answered.
         """
 
-    def compute(self, batch: Sequence[PendingRow]) -> Sequence[Mapping[str, object]]:
+    def prepare_pixels(self, pixels: bytes, datatype: Form) -> Prepared:
+        """The same for an image that was decoded, resized and cropped elsewhere: its pixels, little-endian.
+
+        Raises:
+            InputError: this row cannot be answered.
+        """
+
+    def compute(self, batch: Sequence[PendingRow]) -> Sequence[Computed]:
         """Computes rows of one group, of this version or others; called in a compute thread.
 
         Returns:
-            A prediction for each row.
+            For each row a prediction, or its part of each tensor that its request asks for, in that order.
 
         Raises:
             MemoryError: the batch is too large for the device.

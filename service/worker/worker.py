@@ -178,9 +178,13 @@ class Worker:
         started = time.monotonic()
         self._record.decoding(thread, request.id, index)
         try:
-            row, group, length, rows = request.version.prepare(data, truncate=request.truncate)
+            version, wish = request.version, request.wish
+            if wish.form == "item":
+                prepared = version.prepare(data, truncate=wish.truncate)
+            else:
+                prepared = version.prepare_pixels(data, wish.form)
         except InputError as error:
-            where = f"instance {index}: " if len(request.predictions) > 1 else ""
+            where = f"instance {index}: " if len(request.results) > 1 else ""
             self._fail(request, error.code, where + error.message)
             return None
         except MemoryError:
@@ -194,6 +198,7 @@ class Worker:
             self._record.decoded(thread)
         ready = time.monotonic()
         request.decode_seconds = max(request.decode_seconds, ready - started)
+        row, group, length, rows = prepared
         return PendingRow(request=request, index=index, row=row, group=group, length=length, rows=rows, ready_at=ready)
 
     # Compute

@@ -61,7 +61,7 @@ class Hop:
         """How many bytes the row had at its end."""
         request = Predict(id=0, name=name, number=1, sizes=[len(item)], deadline=time.monotonic() + 60)
         reply = await self.connection.predict(request, [item])
-        return int(json.loads(reply.predictions)[0]["bytes"])
+        return int(json.loads(reply.payload)[0]["bytes"])
 
     async def by_socket(self, client: int, data: bytes) -> int:
         return await self.ask("taken", data)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import resource
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -234,3 +236,17 @@ def test_what_is_no_regular_file_is_not_read_and_leaves_nothing_open(kind: str, 
             read(path)
     assert os.listdir("/proc/self/fd") == before
     assert storage.read_file(tmp_path / "file") == b"bytes"
+
+
+def test_a_line_waits_for_one_that_is_being_written(tmp_path: Path) -> None:
+    file = tmp_path / "lines"
+    with file.open("ab", buffering=0) as other, ThreadPoolExecutor(1) as thread:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write(b"the half ")
+        mine = thread.submit(storage.append_line, file, b"mine")
+        with pytest.raises(TimeoutError):
+            mine.result(0.2)
+        other.write(b"of a line\n")
+        fcntl.flock(other, fcntl.LOCK_UN)
+        mine.result(10)
+    assert file.read_bytes() == b"the half of a line\nmine\n"

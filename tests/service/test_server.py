@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import random
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -189,16 +187,6 @@ def test_h16_a_request_id_cannot_forge_a_record(server: ServerProcess) -> None:
     assert reply.headers["x-request-id"] != evil
     server.request("GET", '/v1/models/%0A{"forged":1}')
     assert not any("forged" in record or record.get("status") == 999 for record in server.records())
-
-
-def test_an_unmodified_client_of_the_inference_protocol_sees_that_it_is_ready(server: ServerProcess) -> None:
-    pytest.importorskip("tritonclient", reason="needs the extra: graftwork[triton]")
-    code = (  # in a process of its own: importing gevent changes this one
-        "import sys, tritonclient.http as http\n"
-        "client = http.InferenceServerClient(sys.argv[1])\n"
-        "assert client.is_server_live() and client.is_server_ready()\n"
-    )
-    subprocess.run([sys.executable, "-c", code, f"127.0.0.1:{server.port}"], check=True, timeout=60)
 
 
 def test_the_engine_that_is_chosen_answers_as_torch_does_and_logs_json(

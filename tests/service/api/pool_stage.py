@@ -84,7 +84,7 @@ class Stage:
 
     def ask(self, *items: bytes, name: str = "m", number: int = 1) -> asyncio.Task[Reply]:
         deadline = time.monotonic() + 60
-        predicting = self.pool.predict(name, number, items or [b"?"], deadline=deadline, top_k=None, truncate=False)
+        predicting = self.pool.predict(name, number, items or [b"?"], deadline=deadline)
         return asyncio.create_task(predicting, name="request")
 
     def sample(self, name: str, **labels: str) -> float | None:

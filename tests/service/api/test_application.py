@@ -19,6 +19,13 @@ GETS = [
     "/v2/health/ready",
     "/metrics",
     "/openapi.json",
+    "/v2",
+    "/v2/models/letters",
+    "/v2/models/letters/config",
+    "/v2/models/letters/ready",
+    "/v2/models/letters/versions/1",
+    "/v2/models/letters/versions/1/config",
+    "/v2/models/letters/versions/1/ready",
 ]
 POSTS = [
     "/v1/models/letters:predict",
@@ -27,6 +34,8 @@ POSTS = [
     "/v2/repository/index",
     "/v2/repository/models/letters/load",
     "/v2/repository/models/letters/unload",
+    "/v2/models/letters/infer",
+    "/v2/models/letters/versions/1/infer",
 ]
 
 

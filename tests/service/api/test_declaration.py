@@ -10,6 +10,8 @@ from service.api.application import Application
 from service.api.declaration import Declaration, route, routes
 from service.api.gate import Gate
 from service.api.metrics import Metrics
+from service.api.oip.infer_http import INFER
+from service.api.oip.metadata_routes import MetadataRoutes, MissingRoutes
 from service.api.oip.repository import RepositoryRoutes
 from service.api.openapi import OpenApiRoute
 from service.api.v1 import PREDICTION, V1Routes
@@ -72,9 +74,16 @@ def declared(*classes: type) -> dict[tuple[str, str], Scope | None]:
 
 def test_what_each_route_of_the_server_needs() -> None:
     """Who changes this has thought about it."""
-    predictions = [("POST", path) for path in PREDICTION.paths]
-    assert declared(Application, V1Routes, OpenApiRoute, RepositoryRoutes) == {
+    predictions = [("POST", path) for path in (*PREDICTION.paths, *INFER.paths)]
+    models = ("/v2/models/{name:model}", "/v2/models/{name:model}/versions/{version}")
+    missing = ("systemsharedmemory/{rest:path}", "cudasharedmemory/{rest:path}", "trace/setting", "logging")
+    of_oip = [("GET", path + end) for path in models for end in ("", "/config", "/ready")]
+    left_out = [f"/v2/{path}" for path in missing] + [f"{models[0]}/trace/setting"]
+    assert declared(Application, V1Routes, OpenApiRoute, MetadataRoutes, MissingRoutes, RepositoryRoutes) == {
         **dict.fromkeys(predictions, Scope.PREDICT),
+        ("GET", "/v2"): Scope.METADATA,
+        **dict.fromkeys(of_oip, Scope.METADATA),
+        **{(method, path): Scope.METADATA for path in left_out for method in ("GET", "POST")},
         ("GET", "/v1/models"): Scope.METADATA,
         ("GET", "/v1/models/{name:model}"): Scope.METADATA,
         ("GET", "/v1/models/{name:model}/metadata"): Scope.METADATA,

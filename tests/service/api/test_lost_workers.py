@@ -22,7 +22,7 @@ def test_l01_a_request_whose_worker_is_lost_is_asked_again_of_another() -> None:
         request, payload = await second.hear_a_request()
         assert (payload, request.sizes, request.isolated) == (b"samerows", [4, 4], False)
         second.answer(request, b"[1]")
-        assert (await task).predictions == b"[1]"
+        assert (await task).payload == b"[1]"
         assert len(stage.pool.connections) == 1
         assert stage.sample("graftwork_retries_total") == 1
 
@@ -72,7 +72,7 @@ def test_l02_a_worker_that_comes_in_time_is_asked_by_all_who_wait() -> None:
         for _ in tasks:
             request, payload = await newcomer.hear_a_request()
             newcomer.answer(request, b"[%s]" % payload)
-        assert [(await task).predictions for task in tasks] == [b"[%d]" % number for number in range(5)]
+        assert [(await task).payload for task in tasks] == [b"[%d]" % number for number in range(5)]
 
     play(story)
 

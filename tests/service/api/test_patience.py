@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -183,20 +184,44 @@ def test_a_timeout_of_the_work_itself_does_not_hide_the_deadline() -> None:
     play(story)
 
 
-@pytest.mark.parametrize(
-    ("header", "seconds"), [(None, 30.0), ("5", 5.0), ("0.25", 0.25), ("1e1", 10.0), ("31", 30.0), ("inf", 30.0)]
-)
-def test_a_client_may_ask_for_less_than_the_server_allows(header: str | None, seconds: float) -> None:
-    assert timeout_seconds(header, 30.0) == seconds
+@pytest.mark.parametrize(("header", "seconds"), [("5", 5.0), ("0.25", 0.25), ("1e1", 10.0), ("inf", math.inf)])
+def test_a_timeout_is_a_number_of_seconds(header: str, seconds: float) -> None:
+    assert timeout_seconds(header) == seconds
+
+
+@pytest.mark.parametrize(("wanted", "seconds"), [(5.0, 5.0), (0.25, 0.25), (31.0, 30.0), (math.inf, 30.0)])
+def test_a_client_may_ask_for_less_than_the_server_allows(wanted: float, seconds: float) -> None:
+    async def story() -> None:
+        began = time.monotonic()
+        with Patience(30.0, None, Deadlines()) as patience:
+            patience.limit(wanted)
+            assert patience.deadline == pytest.approx(began + seconds, abs=1.0)
+
+    play(story)
+
+
+def test_a_deadline_that_is_brought_forward_ends_the_work() -> None:
+    async def story() -> None:
+        deadlines = Deadlines()
+
+        async def limited() -> None:
+            with Patience(LONG, None, deadlines) as patience:
+                patience.limit(0.01)
+                await forever()
+
+        with Patience(LONG, None, deadlines), pytest.raises(DeadlineExceeded, match=r"within 0\.01 s"):
+            await limited()
+
+    play(story)
 
 
 @pytest.mark.parametrize("header", ["", "0", "-1", "-inf", "nan", "soon", "5s", "0x10", "1,5"])
 def test_a_timeout_that_is_no_positive_number_is_refused(header: str) -> None:
     with pytest.raises(InvalidParameter, match="X-Request-Timeout"):
-        timeout_seconds(header, 30.0)
+        timeout_seconds(header)
 
 
 @given(st.text())
 def test_any_header_is_a_timeout_within_bounds_or_refused(header: str) -> None:
     with suppress(InvalidParameter):
-        assert 0 < timeout_seconds(header, 30.0) <= 30.0
+        assert timeout_seconds(header) > 0

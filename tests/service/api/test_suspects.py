@@ -40,7 +40,7 @@ def test_l03_suspects_are_tried_alone_one_by_one_and_their_mates_survive() -> No
             if worker is second:
                 second.answer(request, b"[%s]" % payload)
         for payload, task in tasks.items():
-            assert (await task).predictions == b"[%s]" % payload
+            assert (await task).payload == b"[%s]" % payload
 
     play(story)
 
@@ -60,7 +60,7 @@ def test_l03_a_suspect_is_not_tried_while_another_one_is() -> None:
             second.answer(plain, b"[]")
             await innocent
             second.answer(request, b"[%s]" % payload)
-        assert [(await task).predictions for task in tasks] == [b"[0]", b"[1]", b"[2]"]
+        assert [(await task).payload for task in tasks] == [b"[0]", b"[1]", b"[2]"]
         stage.pool.connections[0].rows = 0
 
     play(story)
@@ -159,7 +159,7 @@ def test_l03_a_suspect_whose_second_worker_is_lost_without_it_in_hand_is_tried_a
         request, _ = await workers[2].hear_a_request()
         assert request.isolated
         workers[2].answer(request, b"[1]")
-        assert (await task).predictions == b"[1]"
+        assert (await task).payload == b"[1]"
 
     play(story)
 
@@ -209,7 +209,7 @@ def test_l03_a_suspect_that_gives_up_makes_room_for_the_next() -> None:
         for _ in range(2):
             request, payload = await second.hear_a_request()
             second.answer(request, payload)
-            assert (await tasks[int(payload)]).predictions == payload
+            assert (await tasks[int(payload)]).payload == payload
         stage.pool.connections[0].rows = 0
 
     play(story)

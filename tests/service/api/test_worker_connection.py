@@ -24,7 +24,7 @@ def test_an_answer_finds_its_request_whatever_the_order() -> None:
         for request, payload in reversed(requests):
             line.worker.answer(request, b"[%s]" % payload)
         for number, task in enumerate(tasks):
-            assert (await task).predictions == b"[%d]" % number
+            assert (await task).payload == b"[%d]" % number
 
     play(story)
 
@@ -66,7 +66,7 @@ def test_a_cancelled_request_is_taken_back() -> None:
         following = line.ask(b"")
         request, _ = await line.worker.hear_a_request()
         line.worker.answer(request, b"[2]")
-        assert (await following).predictions == b"[2]"
+        assert (await following).payload == b"[2]"
 
     play(story)
 

@@ -7,7 +7,7 @@ import pytest
 
 from models.errors import NotReady
 from service.api import workers as workers_module
-from service.messages import Batch, Cancel, Died, Load, Loaded, LoadFailed, Predict, Report
+from service.messages import Batch, Cancel, Died, Load, Loaded, LoadFailed, Predict, Report, Wish
 from tests.service.api.pool_stage import KEY, MAX_BACKLOG, Stage, play
 from tests.service.echo_engine import SERVING
 from tests.service.scripted_worker import until
@@ -18,16 +18,15 @@ from tests.service.scripted_worker import until
 def test_a_request_travels_with_its_options_and_deadline() -> None:
     async def story(stage: Stage) -> None:
         worker = await stage.connect(KEY)
-        task = asyncio.create_task(
-            stage.pool.predict("m", 1, [b"one", b"three"], deadline=12.5, top_k=3, truncate=True)
-        )
+        wish = Wish(form="FP32", outputs=["logits"], top_k=3, truncate=True)
+        task = asyncio.create_task(stage.pool.predict("m", 1, [b"one", b"three"], deadline=12.5, wish=wish))
         request, payload = await worker.hear_a_request()
         assert payload == b"onethree"
         assert request == Predict(
-            id=request.id, name="m", number=1, sizes=[3, 5], deadline=12.5, top_k=3, truncate=True, isolated=False
+            id=request.id, name="m", number=1, sizes=[3, 5], deadline=12.5, wish=wish, isolated=False
         )
         worker.answer(request, b"[1,2]")
-        assert (await task).predictions == b"[1,2]"
+        assert (await task).payload == b"[1,2]"
 
     play(story)
 
@@ -76,7 +75,7 @@ def test_an_unloaded_version_gets_no_more_requests_but_owed_answers_arrive() -> 
         with pytest.raises(NotReady):
             await stage.ask()
         worker.answer(request, b"[1]")
-        assert (await task).predictions == b"[1]"
+        assert (await task).payload == b"[1]"
 
     play(story)
 

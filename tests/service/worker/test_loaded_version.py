@@ -14,7 +14,7 @@ from models.errors import EmptyText, ImageUndecodable, InvalidUtf8
 from models.head import Head
 from models.manifest import Calibration
 from models.repository import ModelRepository
-from service.messages import pack_pair
+from service.messages import Wish, pack_pair
 from service.worker.loaded_version import LoadedVersion
 from service.worker.pending import PendingRequest, PendingRow
 from service.worker.registry import Registry
@@ -30,10 +30,9 @@ def waiting(
         id=0,
         version=version,
         deadline=math.inf,
-        top_k=top_k,
-        truncate=truncate,
+        wish=Wish(top_k=top_k, truncate=truncate),
         isolated=False,
-        predictions=[None] * len(items),
+        results=[None] * len(items),
         missing=len(items),
     )
     prepared = [version.prepare(item, truncate=truncate) for item in items]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.messages import PREFIX, Answer, Failure, Load, Loaded, LoadFailed, Predict, Unload, pack
+from service.messages import PREFIX, Answer, Failure, Load, Loaded, LoadFailed, Predict, Unload, Wish, pack
 from service.worker import worker as worker_module
 from tests.processes import assert_true, wait_for
 from tests.service.echo_engine import NOT_FINITE, POISON, SCALE, SERVING, decoded
@@ -135,14 +135,14 @@ def test_a_row_that_breaks_the_preprocessor_is_an_internal_error(worker: EchoCon
     ("top_k", "labels"), [(1, ["no"]), (2, ["no", "yes"]), (9, ["no", "yes"]), (None, ["no", "yes"])]
 )
 def test_top_k_lists_the_best_only(worker: EchoConversation, top_k: int | None, labels: list[str]) -> None:
-    worker.ask("3000", name="other", top_k=top_k)
+    worker.ask("3000", name="other", wish=Wish(top_k=top_k))
     _, (prediction,) = worker.answer()
     assert list(prediction["scores"]) == labels
     assert prediction["label"] == "no"
 
 
 def test_an_answer_says_that_its_text_was_cut(worker: EchoConversation) -> None:
-    worker.ask("1", truncate=True)
+    worker.ask("1", wish=Wish(truncate=True))
     worker.ask("1")
     assert [payload[0].get("truncated") for _, payload in (worker.answer(), worker.answer())] == [True, None]
 

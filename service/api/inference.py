@@ -1,0 +1,119 @@
+"""The one way from a request to the workers, whatever its dialect: for which version, for how long, and beside how many others."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from models.signature import Signature
+from models.version import ModelVersion, Reference
+from service.api.admission import Admission, Ticket
+from service.api.catalog import Catalog
+from service.api.catalog_model import CatalogVersion
+from service.api.metrics import Metrics
+from service.api.patience import Connection, Deadlines, Patience
+from service.api.telemetry import RequestRecord
+from service.api.worker_connection import Reply
+from service.api.workers import WorkerPool
+from service.messages import PREDICTIONS, Wish
+
+
+class Inference:
+    """Asks workers.
+
+    Args:
+        catalog: which versions there are.
+        pool: who answers.
+        admission: what may be in flight.
+        metrics: what is counted.
+        timeout_seconds: the longest that anybody waits.
+    """
+
+    def __init__(
+        self, catalog: Catalog, pool: WorkerPool, admission: Admission, metrics: Metrics, *, timeout_seconds: float
+    ) -> None:
+        self._catalog = catalog
+        self._pool = pool
+        self._admission = admission
+        self._metrics = metrics
+        self._timeout_seconds = timeout_seconds
+        self._deadlines = Deadlines()
+
+    @contextmanager
+    def question(
+        self, reference: Reference, record: RequestRecord, connection: Connection | None = None
+    ) -> Iterator[Question]:
+        """A request that is being read: until it ends, its version stays loaded, and what it has in flight is counted.
+
+        Args:
+            reference: whom it asks.
+            record: of the request; takes the version's name and number.
+            connection: of the client, who may hang up; None where the task is cancelled then.
+
+        Raises:
+            ModelNotFound, VersionNotFound, VersionNotLoaded, NotReady, VersionCorrupt: no such version is served.
+            Overloaded: the server is full.
+            DeadlineExceeded, ClientDisconnect: nobody waits any more.
+        """
+        with self._catalog.use(reference) as entry:
+            assert entry.version is not None
+            record.model, record.version = entry.name, str(entry.number)
+            with (
+                Patience(self._timeout_seconds, connection, self._deadlines) as patience,
+                self._admission.ticket() as ticket,
+            ):
+                yield Question(entry, entry.version, ticket, patience, self._ask)
+
+    async def _ask(self, entry: CatalogVersion, items: Sequence[bytes], deadline: float, wish: Wish) -> Reply:
+        await self._catalog.load(entry)
+        reply = await self._pool.predict(entry.name, entry.number, items, deadline=deadline, wish=wish)
+        self._metrics.observe_answer(entry.name, str(entry.number), len(items), reply.timings)
+        return reply
+
+
+class Question:
+    """A request on its way.
+
+    Attributes:
+        version: that answers.
+        ticket: what it has in flight.
+    """
+
+    __slots__ = ("_ask", "_entry", "_patience", "ticket", "version")
+
+    def __init__(
+        self,
+        entry: CatalogVersion,
+        version: ModelVersion,
+        ticket: Ticket,
+        patience: Patience,
+        ask: Callable[[CatalogVersion, Sequence[bytes], float, Wish], Awaitable[Reply]],
+    ) -> None:
+        self.version = version
+        self.ticket = ticket
+        self._entry = entry
+        self._patience = patience
+        self._ask = ask
+
+    @property
+    def signature(self) -> Signature:
+        """What the version reads and gives as tensors."""
+        return self._entry.signature
+
+    def limit(self, seconds: float) -> None:
+        """Nobody waits longer than so many seconds from the request's start."""
+        self._patience.limit(seconds)
+
+    async def ask(self, items: Sequence[bytes], wish: Wish = PREDICTIONS) -> Reply:
+        """Has the instances answered.
+
+        Args:
+            items: one a row.
+            wish: what they are, and what is asked for.
+
+        Raises:
+            Overloaded: the server is full.
+            GraftworkError: as `WorkerPool.predict` raises it.
+        """
+        self.ticket.take_rows(len(items))
+        return await self._ask(self._entry, items, self._patience.deadline, wish)

@@ -1,0 +1,63 @@
+"""Bodies that are compressed: gzip, and deflate, which is zlib's format."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Mapping
+
+from models.errors import BodyTooLarge, InvalidEncoding, UnsupportedMediaType
+
+_WINDOW_BITS = {"gzip": 31, "deflate": 15}
+WORTHWHILE_BYTES = 1024  # of an answer: a smaller one fits into a packet as it is
+_AT_ONCE_BYTES = 64 << 10  # what takes longer is done in a thread
+_LEVEL = 1
+
+
+async def decompress(body: bytes, encoding: str, limit: int) -> bytes:
+    """The body of a request as it was before.
+
+    Args:
+        encoding: the value of ``Content-Encoding``.
+        limit: bytes that it may have then.
+
+    Raises:
+        UnsupportedMediaType: another encoding.
+        BodyTooLarge: it had more bytes; they are not all made.
+        InvalidEncoding: it is cut, damaged, or something comes after it.
+    """
+    bits = _WINDOW_BITS.get(encoding)
+    if bits is None:
+        raise UnsupportedMediaType("a body in this encoding is not accepted; send it as it is, or in gzip or deflate")
+    decompressor = zlib.decompressobj(bits)
+    try:
+        plain = await asyncio.to_thread(decompressor.decompress, body, limit + 1)
+    except zlib.error:
+        raise InvalidEncoding(f"the body is no {encoding}") from None
+    if len(plain) > limit:
+        raise BodyTooLarge(f"the body has more than {limit:,} bytes once it is decompressed")
+    if not decompressor.eof or decompressor.unused_data:
+        raise InvalidEncoding(f"the body is no whole {encoding} stream and nothing else")
+    return plain
+
+
+def accepted_encoding(header: str) -> str | None:
+    """The encoding for an answer, of those in ``Accept-Encoding``; None for none."""
+    wanted: Mapping[str, str] = dict(_weighted(part) for part in header.lower().split(","))
+    return next((name for name in _WINDOW_BITS if wanted.get(name, "0") not in ("0", "0.0", "0.00", "0.000")), None)
+
+
+def _weighted(part: str) -> tuple[str, str]:
+    name, _, weight = part.partition(";")
+    return name.strip(), weight.strip().removeprefix("q=") or "1"
+
+
+async def compress(body: bytes, encoding: str) -> bytes:
+    """An answer in an encoding."""
+    if len(body) <= _AT_ONCE_BYTES:
+        return _compress(body, encoding)
+    return await asyncio.to_thread(_compress, body, encoding)
+
+
+def _compress(body: bytes, encoding: str) -> bytes:
+    return zlib.compress(body, _LEVEL, _WINDOW_BITS[encoding])
