@@ -282,7 +282,7 @@ class MethodNotAllowed(NotFound):
 
 
 class NotSupported(GraftworkError):
-    """A part of a protocol that this server leaves out; asking again does not help."""
+    """A part of a protocol that this server leaves out, or as it was started; asking again does not help."""
 
     status = 501
     code = "not_supported"

@@ -104,6 +104,14 @@ def serve(
     triton_metrics: Annotated[
         bool, typer.Option("--triton-metrics", help="Have the names of Triton's metrics in /metrics too.")
     ] = False,
+    model_control: Annotated[
+        Literal["auto", "explicit"],
+        typer.Option(help="auto: every model is served; explicit: those that are loaded by their names."),
+    ] = "auto",
+    load_model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Load this model at the start, * for all; with --model-control explicit."),
+    ] = None,
     allow_unauthenticated: Annotated[
         bool, typer.Option("--allow-unauthenticated", help="Bind an address that other machines reach, without keys.")
     ] = False,
@@ -124,6 +132,20 @@ def serve(
             f"{host} can be reached from other machines; first: graftwork keys create --scope admin",
             param_hint="--admin",
         )
+    if model_control == "explicit" and host not in LOOPBACK and not has_keys:
+        raise typer.BadParameter(
+            f"{host} can be reached from other machines, and models are loaded by whoever may; "
+            "first: graftwork keys create --scope admin",
+            param_hint="--model-control",
+        )
+    if load_model and model_control != "explicit":
+        raise typer.BadParameter(
+            "every model is served; to load them by their names, add --model-control explicit",
+            param_hint="--load-model",
+        )
+    from models.version import check_name
+
+    load_models = tuple(name if name == "*" else check_name(name) for name in load_model or ())
     check_engine(engine, precision, device)
     memory = None if backbone_memory is None else _bytes(backbone_memory)
     signal.signal(signal.SIGTERM, exit_at_once)
@@ -150,6 +172,8 @@ def serve(
         max_rows_in_flight=max_rows_in_flight,
         admin=admin,
         triton_metrics=triton_metrics,
+        model_control=model_control,
+        load_models=load_models,
         backbone_memory=memory,
         drain_delay_seconds=drain_delay,
         drain_seconds=max(30, math.ceil(request_timeout)),

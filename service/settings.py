@@ -39,6 +39,8 @@ class ServerSettings(BaseModel):
         backbone_memory: bytes of backbones that a worker may hold. Without it, workers on a CPU share half of the memory of the
             machine or the container, and those on a GPU have no limit.
         triton_metrics: whether ``/metrics`` has the names of Triton's metrics too.
+        model_control: ``auto`` serves every model in the repository, ``explicit`` those that are loaded by their names.
+        load_models: those that are loaded at the start, where they are loaded by their names; ``*`` for all.
         connections: what one client connection may cost, and how many there may be.
         max_grpc_connections: of clients over gRPC; more are closed.
         max_grpc_calls: over gRPC that are being read or answered; more get UNAVAILABLE before they are read. Each may send a
@@ -71,6 +73,8 @@ class ServerSettings(BaseModel):
     admin: bool = False
     backbone_memory: ByteSize | None = Field(default=None, gt=0)
     triton_metrics: bool = False
+    model_control: Literal["auto", "explicit"] = "auto"
+    load_models: tuple[str, ...] = ()
     connections: ConnectionLimits = ConnectionLimits()
     max_grpc_connections: int = Field(default=256, ge=1)
     max_grpc_calls: int = Field(default=1024, ge=1)

@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
+from models.audit import AuditLog
 from models.errors import GraftworkError, NotReady, RouteNotFound
 from models.repository import ModelRepository
 from service.api.admin import AdminRoutes
@@ -32,6 +33,8 @@ from service.api.inference import Inference
 from service.api.metrics import Metrics
 from service.api.oip.infer_http import INFER, InferRoute, match_infer
 from service.api.oip.metadata_routes import MetadataRoutes, MissingRoutes
+from service.api.oip.model_control import ModelControl
+from service.api.oip.repository import RepositoryRoutes
 from service.api.oip.statistics import Statistics, StatisticsRoutes
 from service.api.openapi import OpenApiRoute
 from service.api.problems import from_http_exception
@@ -84,7 +87,9 @@ class Application:
         self._worker_socket = worker_socket
         self._metrics = Metrics(version)
         repository = ModelRepository(settings.repository)
-        self._catalog = Catalog(repository, self._metrics, budget_bytes=backbone_memory)
+        load_models = settings.load_models if settings.model_control == "explicit" else None
+        self._catalog = Catalog(repository, self._metrics, budget_bytes=backbone_memory, load_models=load_models)
+        self._model_control = ModelControl(self._catalog, AuditLog(repository.root))
         self._admin = [AdminRoutes(repository, self._catalog)] if settings.admin else []
         self._admission = Admission(
             max_rows=settings.max_rows_in_flight or BATCHES_IN_FLIGHT * settings.max_batch_rows * workers,
@@ -157,7 +162,7 @@ class Application:
     def _routes(self) -> list[Route]:
         register_url_convertor("model", _ModelName())
         # Statistics are before whatever else has a model's name in its path, or all of them would be those of a model "stats".
-        oip = (self._statistics, self._metadata, MissingRoutes())
+        oip = (self._statistics, self._metadata, RepositoryRoutes(self._model_control), MissingRoutes())
         return routes(self._gate, self._v1, self, self._openapi, *oip, *self._admin)
 
     def _count_cut_off(self) -> None:
@@ -195,7 +200,9 @@ class Application:
         from service.api.oip.grpc_service import InferenceService
 
         calls = Calls(self._settings, self._gate, self._metrics, self.telemetry, self._count_cut_off)
-        service = InferenceService(self._settings, self._inference, self._metadata, self._catalog, self._told)
+        service = InferenceService(
+            self._settings, self._inference, self._metadata, self._catalog, self._told, self._model_control
+        )
         server = GrpcServer(self._settings, calls, service, Health(self._catalog, self._gate))
         await server.start()
         self._grpc = server

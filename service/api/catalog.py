@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from models.deployment import Deployment
 from models.errors import (
+    Conflict,
     ModelNotFound,
     NotReady,
     StorageFailed,
@@ -29,6 +30,7 @@ from service.api.worker_connection import WorkerConnection
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
+EVERY_MODEL = "*"  # that is there at the start
 
 
 class Catalog:
@@ -38,15 +40,25 @@ class Catalog:
         repository: read in a thread, whenever its generation changes.
         metrics: told what is served.
         budget_bytes: of backbones in each worker; None for no limit.
+        load_models: the models to begin with, where each is served only once it is loaded by its name; None to serve them all.
     """
 
-    def __init__(self, repository: ModelRepository, metrics: Metrics, *, budget_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        repository: ModelRepository,
+        metrics: Metrics,
+        *,
+        budget_bytes: int | None = None,
+        load_models: Iterable[str] | None = None,
+    ) -> None:
         self._repository = repository
         self._metrics = metrics
         self._loader = Loader(metrics, MemoryBudget(budget_bytes), self._on_change)
         self._models: dict[str, CatalogModel] = {}
+        self._wanted = None if load_models is None else set(load_models)
         self._generation: bytes | None = None
         self._has_looked = asyncio.Event()
+        self._changed = asyncio.Event()
         self._refreshing = asyncio.Lock()
         self._draining = False
         self._complaint = ""
@@ -74,20 +86,35 @@ class Catalog:
                 self._complaint = str(error)
             await asyncio.sleep(POLL_SECONDS)
 
-    async def refresh(self) -> None:
-        """Takes in what changed on disk; new versions are loaded, removed ones are forgotten."""
+    async def refresh(self, *, again: bool = False) -> None:
+        """Takes in what changed on disk; new versions are loaded, removed ones are forgotten.
+
+        Args:
+            again: also where nothing changed; what failed is tried again.
+        """
         async with self._refreshing:
             generation = await asyncio.to_thread(self._repository.generation)
-            if generation == self._generation:
+            if generation == self._generation and not again:
                 return
             if self._generation and not generation:  # an unmounted volume, say: nobody deletes every model at once
                 raise StorageFailed("the model repository has vanished")
             found = await asyncio.to_thread(self._read)
+            if self._generation is None:
+                self._begin_with(found)
             self._merge(found)
             for model in self._models.values():
                 self._settle(model, eager=self._generation is not None)
             self._generation = generation  # not before: what failed unforeseen is tried again
             self._has_looked.set()
+            self._changed.set()
+
+    def _begin_with(self, found: Iterable[str]) -> None:
+        if self._wanted is not None:
+            if EVERY_MODEL in self._wanted:
+                self._wanted.update(found)
+            for name in sorted(self._wanted.difference(found, (EVERY_MODEL,))):
+                hint = did_you_mean(name, found)
+                logger.warning("there is no model '%s' yet; it is loaded once it appears%s", name, hint)
 
     def _read(self) -> dict[str, CatalogModel]:
         models, sizes = {}, dict[str, int]()
@@ -128,6 +155,7 @@ class Catalog:
         """Takes over what was read; what is known keeps its state, and what is gone is let go."""
         before, self._models = self._models, found
         for name, model in found.items():
+            model.is_wanted = self._is_wanted(name)
             known = before.get(name) or CatalogModel()
             model.reroute(known)  # before a version fails, as what is served then depends on where requests went
             for number, entry in model.versions.items():
@@ -164,12 +192,79 @@ class Catalog:
         model = self._known(entry.name)
         if model.versions.get(entry.number) is entry:
             self._settle(model)
+        self._changed.set()
 
     async def on_connect(self, connection: WorkerConnection) -> None:
         """Has a new worker load everything that is served or on its way."""
         await self._has_looked.wait()
         entries = [entry for model in self._models.values() for entry in model.versions.values()]
         await self._loader.load_all_on(connection, entries)
+
+    # Models by name, where they are loaded by it
+
+    @property
+    def is_explicit(self) -> bool:
+        """Whether a model is served only once it is loaded by its name."""
+        return self._wanted is not None
+
+    def _is_wanted(self, name: str) -> bool:
+        return self._wanted is None or name in self._wanted
+
+    async def load_model(self, name: str) -> None:
+        """Keeps a model loaded from now on as its deployment says, and waits until all of that is served or has failed.
+
+        Raises:
+            ModelNotFound: there is none.
+            Conflict: it was unloaded meanwhile.
+            VersionCorrupt, VersionNotLoaded: nothing can be served to requests that name no version. Unless it was loaded before,
+                the model is not loaded then.
+        """
+        assert self._wanted is not None
+        failed = any(entry.state is State.FAILED for entry in self._known(name).versions.values())
+        await self.refresh(again=failed)
+        model = self.model(name)
+        was_wanted = name in self._wanted
+        self._wanted.add(name)
+        model.is_wanted = True
+        self._settle(model)
+        try:
+            await self._until_loaded(name)
+            if not self._is_wanted(name):
+                raise Conflict(f"'{name}' was unloaded while it was being loaded")
+            self.entry(Reference(name=name))
+        except BaseException:
+            if not was_wanted:
+                self._unwant(name)
+            raise
+
+    async def _until_loaded(self, name: str) -> None:
+        while True:
+            self._changed.clear()  # before the look, so that what changes after it is not missed
+            versions = self._known(name).versions.values()
+            if not any(entry.is_kept and entry.state is State.LOADING for entry in versions):
+                return
+            await self._changed.wait()
+
+    def unload_model(self, name: str) -> None:
+        """Keeps nothing of a model loaded; its memory is free when the requests that are under way are answered.
+
+        Raises:
+            ModelNotFound: there is none.
+        """
+        if not self._is_wanted(name):
+            self.model(name)
+        self._unwant(name)
+
+    def _unwant(self, name: str) -> None:
+        assert self._wanted is not None
+        self._wanted.discard(name)
+        model = self._known(name)
+        model.is_wanted = False
+        self._settle(model)
+        for entry in model.versions.values():
+            if entry.state is State.LOADING and not entry.users:
+                self._loader.unload(entry, State.UNLOADED)
+        self._changed.set()
 
     def drain(self) -> None:
         """The server is about to stop: it is not ready any more, but answers on."""
@@ -249,6 +344,10 @@ class Catalog:
             VersionCorrupt: it could not be loaded.
         """
         model = self.model(reference.name)
+        if not model.is_wanted:
+            raise VersionNotLoaded(
+                f"'{reference.name}' is not loaded; load it: POST /v2/repository/models/{reference.name}/load"
+            )
         number = reference.number
         if reference.alias is not None:
             number = model.routes.get(reference.alias)

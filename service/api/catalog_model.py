@@ -83,12 +83,14 @@ class CatalogModel:
     Attributes:
         versions: by number, ascending.
         deployment: which version each alias shall lead to, and what shall be kept loaded.
+        is_wanted: otherwise nothing is kept loaded, whatever the deployment says, and nothing leads to it.
         routes: which version each alias leads to now.
         default: where unaddressed requests go: to ``champion``, else to the newest version that is served.
     """
 
     versions: dict[int, CatalogVersion] = field(default_factory=dict)
     deployment: Deployment = field(default_factory=Deployment)
+    is_wanted: bool = True
     routes: Mapping[str, int] = field(default_factory=dict)
     default: int | None = None
 
@@ -98,6 +100,11 @@ class CatalogModel:
         Args:
             before: the same model as it was, or this one.
         """
+        if not self.is_wanted:
+            self.routes, self.default = {}, None
+            for entry in self.versions.values():
+                entry.is_routed = entry.is_kept = False
+            return
         routes = before.routes
         self.routes = {
             alias: routes[alias] if not self._serves(number) and self._serves(routes.get(alias)) else number

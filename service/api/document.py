@@ -15,8 +15,11 @@ MAX_BYTES = 4096
 _Document = TypeVar("_Document", bound=BaseModel)
 
 
-async def read_document(request: Request, kind: type[_Document]) -> _Document:
+async def read_document(request: Request, kind: type[_Document], *, if_empty: bytes = b"") -> _Document:
     """The body of a request.
+
+    Args:
+        if_empty: what an empty body stands for, where that is allowed.
 
     Raises:
         BodyTooLarge, EmptyBody, InvalidUtf8, InvalidJson: it is no small JSON document, or says something twice.
@@ -27,6 +30,7 @@ async def read_document(request: Request, kind: type[_Document]) -> _Document:
         body += chunk
         if len(body) > MAX_BYTES:
             raise BodyTooLarge(f"the body has more than {MAX_BYTES:,} bytes")
+    body = body or bytearray(if_empty)
     if not body:
         raise EmptyBody("the body is empty; send a JSON object")
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from models import errors
-from service.api.openapi_operation import ANY, INFER, READY, VERSION, get, operation
+from service.api.openapi_operation import ANY, CHANGE, INFER, READY, VERSION, get, operation
 from service.api.schemas import NAME, TEXT, Json, record, ref
 from service.auth.key import Scope
 
@@ -91,6 +91,14 @@ OIP_SCHEMAS: Json = {
         inputs=_list(ref("TensorMetadata")),
         outputs=_list(ref("TensorMetadata")),
     ),
+    "RepositoryIndex": _list(
+        record(
+            name=NAME,
+            version=_NUMBER,
+            state={"enum": ["READY", "UNAVAILABLE", "LOADING", "UNLOADING"]},
+            reason=TEXT,
+        )
+    ),
     "ModelConfig": {
         **record(name=NAME, backend=TEXT, max_batch_size=_WHOLE, input=_list({}), output=_list({})),
         "description": "Triton's ModelConfig.",
@@ -164,6 +172,9 @@ def oip_paths(live: Json, ready: Json) -> Json:
         **_both(model, version, "/config", "v2_config", "A model's configuration", ref("ModelConfig")),
         **_both(model, version, "/ready", "v2_model_ready", "Whether a model is served", state),
         **{f"/v2/{kind}sharedmemory/{{rest}}": _missing(f"v2_{kind}_memory", "rest") for kind in ("system", "cuda")},
+        "/v2/repository/index": _index(),
+        "/v2/repository/models/{name}/load": _control("load", "Load a model"),
+        "/v2/repository/models/{name}/unload": _control("unload", "Unload a model"),
         "/v2/trace/setting": _missing("v2_trace"),
         f"{model}/trace/setting": _missing("v2_model_trace", "name"),
         "/v2/logging": _missing("v2_logging"),
@@ -192,6 +203,39 @@ def _infer(name: str, summary: str, *address: str) -> Json:
     made = operation(name, summary, parameters, ref("InferResponse"), scope=Scope.PREDICT, refusals=INFER, oip=True)
     made["responses"]["200"]["content"]["application/octet-stream"] = {}  # JSON, and the bytes of tensors after it
     return {"post": {**made, "requestBody": _INFER_BODY}}
+
+
+def _index() -> Json:
+    schema = record(ready={"type": "boolean", "description": "Only what is served."})
+    body = {
+        "application/json": {"schema": {**schema, "required": []}, "examples": {"texts": {"value": {"ready": True}}}}
+    }
+    refusals = (*ANY, errors.BodyTooLarge, errors.InvalidUtf8, errors.InvalidJson, errors.InvalidDocument)
+    made = operation(
+        "v2_repository_index",
+        "Every version of every model, and its state",
+        (),
+        ref("RepositoryIndex"),
+        scope=Scope.METADATA,
+        refusals=refusals,
+        oip=True,
+    )
+    return {"post": {**made, "requestBody": {"content": body}}}
+
+
+def _control(verb: str, summary: str) -> Json:
+    """With ``--model-control explicit``; else it is answered with 501."""
+    made = operation(
+        f"v2_repository_{verb}",
+        f"{summary}, where models are loaded by their names",
+        ("name",),
+        {"type": "object"},
+        scope=Scope.ADMIN,
+        refusals=(*CHANGE, errors.NotSupported, errors.VersionNotLoaded),
+        oip=True,
+    )
+    body = {"application/json": {"schema": {"type": "object", "properties": {"parameters": {"type": "object"}}}}}
+    return {"post": {**made, "requestBody": {"content": body}}}
 
 
 def _missing(name: str, *parameters: str) -> Json:

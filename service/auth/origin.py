@@ -3,6 +3,12 @@
 Browsers send a page's requests to any server, also to one on this machine that nobody else reaches, and to one that the page's
 own name was made to lead to (DNS rebinding). What changes a server must not be asked for in that way. Programs send none of
 the headers that browsers cannot leave out, and are not concerned.
+
+A body of another type than JSON is refused, because forms of old browsers come without an ``Origin``. One without any type passes:
+clients of the Open Inference Protocol send none, and forms always have one. A page can leave it out with a script only
+(``fetch`` or ``sendBeacon`` of plain bytes), and whatever a script posts to another site has an ``Origin``, ``null`` at least. A
+page whose own name was made to lead here may name any type that it likes: what stops it is its name, on the loopback
+address, and elsewhere the key that it does not have.
 """
 
 from __future__ import annotations
@@ -15,7 +21,7 @@ from models.errors import CrossSite, UnsupportedMediaType
 
 _ORIGIN = re.compile(rb"(?P<scheme>https?)://(?P<authority>[^/?#@\s]+)", re.IGNORECASE)
 _PORTS = {b"http": b"80", b"https": b"443"}
-_READ = frozenset((b"host", b"origin", b"sec-fetch-site", b"content-type", b"content-length", b"transfer-encoding"))
+_READ = frozenset((b"host", b"origin", b"sec-fetch-site", b"content-type"))
 
 
 def check_same_site(headers: Iterable[tuple[bytes, bytes]], *, on_loopback: bool) -> None:
@@ -27,7 +33,7 @@ def check_same_site(headers: Iterable[tuple[bytes, bytes]], *, on_loopback: bool
 
     Raises:
         CrossSite: a browser says that another site asks, or the name that was asked for is not this machine's own.
-        UnsupportedMediaType: the body is no JSON: forms and plain text are what browsers send without asking first.
+        UnsupportedMediaType: the body says that it is no JSON: forms and plain text are what browsers send without asking first.
     """
     found: dict[bytes, bytes] = {}
     for name, value in headers:
@@ -41,8 +47,7 @@ def check_same_site(headers: Iterable[tuple[bytes, bytes]], *, on_loopback: bool
     origin = found.get(b"origin")
     if origin is not None and not _is_host(origin, host):
         raise CrossSite("this request is not taken from pages of other sites; ask from the command line")
-    has_body = b"transfer-encoding" in found or found.get(b"content-length", b"0") != b"0"
-    media_type = found.get(b"content-type", b"" if has_body else b"application/json")
+    media_type = found.get(b"content-type", b"application/json")
     if media_type.partition(b";")[0].strip().lower() != b"application/json":
         raise UnsupportedMediaType("a body of this type is not accepted; send application/json")
 

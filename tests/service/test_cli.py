@@ -47,6 +47,31 @@ def test_an_address_that_others_reach_needs_a_key_or_a_word_of_consent(host: str
 
 
 @pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--load-model", "a"), "every model is served; to load them by their names, add --model-control explicit"),
+        (("--load-model", "*", "--model-control", "auto"), "add --model-control explicit"),
+        (
+            ("--model-control", "explicit", "--host", "0.0.0.0", "--allow-unauthenticated"),
+            "first: graftwork keys create --scope admin",
+        ),
+    ],
+)
+def test_a_model_control_that_cannot_be_meant_says_what_to_do(
+    arguments: tuple[str, ...], reason: str, tmp_path: Path
+) -> None:
+    done = CliRunner().invoke(app, ["serve", "--repository", str(tmp_path), *arguments], terminal_width=300)
+    assert done.exit_code == 2
+    assert reason in " ".join(done.output.replace("\u2502", " ").split())
+
+
+def test_a_model_to_load_whose_name_is_none_is_refused_before_a_server_starts(tmp_path: Path) -> None:
+    arguments = ["--repository", str(tmp_path), "--model-control", "explicit", "--load-model", "../a"]
+    with pytest.raises(InvalidParameter, match="name"):
+        CliRunner().invoke(app, ["serve", *arguments], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ("--host", "example.org"),
@@ -54,6 +79,7 @@ def test_an_address_that_others_reach_needs_a_key_or_a_word_of_consent(host: str
         ("--workers", "0"),
         ("--device", "tpu"),
         ("--backbone-memory", "much"),
+        ("--model-control", "poll"),
     ],
 )
 def test_options_that_make_no_sense_end_with_2(arguments: tuple[str, ...]) -> None:

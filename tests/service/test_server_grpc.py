@@ -175,6 +175,19 @@ def test_statistics_are_those_of_http(spoken: Spoken) -> None:
     assert {each["name"] for each in every} >= {"moods", "letters"}
 
 
+def test_the_index_is_that_of_http_and_loading_needs_its_option(spoken: Spoken) -> None:
+    index = spoken.client.get_model_repository_index(as_json=True)["models"]
+    assert {(each["name"], each["version"], each["state"]) for each in index} >= {("letters", "1", "READY")}
+    assert index == [
+        {name: value for name, value in each.items() if value}
+        for each in spoken.server.request("POST", "/v2/repository/index").json()
+    ]
+    for ask in (spoken.client.load_model, spoken.client.unload_model):
+        with pytest.raises(InferenceServerException, match="--model-control explicit") as caught:
+            ask("letters")
+        assert caught.value.status() == "StatusCode.UNIMPLEMENTED"
+
+
 def test_streams_are_told_that_there_are_none(spoken: Spoken) -> None:
     said: list[Any] = []
     with triton.InferenceServerClient(f"127.0.0.1:{spoken.port}") as client:

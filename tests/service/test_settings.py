@@ -33,6 +33,7 @@ def test_the_defaults_are_those_of_the_security_page() -> None:
         {"backbone_memory": 0},
         {"backbone_memory": "a lot"},
         {"worker_timeout_seconds": 1},  # it is heard once a second
+        {"model_control": "poll"},
         {"unheard_of": 1},
     ],
 )

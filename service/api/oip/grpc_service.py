@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
@@ -22,6 +22,7 @@ from service.api.oip.grpc_scopes import INFERENCE
 from service.api.oip.infer import answer
 from service.api.oip.metadata import Document
 from service.api.oip.metadata_routes import NO_LOG_SETTINGS, NO_SHARED_MEMORY, NO_TRACE, MetadataRoutes
+from service.api.oip.model_control import ModelControl
 from service.api.oip.statistics import Statistics
 from service.settings import ServerSettings
 
@@ -36,19 +37,6 @@ _MISSING = {
 }
 
 
-class Models(Protocol):
-    """What is loaded, and by name."""
-
-    def index(self, *, ready: bool = False) -> list[dict[str, str]]:
-        """Versions, as ``RepositoryIndexResponse`` has them in JSON."""
-
-    async def load(self, name: str, parameters: Iterable[str], *, who: str, request_id: str) -> None:
-        """Loads a model."""
-
-    def unload(self, name: str, parameters: Iterable[str], *, who: str, request_id: str) -> None:
-        """Unloads a model."""
-
-
 class InferenceService:
     """The methods.
 
@@ -58,7 +46,7 @@ class InferenceService:
         metadata: what server and models say of themselves over HTTP.
         catalog: which versions there are.
         statistics: what was asked of them.
-        models: loads and unloads; None where that cannot be asked for.
+        models: loads and unloads them.
     """
 
     def __init__(
@@ -68,7 +56,7 @@ class InferenceService:
         metadata: MetadataRoutes,
         catalog: Catalog,
         statistics: Statistics,
-        models: Models | None = None,
+        models: ModelControl,
     ) -> None:
         self._settings = settings
         self._inference = inference
@@ -151,28 +139,21 @@ class InferenceService:
     async def repository_index(self, call: Call) -> Message:
         """``RepositoryIndex``."""
         message = parse(service_pb2.RepositoryIndexRequest, await call.read())
-        return _message(service_pb2.RepositoryIndexResponse, {"models": self._control().index(ready=message.ready)})
+        return _message(service_pb2.RepositoryIndexResponse, {"models": self._models.index(ready=message.ready)})
 
     async def repository_model_load(self, call: Call) -> Message:
         """``RepositoryModelLoad``."""
         message = parse(service_pb2.RepositoryModelLoadRequest, await call.read())
         name, record = check_name(message.model_name), call.record
-        await self._control().load(
-            name, read_parameters(message.parameters), who=record.who, request_id=record.request_id
-        )
+        await self._models.load(name, read_parameters(message.parameters), who=record.who, request_id=record.request_id)
         return service_pb2.RepositoryModelLoadResponse()
 
     async def repository_model_unload(self, call: Call) -> Message:
         """``RepositoryModelUnload``."""
         message = parse(service_pb2.RepositoryModelUnloadRequest, await call.read())
         name, record = check_name(message.model_name), call.record
-        self._control().unload(name, read_parameters(message.parameters), who=record.who, request_id=record.request_id)
+        self._models.unload(name, read_parameters(message.parameters), who=record.who, request_id=record.request_id)
         return service_pb2.RepositoryModelUnloadResponse()
-
-    def _control(self) -> Models:
-        if self._models is None:
-            raise NotSupported("models are not listed, loaded and unloaded over gRPC; see: graftwork models --help")
-        return self._models
 
 
 def is_model_ready(catalog: Catalog, name: str, version: str | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -68,10 +68,15 @@ class FakeConnection:
 class Stage:
     """A catalog over a shelf, with some connected workers."""
 
-    def __init__(self, workers: int, budget_bytes: int | None) -> None:
+    def __init__(self, workers: int, budget_bytes: int | None, load_models: Sequence[str] | None) -> None:
         self.shelf = Shelf()
         self.metrics = Metrics("0")
-        self.catalog = Catalog(self.shelf, self.metrics, budget_bytes=budget_bytes)  # type: ignore[arg-type]
+        self.catalog = Catalog(
+            self.shelf,  # type: ignore[arg-type]
+            self.metrics,
+            budget_bytes=budget_bytes,
+            load_models=load_models,
+        )
         self.workers = [FakeConnection() for _ in range(workers)]
         self.catalog.connections = self.workers  # type: ignore[assignment]
 
@@ -118,8 +123,10 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def play(story: Story, *, workers: int = 2, budget_bytes: int | None = None) -> None:
+def play(
+    story: Story, *, workers: int = 2, budget_bytes: int | None = None, load_models: Sequence[str] | None = None
+) -> None:
     async def run() -> None:
-        await story(Stage(workers, budget_bytes))
+        await story(Stage(workers, budget_bytes, load_models))
 
     asyncio.run(run())

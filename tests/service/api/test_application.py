@@ -34,6 +34,9 @@ POSTS = [
     "/v1/models/letters:predict",
     "/v1/models/letters/versions/1:predict",
     "/v1/models/letters/labels/champion:predict",
+    "/v2/repository/index",
+    "/v2/repository/models/letters/load",
+    "/v2/repository/models/letters/unload",
     "/v2/models/letters/infer",
     "/v2/models/letters/versions/1/infer",
 ]

@@ -12,6 +12,7 @@ from service.api.gate import Gate
 from service.api.metrics import Metrics
 from service.api.oip.infer_http import INFER
 from service.api.oip.metadata_routes import MetadataRoutes, MissingRoutes
+from service.api.oip.repository import RepositoryRoutes
 from service.api.oip.statistics import StatisticsRoutes
 from service.api.openapi import OpenApiRoute
 from service.api.v1 import PREDICTION, V1Routes
@@ -79,7 +80,8 @@ def test_what_each_route_of_the_server_needs() -> None:
     missing = ("systemsharedmemory/{rest:path}", "cudasharedmemory/{rest:path}", "trace/setting", "logging")
     of_oip = [("GET", path + end) for path in models for end in ("", "/config", "/ready", "/stats")]
     left_out = [f"/v2/{path}" for path in missing] + [f"{models[0]}/trace/setting"]
-    assert declared(Application, V1Routes, OpenApiRoute, MetadataRoutes, MissingRoutes, StatisticsRoutes) == {
+    oip = (MetadataRoutes, MissingRoutes, RepositoryRoutes, StatisticsRoutes)
+    assert declared(Application, V1Routes, OpenApiRoute, *oip) == {
         **dict.fromkeys(predictions, Scope.PREDICT),
         ("GET", "/v2"): Scope.METADATA,
         ("GET", "/v2/models/stats"): Scope.METADATA,
@@ -94,4 +96,7 @@ def test_what_each_route_of_the_server_needs() -> None:
         ("GET", "/health/ready"): None,
         ("GET", "/v2/health/live"): None,
         ("GET", "/v2/health/ready"): None,
+        ("POST", "/v2/repository/index"): Scope.METADATA,
+        ("POST", "/v2/repository/models/{name:model}/load"): Scope.ADMIN,
+        ("POST", "/v2/repository/models/{name:model}/unload"): Scope.ADMIN,
     }
