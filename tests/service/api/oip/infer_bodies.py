@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from models.errors import GraftworkError
 from service.api.oip.tensor import pack_elements
 from tests.server_process import Reply
 
@@ -39,8 +40,18 @@ def check_error(reply: Reply, status: int, code: str, *parts: str) -> None:
     document: Mapping[str, object] = reply.json()
     assert list(document) == ["error"]
     message = document["error"]
-    assert isinstance(message, str) and len(message) < 1000
+    assert isinstance(message, str)
+    assert len(message) < 1000
     for part in parts:
         assert part in message
     for secret in ("/tmp", "Traceback", "Error(", ".py", "object at"):
         assert secret not in message
+
+
+def refusal(call: Callable[[], object]) -> GraftworkError | None:
+    """The error that a call ends with, if it does; any other one than ours goes on."""
+    try:
+        call()
+    except GraftworkError as error:
+        return error
+    return None
