@@ -46,7 +46,8 @@ class PixelReader:
             levels_CHW = np.frombuffer(data, np.uint8).reshape(self._size).copy()
             return ImageRow(pixels_CHW=torch.from_numpy(levels_CHW))
         values_CHW = np.frombuffer(data, "<f4").reshape(self._size)
-        levels = np.rint((values_CHW * self._std + self._mean) * 255)
+        with np.errstate(over="ignore", invalid="ignore"):  # values that are no pixels, which are refused below
+            levels = np.rint((values_CHW * self._std + self._mean) * 255)
         # What is not finite compares as false.
         if not (levels.min() >= -_TOLERANCE and levels.max() <= 255 + _TOLERANCE):
             mean, std = (", ".join(f"{value:g}" for value in each.ravel()) for each in (self._mean, self._std))

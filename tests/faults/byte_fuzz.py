@@ -17,7 +17,9 @@ from random import Random
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from tests.faults import tensor_fuzz
 from tests.faults.fuzz_result import GRACE_SECONDS, FuzzResult
+from tests.faults.mutation import mutated
 from tests.tiny_models import picture
 
 IDLE_SECONDS = 2.0  # a connection that was idle for longer may be closed by the server at any time
@@ -83,6 +85,7 @@ HEADERS = {
     "X-Request-Timeout": [b"5", b"0.5", b"0.001", b"1e2", b"inf", b"0", b"-1", b"nan", b"soon"],
     "Content-Encoding": [b"identity", b" IDENTITY ", b"gzip", b"br", b""],
     "Accept": [b"text/html", b"*"],
+    "Accept-Encoding": [b"gzip", b"deflate", b"gzip;q=0, deflate", b"br, *", b";;,"],
     "Range": [b"bytes=0-0"],
     "If-None-Match": [b"*"],
     "Origin": [b"http://example.com"],
@@ -125,6 +128,8 @@ def odd_request(random: Random, models: Sequence[str], aliases: Sequence[str]) -
         models: that exist.
         aliases: that exist.
     """
+    if random.random() < 0.5:
+        return _inference(random, models, aliases)
     media_type, body = random.choice(BODIES)
     if media_type == b"application/json" and random.random() < 0.3:
         body = json.dumps(_document(random), ensure_ascii=random.random() < 0.7).encode("utf-8", "surrogatepass")
@@ -134,36 +139,27 @@ def odd_request(random: Random, models: Sequence[str], aliases: Sequence[str]) -
         media_type = random.choice([*TYPES, _octets(random)])
     if media_type:
         headers.append(("Content-Type", media_type))
+    return _request(random, _target(random, models, aliases), headers, body)
+
+
+def _inference(random: Random, models: Sequence[str], aliases: Sequence[str]) -> Request:
+    """One in the Open Inference Protocol."""
+    headers, body = tensor_fuzz.odd_inference(random)
+    path = random.choice(tensor_fuzz.PATHS).format(_name(random, models), _name(random, aliases))
+    return _request(random, path, [*_headers(random), *headers], body)
+
+
+def _request(random: Random, target: str, headers: Sequence[tuple[str, bytes]], body: bytes) -> Request:
     chunks: bytes | list[bytes] = body
     if random.random() < 0.1:
         size = random.randint(1, len(body) + 1)
         chunks = [body[start : start + size] for start in range(0, len(body), size)]
     return Request(
         method="POST" if random.random() < 0.9 else random.choice(METHODS),
-        target=_target(random, models, aliases),
+        target=target,
         headers=headers,
         body=chunks,
     )
-
-
-def mutated(random: Random, data: bytes) -> bytes:
-    """A few edits, or none."""
-    edited = bytearray(data)
-    for _ in range(random.choice([0, 0, 0, 1, 1, 2, 5])):
-        start = random.randint(0, len(edited))
-        end = start + random.randint(0, 16)
-        match random.randrange(5):
-            case 0:
-                del edited[start:end]
-            case 1:
-                edited[start:start] = random.randbytes(random.randint(1, 16))
-            case 2:
-                edited[start:end] = random.randbytes(random.randint(1, 16))
-            case 3:
-                edited[end:end] = edited[start:end] * random.randint(1, 50)
-            case 4:
-                del edited[start:]
-    return bytes(edited)
 
 
 def _target(random: Random, models: Sequence[str], aliases: Sequence[str]) -> str:
@@ -277,6 +273,7 @@ def byte_fuzz(server_url: str, cases: int, models: Sequence[str], aliases: Seque
                 f"{number}: {request}",
                 {name: value.decode("latin-1") for name, value in reversed(request.headers)},  # the first of two counts
                 method=request.method,
+                target=request.target,
                 status=status,
                 headers=headers,
                 body=body,

@@ -19,6 +19,7 @@ from models.aliases import promote
 from models.repository import ModelRepository
 from models.version import Reference
 from tests.faults.byte_fuzz import byte_fuzz
+from tests.faults.connection_fuzz import connection_fuzz
 from tests.faults.figure import Figure
 from tests.faults.fuzz_result import FuzzResult
 from tests.faults.metrics import settled_outcomes
@@ -59,9 +60,11 @@ def any_request(*, cases: int = 100_000, seed: int | None = None) -> list[Figure
 def fuzz(server_url: str, cases: int, *, seed: int | None = None, deadline: float = 30.0) -> FuzzResult:
     """Sends about so many requests, one after the other: a quarter by the document, the others odd in their bytes.
 
+    After them come twice as many connections, each of which is odd as a whole.
+
     Args:
         server_url: such as ``http://127.0.0.1:8000``; its models and aliases are asked for by their names.
-        cases: how many; some 600 more follow from the document.
+        cases: how many; some 1,000 more follow from the document.
         seed: for the same requests again; without one they are new each time.
         deadline: seconds that the server allows a request.
     """
@@ -72,6 +75,7 @@ def fuzz(server_url: str, cases: int, *, seed: int | None = None, deadline: floa
     result = FuzzResult(seed=random.randrange(1 << 32) if seed is None else seed, deadline=deadline)
     schema_fuzz(server_url, cases // 4, models, aliases, result)
     byte_fuzz(server_url, cases - cases // 4, models, aliases, result)
+    connection_fuzz(server_url, 2 * cases, models, aliases, result)
     return result
 
 

@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Literal, TypeAlias
+from urllib.parse import unquote
 
 import jsonschema_rs
 
 from service.api.openapi import openapi_document
+from tests.faults.inference_answer import wrong_inference
 
 GRACE_SECONDS = 1.0  # an answer may come so much later than its deadline on a busy machine
 BY_POLICY = (503, 504)  # full, not ready; too late: no server errors
 MOST_FAILURES = 100
-PROBLEM = "application/problem+json"
+NOT_SUPPORTED = 501  # by policy too, for what the Open Inference Protocol has and this server has not
+JSON, PROBLEM = "application/json", "application/problem+json"
+_OIP = re.compile(r"(https?://[^/]*)?/v2(/.*)?", re.DOTALL)
+_INFER = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/infer")
+
+Dialect: TypeAlias = Literal["InferError", "Problem"]  # by the name of its schema
 
 # Class names, tracebacks and places on this machine.
 _SECRET = re.compile(
@@ -65,6 +72,7 @@ class FuzzResult:
         sent: Mapping[str, str],
         *,
         method: str,
+        target: str | None,
         status: int,
         headers: Mapping[str, str],
         body: bytes,
@@ -76,6 +84,7 @@ class FuzzResult:
             request: what to print in order to ask again.
             sent: the request's headers.
             method: of the request.
+            target: of the request, which decides on the dialect of errors; None where that is not known.
             status: of the answer, as are headers (names in lower case) and body.
             seconds: from the request to its answer.
         """
@@ -85,7 +94,9 @@ class FuzzResult:
         allowed = min(self.deadline, _seconds(sent.get("x-request-timeout"), self.deadline))
         if seconds > allowed + GRACE_SECONDS:
             self.fail(f"answered after {seconds:.2f} s of {allowed:g}", request)
-        if status >= 500 and status not in BY_POLICY:
+        path = None if target is None else unquote(target.partition("?")[0])
+        allowed_too = status == NOT_SUPPORTED and (method == "HEAD" or body.startswith(b'{"error":"not_supported: '))
+        if status >= 500 and status not in BY_POLICY and not allowed_too:
             self.fail(f"a server error: {status} {body[:300]!r}", request)
         carried, asked = headers.get("x-request-id", ""), sent.get("x-request-id", "")
         echo = _REQUEST_ID.fullmatch(asked) and status != 400  # which may be sent before it is read
@@ -94,10 +105,16 @@ class FuzzResult:
         if b"Traceback" in body:
             self.fail(f"{status} shows a traceback: {body[:300]!r}", request)
         if status >= 400:
-            self._check_error(request, method, status, headers, body)
+            self._check_error(request, method, path, status, headers, body)
+        elif method == "POST" and _INFER.fullmatch(path or "") and (wrong := wrong_inference(headers, body)):
+            self.fail(f"an inference's answer {wrong}: {body[:300]!r}", request)
 
-    def _check_error(self, request: object, method: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        if headers.get("content-type") != PROBLEM:
+    def _check_error(
+        self, request: object, method: str, path: str | None, status: int, headers: Mapping[str, str], body: bytes
+    ) -> None:
+        dialects: Mapping[str, Dialect] = {JSON: "InferError", PROBLEM: "Problem"}
+        dialect = dialects.get(headers.get("content-type", ""))
+        if dialect is None or (path is not None and dialect != _dialect(path)):
             self.fail(f"{status} as {headers.get('content-type')}: {body[:300]!r}", request)
             return
         if status == 503 and not headers.get("retry-after", "").isdigit():
@@ -111,13 +128,15 @@ class FuzzResult:
         except ValueError:
             self.fail(f"{status} with a body that is no JSON: {body[:300]!r}", request)
             return
-        for error in problem_validator().iter_errors(document):
-            self.fail(f"{status} with a body that is no problem: {error.message}: {document}", request)
+        for error in validator(dialect).iter_errors(document):
+            self.fail(f"{status} with a body that is no {dialect}: {error.message}: {document}", request)
             return
-        self.by_code[document["code"]] += 1
-        if (document["status"], document["request_id"]) != (status, headers.get("x-request-id")):
+        code = document["code"] if dialect == "Problem" else document["error"].partition(": ")[0]
+        self.by_code[code] += 1
+        ids = status, headers.get("x-request-id")
+        if dialect == "Problem" and (document["status"], document["request_id"]) != ids:
             self.fail(f"a problem with another status or id than its response, which has {status}: {document}", request)
-        if (status, document["code"]) not in documented_errors():
+        if (status, code) not in documented_errors(dialect):
             self.fail(f"no documented error: {document}", request)
         for secret in _SECRET.findall(body):
             if secret.decode() not in str(request):
@@ -145,20 +164,34 @@ def _seconds(header: str | None, most: float) -> float:
     return seconds if seconds > 0 else most
 
 
+def _dialect(path: str) -> Dialect:
+    return "InferError" if _OIP.fullmatch(path) else "Problem"
+
+
 @cache
-def problem_validator() -> Any:
+def validator(name: str) -> Any:
+    """Of a schema of the OpenAPI document."""
     components = openapi_document("0")["components"]
-    return jsonschema_rs.Draft202012Validator({"$ref": "#/components/schemas/Problem", "components": components})
+    return jsonschema_rs.Draft202012Validator({"$ref": f"#/components/schemas/{name}", "components": components})
 
 
 @cache
-def documented_errors() -> frozenset[tuple[int, str]]:
-    """Every status with a code that the document has for any route."""
+def documented_errors(dialect: Dialect) -> frozenset[tuple[int, str]]:
+    """Every status with a code that the document has for any route with this dialect."""
     found = set()
-    for path in openapi_document("0")["paths"].values():
-        for operation in path.values():
+    for path, operations in openapi_document("0")["paths"].items():
+        for operation in operations.values() if _dialect(path) == dialect else ():
             for status, response in operation["responses"].items():
-                if PROBLEM in response["content"]:
-                    _, particular = response["content"][PROBLEM]["schema"]["allOf"]
-                    found |= {(int(status), code) for code in particular["properties"]["code"]["enum"]}
+                if int(status) < 400:
+                    continue
+                ((_, particular),) = (content["schema"]["allOf"] for content in response["content"].values())
+                found |= {(int(status), code) for code in _codes(particular["properties"])}
     return frozenset(found)
+
+
+def _codes(properties: Mapping[str, Any]) -> Sequence[str]:
+    if "code" in properties:
+        codes: Sequence[str] = properties["code"]["enum"]
+        return codes
+    (codes_in_pattern,) = re.findall(r"\^\((.*)\): ", properties["error"]["pattern"])
+    return str(codes_in_pattern).split("|")

@@ -7,36 +7,53 @@ import zlib
 from collections.abc import Mapping
 
 from models.errors import BodyTooLarge, InvalidEncoding, UnsupportedMediaType
+from service.api.admission import Ticket
 
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 WORTHWHILE_BYTES = 1024  # of an answer: a smaller one fits into a packet as it is
 _AT_ONCE_BYTES = 64 << 10  # what takes longer is done in a thread
 _LEVEL = 1
+_PIECE_IN, _PIECE_OUT = 1 << 20, 4 << 20  # at a time: what is made is counted before more of it is made
+# A body of more than so many bytes is no bomb if it was sent as a hundredth of that; zlib can make a thousandth of zeros.
+_FREE_BYTES, _MOST_TIMES = 8 << 20, 100
 
 
-async def decompress(body: bytes, encoding: str, limit: int) -> bytes:
+async def decompress(body: bytes, encoding: str, limit: int, ticket: Ticket) -> bytes:
     """The body of a request as it was before.
 
     Args:
         encoding: the value of ``Content-Encoding``.
         limit: bytes that it may have then.
+        ticket: of the request, which holds the bytes of the body already.
 
     Raises:
         UnsupportedMediaType: another encoding.
         BodyTooLarge: it had more bytes; they are not all made.
         InvalidEncoding: it is cut, damaged, or something comes after it.
+        Overloaded: there is no room for it now.
     """
     bits = _WINDOW_BITS.get(encoding)
     if bits is None:
         raise UnsupportedMediaType("a body in this encoding is not accepted; send it as it is, or in gzip or deflate")
-    decompressor = zlib.decompressobj(bits)
-    try:
-        plain = await asyncio.to_thread(decompressor.decompress, body, limit + 1)
-    except zlib.error:
-        raise InvalidEncoding(f"the body is no {encoding}") from None
-    if len(plain) > limit:
-        raise BodyTooLarge(f"the body has more than {limit:,} bytes once it is decompressed")
-    if not decompressor.eof or decompressor.unused_data:
+    limit = min(limit, max(_FREE_BYTES, _MOST_TIMES * len(body)))
+    decompressor, pieces, size = zlib.decompressobj(bits), [], 0
+    for start in range(0, len(body), _PIECE_IN):
+        if decompressor.eof:
+            break
+        packed = body[start : start + _PIECE_IN]
+        while packed and not decompressor.eof:
+            try:
+                piece = await asyncio.to_thread(decompressor.decompress, packed, _PIECE_OUT)
+            except zlib.error:
+                raise InvalidEncoding(f"the body is no {encoding}") from None
+            packed = decompressor.unconsumed_tail
+            size += len(piece)
+            if size > limit:
+                raise BodyTooLarge(f"the body has more than {limit:,} bytes once it is decompressed; send it as it is")
+            ticket.take_bytes(len(piece))
+            pieces.append(piece)
+    plain = b"".join([*pieces, decompressor.flush()])
+    if not decompressor.eof or decompressor.unused_data or len(body) > start + _PIECE_IN:
         raise InvalidEncoding(f"the body is no whole {encoding} stream and nothing else")
     return plain
 

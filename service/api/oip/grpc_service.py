@@ -97,7 +97,12 @@ class InferenceService:
                     f"the message has {len(data):,} bytes, over the limit of {self._settings.max_json_bytes:,} for texts"
                 )
             request = read_request(message)
-            tensors, truncated = await answer(request, question, max_rows=self._settings.max_instances)
+            tensors, truncated = await answer(
+                request,
+                question,
+                max_rows=self._settings.max_instances,
+                max_image_bytes=self._settings.max_image_bytes,
+            )
         return write_answer(question.version, request, tensors, truncated)
 
     async def server_live(self, call: Call) -> Message:

@@ -6,10 +6,9 @@ import binascii
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from heapq import nlargest
 from itertools import accumulate, pairwise
 
-from models.errors import InvalidBase64, InvalidParameter, InvalidTensor
+from models.errors import BodyTooLarge, InvalidBase64, InvalidParameter, InvalidTensor, shown
 from models.signature import IMAGE, PIXEL_VALUES, TEXT_PAIR, Signature, TensorSpec
 from service.api.inference import Question
 from service.api.oip.tensor import Tensor, pack_elements
@@ -96,17 +95,24 @@ class Plan:
         return found
 
 
-def plan(request: InferRequest, signature: Signature, *, max_rows: int) -> Plan:
+def plan(request: InferRequest, signature: Signature, *, max_rows: int, max_image_bytes: int) -> Plan:
     """Checks a request against what its version reads and gives.
+
+    Args:
+        max_rows: of one request.
+        max_image_bytes: of each image's file.
 
     Raises:
         InvalidTensor: inputs or outputs are missing, unknown, named twice, or of another datatype or shape.
         InvalidBase64: an image in JSON is not in base64.
+        BodyTooLarge: an image's file is too large.
     """
     outputs = _outputs(request, signature)
     items, form = _items(_inputs(request, signature), signature)
     if len(items) > max_rows:
         raise InvalidTensor(f"{len(items):,} rows are over the limit of {max_rows} a request")
+    if signature.alternatives and form == "item":
+        _check_files(items, max_image_bytes)
     names = list(dict.fromkeys(spec.name for _, spec in outputs))
     wish = Wish(form=form, outputs=names, truncate=request.truncate)
     return Plan(items=items, wish=wish, outputs=outputs)
@@ -117,7 +123,7 @@ def _inputs(request: InferRequest, signature: Signature) -> dict[str, Tensor]:
     for tensor in request.inputs:
         spec = signature.input(tensor.name)
         if spec is None:
-            raise InvalidTensor(f"there is no input '{tensor.name[:64]}'; this model reads {_listed(signature)}")
+            raise InvalidTensor(f"there is no input '{shown(tensor.name)}'; this model reads {_listed(signature)}")
         if tensor.name in given:
             raise InvalidTensor(f"the input '{tensor.name}' is there twice")
         _check(tensor, spec)
@@ -149,7 +155,7 @@ def _items(given: dict[str, Tensor], signature: Signature) -> tuple[Sequence[byt
     if PIXEL_VALUES in given:
         pixels = given[PIXEL_VALUES]
         size = len(pixels.raw) // pixels.shape[0]
-        rows = [pixels.raw[start : start + size] for start in range(0, len(pixels.raw), size)]
+        rows = [bytes(pixels.raw[start : start + size]) for start in range(0, len(pixels.raw), size)]
         return rows, "UINT8" if pixels.datatype == "UINT8" else "FP32"
     if TEXT_PAIR in given:
         first, second = (given[spec.name].elements for spec in signature.inputs)
@@ -171,6 +177,14 @@ def _from_base64(index: int, text: bytes) -> bytes:
         ) from None
 
 
+def _check_files(files: Sequence[bytes], limit: int) -> None:
+    for index, file in enumerate(files):
+        if len(file) > limit:
+            raise BodyTooLarge(
+                f"image {index} has {len(file):,} bytes, over the limit of {limit:,}; send a smaller file"
+            )
+
+
 def _outputs(request: InferRequest, signature: Signature) -> Sequence[tuple[RequestedOutput, TensorSpec]]:
     if not request.outputs:
         return [(RequestedOutput(name=spec.name), spec) for spec in signature.outputs]
@@ -179,7 +193,7 @@ def _outputs(request: InferRequest, signature: Signature) -> Sequence[tuple[Requ
         spec = signature.output(wanted.name)
         if spec is None:
             known = ", ".join(f"'{each.name}'" for each in signature.outputs)
-            raise InvalidTensor(f"there is no output '{wanted.name[:64]}'; this model gives {known}")
+            raise InvalidTensor(f"there is no output '{shown(wanted.name)}'; this model gives {known}")
         if wanted.name in found:
             raise InvalidTensor(f"the output '{wanted.name}' is there twice")
         if wanted.classes and (spec.datatype != "FP32" or not spec.labels):
@@ -195,19 +209,19 @@ def _classified(raw: bytes, spec: TensorSpec, count: int) -> tuple[bytes, int]:
     values, found = array("f", raw), []
     for start in range(0, len(values), width):
         row = values[start : start + width]
-        best = nlargest(count, range(width), key=row.__getitem__)
+        best = sorted(range(width), key=row.__getitem__, reverse=True)[:count]
         found += [f"{row[index]:.6f}:{index}:{spec.labels[index]}".encode() for index in best]
     return pack_elements(found), count
 
 
 async def answer(
-    request: InferRequest, question: Question, *, max_rows: int
+    request: InferRequest, question: Question, *, max_rows: int, max_image_bytes: int
 ) -> tuple[Sequence[OutputTensor], Sequence[int]]:
     """Has a request answered.
 
     Args:
         question: that it is.
-        max_rows: of one request.
+        max_rows, max_image_bytes: see `plan`.
 
     Returns:
         The tensors that were asked for, and the rows of which only a part was read.
@@ -217,6 +231,6 @@ async def answer(
     """
     if request.timeout_seconds is not None:
         question.limit(request.timeout_seconds)
-    planned = plan(request, question.signature, max_rows=max_rows)
+    planned = plan(request, question.signature, max_rows=max_rows, max_image_bytes=max_image_bytes)
     reply = await question.ask(planned.items, planned.wish, request.priority)
     return planned.answer(reply), reply.truncated

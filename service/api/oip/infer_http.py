@@ -77,7 +77,12 @@ class InferRoute:
             if (timeout := headers.get(TIMEOUT_HEADER)) is not None:
                 question.limit(timeout_seconds(timeout))
             request = await self._read(receive, headers, question)
-            tensors, truncated = await answer(request, question, max_rows=self._settings.max_instances)
+            tensors, truncated = await answer(
+                request,
+                question,
+                max_rows=self._settings.max_instances,
+                max_image_bytes=self._settings.max_image_bytes,
+            )
         body, size = write_answer(question.version, request, tensors, truncated)
         found = [_JSON if size is None else _BINARY]
         if size is not None:
@@ -99,8 +104,7 @@ class InferRoute:
         else:
             sent = {name: value for name, value in headers.items() if name != "content-encoding"}
             packed = await read_body(receive, sent, limit, question.ticket)
-            body = await decompress(packed, encoding, limit)
-            question.ticket.take_bytes(max(0, len(body) - len(packed)))
+            body = await decompress(packed, encoding, limit, question.ticket)
         size = json_size(headers.get(JSON_SIZE), len(body))
         if size == 0:
             if not body:

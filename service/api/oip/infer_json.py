@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from models.errors import BadRequest, BodyTooLarge, InvalidTensor, InvalidValue
+from models.errors import BadRequest, BodyTooLarge, InvalidTensor, InvalidValue, shown
 from models.signature import Signature
 from models.version import ModelVersion
 from service.api.body import parse_json
@@ -15,7 +15,10 @@ from service.api.oip.infer import InferRequest, OutputTensor, RequestedOutput
 from service.api.oip.parameters import check_id, check_memory, flag, timeout_seconds, whole
 from service.api.oip.tensor import Tensor, check_datatype, check_shape, from_json, from_raw, to_json
 
-MAX_VALUES = 1 << 20  # in JSON; more take long to read, and are better sent as bytes
+# Of JSON: all requests wait while one is read, and what is more than this is better sent as bytes.
+MAX_VALUES = 1 << 19
+MAX_LISTS = MAX_MEMBERS = 1 << 18
+_MARKS = {b",": MAX_VALUES, b"[": MAX_LISTS, b"{": MAX_LISTS, b":": MAX_MEMBERS}
 MAX_TENSORS = 16
 JSON_SIZE = "inference-header-content-length"
 
@@ -62,14 +65,15 @@ def read_request(body: bytes, size: int | None) -> InferRequest:
         InputError: it cannot be understood.
     """
     head = body if size is None else body[:size]
-    if head.count(b",") > MAX_VALUES:
-        raise BodyTooLarge(f"the JSON has more than {MAX_VALUES:,} values; send tensors as bytes")
+    for mark, most in _MARKS.items():
+        if head.count(mark) > most:
+            raise BodyTooLarge(f"the JSON has more than {most:,} '{mark.decode()}'; send tensors as bytes")
     document = parse_json(head)
     if not isinstance(document, dict):
         raise InvalidValue("the body must be an object")
     parameters = _parameters(document, "/parameters")
-    inputs = _objects(document.get("inputs"), "/inputs")
-    rest = _Rest(b"" if size is None else body[size:])
+    inputs = _objects(document.get("inputs", []), "/inputs")
+    rest = _Rest(body, len(head))
     tensors = [_tensor(each, f"/inputs/{index}", rest) for index, each in enumerate(inputs)]
     rest.check_end()
     outputs = _objects(document.get("outputs", []), "/outputs")
@@ -85,16 +89,18 @@ def read_request(body: bytes, size: int | None) -> InferRequest:
 
 
 class _Rest:
-    """The bytes behind the JSON."""
+    """The bytes of a body from a place on."""
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._start = 0
+    def __init__(self, data: bytes, start: int) -> None:
+        self._data = memoryview(data)  # tens of megabytes, of which each row is copied, and nothing else
+        self._start = start
 
-    def take(self, size: int, name: str) -> bytes:
+    def take(self, size: int, name: str) -> memoryview:
         start, self._start = self._start, self._start + size
         if self._start > len(self._data):
-            raise InvalidTensor(f"'{name}' has {size:,} bytes, and the body only {len(self._data) - start:,} more")
+            raise InvalidTensor(
+                f"'{shown(name)}' has {size:,} bytes, and behind the JSON there are only {len(self._data) - start:,} more"
+            )
         return self._data[start : self._start]
 
     def check_end(self) -> None:
@@ -111,13 +117,13 @@ def _tensor(document: Mapping[str, Any], pointer: str, rest: _Rest) -> Tensor:
     check_memory(parameters)
     if "binary_data_size" not in parameters:
         if "data" not in document:
-            raise InvalidTensor(f"the input '{name}' has neither 'data' nor 'binary_data_size'")
+            raise InvalidTensor(f"the input '{shown(name)}' has neither 'data' nor 'binary_data_size'")
         return from_json(name, datatype, shape, document["data"], f"{pointer}/data")
     size = parameters["binary_data_size"]
     if type(size) is not int or size < 0:
-        raise InvalidTensor(f"the binary_data_size of '{name}' must be a number of bytes")
+        raise InvalidTensor(f"the binary_data_size of '{shown(name)}' must be a number of bytes")
     if "data" in document:
-        raise InvalidTensor(f"the input '{name}' has both 'data' and 'binary_data_size'")
+        raise InvalidTensor(f"the input '{shown(name)}' has both 'data' and 'binary_data_size'")
     return from_raw(name, datatype, shape, rest.take(size, name))
 
 

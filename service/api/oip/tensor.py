@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 import struct
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from models.errors import InvalidTensor, InvalidValue, NonFinite, ShapeOverflow
+from models.errors import InvalidTensor, InvalidValue, NonFinite, ShapeOverflow, shown
 from service.messages import pack_element
 
 SIZES = {
@@ -34,7 +34,11 @@ SIZES = {
 }
 MAX_DIMENSIONS = 8
 MAX_ELEMENTS = 1 << 31  # of a shape: more has no request of any size that is taken
+MAX_BYTES_ELEMENTS = (
+    1 << 16
+)  # each of which is an object here: millions take seconds, and are more rows than anybody takes
 _LENGTH = struct.Struct("<I")
+_LARGEST_FP32 = (2.0 - 2.0**-23) * 2.0**127
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +56,7 @@ class Tensor:
     shape: tuple[int, ...]
     elements: Sequence[bytes] = ()
     is_text: bool = False
-    raw: bytes = b""
+    raw: bytes | memoryview = b""
 
 
 def check_shape(name: str, shape: Any) -> tuple[int, ...]:
@@ -63,23 +67,23 @@ def check_shape(name: str, shape: Any) -> tuple[int, ...]:
         ShapeOverflow: nothing has so many elements.
     """
     if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS:
-        raise InvalidTensor(f"the shape of '{name}' must be a list of at most {MAX_DIMENSIONS} whole numbers")
+        raise InvalidTensor(f"the shape of '{shown(name)}' must be a list of at most {MAX_DIMENSIONS} whole numbers")
     for size in shape:
         if type(size) is not int or size < 1:  # a bool is an int, too
-            raise InvalidTensor(f"the shape of '{name}' must be of whole numbers from 1")
+            raise InvalidTensor(f"the shape of '{shown(name)}' must be of whole numbers from 1")
     if math.prod(shape) > MAX_ELEMENTS:
-        raise ShapeOverflow(f"the shape of '{name}' has more than {MAX_ELEMENTS:,} elements")
+        raise ShapeOverflow(f"the shape of '{shown(name)}' has more than {MAX_ELEMENTS:,} elements")
     return tuple(shape)
 
 
 def check_datatype(name: str, datatype: Any) -> str:
     """A datatype that was sent; raises `InvalidTensor` where there is none of that name."""
     if not isinstance(datatype, str) or datatype not in SIZES:
-        raise InvalidTensor(f"the datatype of '{name}' must be one of {', '.join(SIZES)}")
+        raise InvalidTensor(f"the datatype of '{shown(name)}' must be one of {', '.join(SIZES)}")
     return datatype
 
 
-def from_raw(name: str, datatype: str, shape: tuple[int, ...], raw: bytes) -> Tensor:
+def from_raw(name: str, datatype: str, shape: tuple[int, ...], raw: bytes | memoryview) -> Tensor:
     """A tensor of its bytes.
 
     Raises:
@@ -90,12 +94,18 @@ def from_raw(name: str, datatype: str, shape: tuple[int, ...], raw: bytes) -> Te
         return Tensor(name=name, datatype=datatype, shape=shape, elements=_unpack_elements(name, raw, count))
     if len(raw) != count * SIZES[datatype]:
         raise InvalidTensor(
-            f"'{name}' has {len(raw):,} bytes; its shape and datatype stand for {count * SIZES[datatype]:,}"
+            f"'{shown(name)}' has {len(raw):,} bytes; its shape and datatype stand for {count * SIZES[datatype]:,}"
         )
     return Tensor(name=name, datatype=datatype, shape=shape, raw=raw)
 
 
-def _unpack_elements(name: str, raw: bytes, count: int) -> Sequence[bytes]:
+def _check_bytes_count(name: str, count: int) -> None:
+    if count > MAX_BYTES_ELEMENTS:
+        raise InvalidTensor(f"'{shown(name)}' has more than {MAX_BYTES_ELEMENTS:,} elements; send fewer rows")
+
+
+def _unpack_elements(name: str, raw: bytes | memoryview, count: int) -> Sequence[bytes]:
+    _check_bytes_count(name, count)
     elements: list[bytes] = []
     start, end = 0, len(raw)
     while start < end and len(elements) < count:
@@ -105,10 +115,10 @@ def _unpack_elements(name: str, raw: bytes, count: int) -> Sequence[bytes]:
         start = first + _LENGTH.unpack_from(raw, start)[0]
         if start > end:
             break
-        elements.append(raw[first:start])
+        elements.append(bytes(raw[first:start]))
     if len(elements) != count or start != end:
         raise InvalidTensor(
-            f"the bytes of '{name}' are not {count:,} elements, each of them after its length as 4 bytes, little-endian"
+            f"the bytes of '{shown(name)}' are not {count:,} elements, each of them after its length as 4 bytes, little-endian"
         )
     return elements
 
@@ -130,44 +140,56 @@ def from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any, point
         NonFinite: a number does not fit its datatype.
     """
     if not isinstance(data, list):
-        raise InvalidValue(f"{pointer}: the data of '{name}' must be a list")
-    values = _flat(name, data, shape)
+        raise InvalidValue(f"{pointer}: the data of '{shown(name)}' must be a list")
+    values, is_nested = _flat(name, data, shape)
     if len(values) != math.prod(shape):
-        raise InvalidTensor(f"'{name}' has {len(values):,} elements; its shape stands for {math.prod(shape):,}")
+        raise InvalidTensor(f"'{shown(name)}' has {len(values):,} elements; its shape stands for {math.prod(shape):,}")
+    where = pointer, shape if is_nested else (len(values),)
     match datatype:
         case "BYTES":
-            _check_each(values, lambda value: type(value) is str, pointer, "a string")
+            _check_bytes_count(name, len(values))
+            _check_types(values, {str}, *where, "a string")
             texts = [value.encode() for value in values]
             return Tensor(name=name, datatype=datatype, shape=shape, elements=texts, is_text=True)
         case "FP32":
-            _check_each(values, lambda value: type(value) in (float, int), pointer, "a number")
-            try:
-                raw = struct.pack(f"<{len(values)}f", *values)
-            except (OverflowError, struct.error):
-                raise NonFinite(f"{pointer}: a number is too large for FP32") from None
-            return Tensor(name=name, datatype=datatype, shape=shape, raw=raw)
+            _check_types(values, {float, int}, *where, "a number")
+            if max(values) > _LARGEST_FP32 or min(values) < -_LARGEST_FP32:
+                raise NonFinite(f"{pointer}: a number is too large for FP32")
+            return Tensor(name=name, datatype=datatype, shape=shape, raw=array("f", values).tobytes())
         case "UINT8":
-            _check_each(values, lambda value: type(value) is int and 0 <= value < 256, pointer, "a whole number to 255")
+            _check_types(values, {int}, *where, "a whole number to 255")
+            if min(values) < 0 or max(values) > 255:
+                wrong = next(index for index, value in enumerate(values) if not 0 <= value < 256)
+                raise InvalidValue(f"{_pointer(wrong, *where)}: this must be a whole number to 255")
             return Tensor(name=name, datatype=datatype, shape=shape, raw=bytes(values))
-    raise InvalidTensor(f"'{name}' cannot be {datatype} in JSON; send its bytes")
+    raise InvalidTensor(f"'{shown(name)}' cannot be {datatype} in JSON; send its bytes")
 
 
-def _flat(name: str, data: list[Any], shape: tuple[int, ...]) -> list[Any]:
-    """The elements, where each level of lists is an axis of the shape; or already flat."""
+def _flat(name: str, data: list[Any], shape: tuple[int, ...]) -> tuple[list[Any], bool]:
+    """The elements, and whether each level of lists is an axis of the shape; they may be flat already."""
     if not data or not isinstance(data[0], list):
-        return data
+        return data, False
     parts: list[Any] = [data]
     for size in shape:
-        if not all(isinstance(part, list) and len(part) == size for part in parts):
-            raise InvalidTensor(f"the lists in the data of '{name}' are not as its shape says; send a flat list")
+        if set(map(type, parts)) != {list} or set(map(len, parts)) != {size}:
+            raise InvalidTensor(f"the lists in the data of '{shown(name)}' are not as its shape says; send a flat list")
         parts = list(chain.from_iterable(parts))
-    return parts
+    return parts, True
 
 
-def _check_each(values: Sequence[Any], is_right: Callable[[Any], bool], pointer: str, what: str) -> None:
-    if not all(map(is_right, values)):
-        wrong = next(index for index, value in enumerate(values) if not is_right(value))
-        raise InvalidValue(f"{pointer}/{wrong}: this must be {what}")
+def _check_types(values: Sequence[Any], types: set[type], pointer: str, shape: tuple[int, ...], what: str) -> None:
+    if not types.issuperset(map(type, values)):  # a bool is an int, too
+        wrong = next(index for index, value in enumerate(values) if type(value) not in types)
+        raise InvalidValue(f"{_pointer(wrong, pointer, shape)}: this must be {what}")
+
+
+def _pointer(index: int, pointer: str, shape: tuple[int, ...]) -> str:
+    """To the element of lists that are nested as a shape is."""
+    places: list[int] = []
+    for size in reversed(shape):
+        index, place = divmod(index, size)
+        places.insert(0, place)
+    return "/".join([pointer, *map(str, places)])
 
 
 def to_json(datatype: str, raw: bytes) -> list[Any]:

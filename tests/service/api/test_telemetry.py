@@ -141,6 +141,7 @@ def test_an_error_after_the_answer_has_begun_sends_no_second_one() -> None:
         (400, "client_error"),
         (404, "client_error"),
         (422, "client_error"),
+        (501, "client_error"),
         (499, "disconnected"),
         (503, "shed"),
         (504, "timeout"),
