@@ -12,7 +12,7 @@ import sys
 
 from tests.benchmarks.report import OUTPUT, PLOT, plot
 
-BENCHMARKS = ("noop", "idle", "hop", "preprocessing", "batching", "serving", "peers", "heads", "training")
+BENCHMARKS = ("noop", "dialects", "idle", "hop", "preprocessing", "batching", "serving", "peers", "heads", "training")
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
     python -m tests.faults.echo --port 8000 --delay 0.005 '{"workers": 2}'
 
 It serves ``echo:1``, ``echo:2`` and ``other:1`` from a repository of its own, without torch: a worker is back within a second. A
-prediction says which version computed it; ``echo:3`` cannot be loaded. Some texts do harm; each of these words may be followed
+prediction says which version computed it (tensors do not); ``echo:3`` cannot be loaded. Some texts do harm; each of these words may be followed
 by anything.
 """
 
@@ -14,10 +14,11 @@ import hashlib
 import json
 import os
 import signal
+import struct
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -30,12 +31,13 @@ from models.deployment import Deployment
 from models.errors import EmptyText, VersionCorrupt, VersionNotFound
 from models.manifest import BackboneReference, Calibration, EngineReference, HeadRecord, Manifest
 from models.precision import Precision
-from models.preprocessor import TextPreprocessorConfig
+from models.preprocessor import ImagePreprocessorConfig, PreprocessorConfig, TextPreprocessorConfig
+from models.signature import EMBEDDING, LABEL, LOGITS, PROBABILITIES
 from models.task import Task
-from service.messages import Serving
+from service.messages import Serving, pack_element
 from service.settings import ServerSettings
 from service.worker.pending import PendingRow
-from service.worker.servable import Prepared
+from service.worker.servable import Computed, Prepared
 
 VERSIONS = {"echo": (1, 2, 3), "other": (1,)}
 BROKEN = 3
@@ -50,6 +52,18 @@ OBESE = b"obese"  # needs more memory than there is at all
 SLOW = b"slow"  # keeps the device busy, so that what comes meanwhile shares the next batch
 
 SLOW_SECONDS = 0.025
+
+PREPROCESSORS: dict[Modality, PreprocessorConfig] = {
+    Modality.TEXT: TextPreprocessorConfig(max_tokens=64),
+    Modality.IMAGE: ImagePreprocessorConfig(
+        input_size=(3, 8, 8), interpolation="bilinear", crop_pct=1.0, crop_mode="center"
+    ),
+}
+TENSORS = {  # a row's part of each, but for its label
+    PROBABILITIES: struct.pack("<2f", 1, 0),
+    LOGITS: struct.pack("<2f", 1, 0),
+    EMBEDDING: struct.pack("<f", 1),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +94,7 @@ class Echo:
             os.kill(os.getpid(), signal.SIGKILL)
         return Prepared(item, self.backbone)
 
-    def compute(self, batch: Sequence[PendingRow]) -> Sequence[Mapping[str, object]]:
+    def compute(self, batch: Sequence[PendingRow]) -> Sequence[Computed]:
         rows: list[bytes] = [waiting.row for waiting in batch]
         for row in rows:
             if row.startswith(CRASH):
@@ -97,12 +111,15 @@ class Echo:
         seconds += SLOW_SECONDS * any(row.startswith(SLOW) for row in rows)
         if seconds:
             time.sleep(seconds)
-        labels = [hashlib.sha256(row).hexdigest() for row in rows]
-        numbers = [getattr(waiting.request.version, "number", 1) for waiting in batch]
-        return [
-            {"label": label, "score": 1.0, "scores": {label: 1.0}, "computed_by": number}
-            for label, number in zip(labels, numbers, strict=True)
-        ]
+        return [_answer(waiting, hashlib.sha256(waiting.row).hexdigest()) for waiting in batch]
+
+
+def _answer(waiting: PendingRow, label: str) -> Computed:
+    if names := waiting.request.wish.outputs:
+        parts = {**TENSORS, LABEL: pack_element(label.encode())}
+        return [parts[name] for name in names]
+    number = getattr(waiting.request.version, "number", 1)
+    return {"label": label, "score": 1.0, "scores": {label: 1.0}, "computed_by": number}
 
 
 class Echoes:
@@ -158,10 +175,10 @@ def open_echoes(
     )
 
 
-def write_manifests(root: Path) -> None:
+def write_manifests(root: Path, modality: Modality = Modality.TEXT) -> None:
     """A repository that holds no more than the server's own process reads; nobody computes its backbone."""
     config = BackboneConfig(
-        source="echo", library="transformers", architecture="echo", modality=Modality.TEXT, feature_dim=1
+        source="echo", library="transformers", architecture="echo", modality=modality, feature_dim=1
     ).to_json()
     digest = backbone_digest({"config.json": config})
     backbone = root / ".backbones" / digest
@@ -173,10 +190,10 @@ def write_manifests(root: Path) -> None:
                 name=name,
                 number=number,
                 task=Task.SINGLE_LABEL,
-                modality=Modality.TEXT,
+                modality=modality,
                 labels=("yes", "no"),
                 backbone=BackboneReference(source="echo", digest=digest, feature_dim=1),
-                preprocessor=TextPreprocessorConfig(max_tokens=64),
+                preprocessor=PREPROCESSORS[modality],
                 heads={Precision.FP32: HeadRecord(engine=EngineReference(identity="echo"), calibration=Calibration())},
                 created_at=datetime(2026, 1, 1, tzinfo=UTC),
                 libraries={},
@@ -196,6 +213,9 @@ def main() -> None:
     parser.add_argument("--row-delay", type=float, default=0.0, help="seconds a row beside")
     parser.add_argument("--leak", type=int, default=0, help="bytes a row that a worker never gives back")
     parser.add_argument("--broken", action="store_true", help="no worker can start")
+    parser.add_argument(
+        "--modality", type=Modality, default=Modality.TEXT, help="what it says that it reads: bytes are echoed"
+    )
     parser.add_argument("settings", nargs="?", default="{}", help="further settings of the server, as JSON")
     arguments = parser.parse_args()
 
@@ -209,7 +229,7 @@ def main() -> None:
         os.environ.setdefault(name, value)
     configure_logging()
     with tempfile.TemporaryDirectory(prefix="graftwork-echo-") as directory:
-        write_manifests(Path(directory))
+        write_manifests(Path(directory), arguments.modality)
         fields = {"repository": directory, "port": arguments.port, "device": "cpu", **json.loads(arguments.settings)}
         opens = partial(open_echoes, arguments.delay, arguments.row_delay, arguments.leak)
         server = GraftworkServer(
