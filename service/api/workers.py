@@ -14,7 +14,7 @@ from service.api.admission import Admission
 from service.api.metrics import Metrics
 from service.api.quarantine import Quarantine, row_key
 from service.api.worker_connection import ConnectionLost, Reply, WorkerConnection
-from service.messages import PREDICTIONS, Died, Hello, Loaded, Message, Predict, Report, Wish
+from service.messages import PREDICTIONS, Died, Hello, Item, Loaded, Message, Predict, Report, Wish
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class WorkerPool:
                     connection.kill(f"it has been busy with one row or batch for over {self._busy_seconds:g} s")
 
     async def predict(
-        self, name: str, number: int, items: Sequence[bytes], *, deadline: float, wish: Wish = PREDICTIONS
+        self, name: str, number: int, items: Sequence[Item], *, deadline: float, wish: Wish = PREDICTIONS
     ) -> Reply:
         """Asks the worker that owes least, and another one if that is lost meanwhile.
 
@@ -175,7 +175,7 @@ class WorkerPool:
                     self._quarantine.suspect(row_key(name, number, items[index]) for index in loss.suspects)
         raise WorkerLost("the engine worker was lost while it computed this request; try again")
 
-    async def _try_alone(self, request: Predict, items: Sequence[bytes]) -> Reply | None:
+    async def _try_alone(self, request: Predict, items: Sequence[Item]) -> Reply | None:
         """Asks while no other suspect is tried; nothing where it is not one any more by then."""
         name, number = request.name, request.number
         async with self._quarantine.trial:

@@ -9,12 +9,13 @@ import math
 import struct
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import msgspec
+
 from models.errors import InvalidTensor, InvalidValue, NonFinite, ShapeOverflow
-from service.messages import pack_element
+from service.messages import Item, pack_element
 
 SIZES = {
     "BOOL": 1,
@@ -37,8 +38,7 @@ MAX_ELEMENTS = 1 << 31  # of a shape: more has no request of any size that is ta
 _LENGTH = struct.Struct("<I")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tensor:
+class Tensor(msgspec.Struct, frozen=True, kw_only=True):
     """An input of a request.
 
     Attributes:
@@ -50,9 +50,9 @@ class Tensor:
     name: str
     datatype: str
     shape: tuple[int, ...]
-    elements: Sequence[bytes] = ()
+    elements: Sequence[Item] = ()
     is_text: bool = False
-    raw: bytes = b""
+    raw: Item = b""
 
 
 def check_shape(name: str, shape: Any) -> tuple[int, ...]:
@@ -79,7 +79,7 @@ def check_datatype(name: str, datatype: Any) -> str:
     return datatype
 
 
-def from_raw(name: str, datatype: str, shape: tuple[int, ...], raw: bytes) -> Tensor:
+def from_raw(name: str, datatype: str, shape: tuple[int, ...], raw: Item) -> Tensor:
     """A tensor of its bytes.
 
     Raises:
@@ -95,8 +95,8 @@ def from_raw(name: str, datatype: str, shape: tuple[int, ...], raw: bytes) -> Te
     return Tensor(name=name, datatype=datatype, shape=shape, raw=raw)
 
 
-def _unpack_elements(name: str, raw: bytes, count: int) -> Sequence[bytes]:
-    elements: list[bytes] = []
+def _unpack_elements(name: str, raw: Item, count: int) -> Sequence[Item]:
+    elements: list[Item] = []
     start, end = 0, len(raw)
     while start < end and len(elements) < count:
         first = start + _LENGTH.size
