@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 from models.backbone import Modality
@@ -47,9 +48,9 @@ class TensorSpec:
     labels: Sequence[str] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Signature:
-    """The tensors of a version.
+    """The tensors of a version; each is itself only, so that it can be the key of what is known about it.
 
     Attributes:
         inputs: all of which are needed, unless ``alternatives``.
@@ -63,11 +64,15 @@ class Signature:
 
     def input(self, name: str) -> TensorSpec | None:
         """An input by name."""
-        return next((spec for spec in self.inputs if spec.name == name), None)
+        return self._inputs_by_name.get(name)
 
     def output(self, name: str) -> TensorSpec | None:
         """An output by name."""
         return next((spec for spec in self.outputs if spec.name == name), None)
+
+    @cached_property
+    def _inputs_by_name(self) -> Mapping[str, TensorSpec]:
+        return {spec.name: spec for spec in self.inputs}
 
 
 def signature(manifest: Manifest) -> Signature:

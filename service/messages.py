@@ -21,6 +21,7 @@ PREFIX = struct.Struct("<II")
 _SIZE = struct.Struct("<I")
 
 Form: TypeAlias = Literal["item", "UINT8", "FP32"]
+Item: TypeAlias = bytes | memoryview  # an instance; a part of a body is not copied
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="hello"):
@@ -89,7 +90,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 PREDICTIONS = Wish()
 
 
-class Predict(msgspec.Struct, kw_only=True, tag_field="kind", tag="predict"):
+class Predict(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="kind", tag="predict"):
     """One request.
 
     Attributes:
@@ -129,7 +130,7 @@ class Timings(msgspec.Struct, kw_only=True):
     compute: float = 0.0
 
 
-class Answer(msgspec.Struct, kw_only=True, tag_field="kind", tag="answer"):
+class Answer(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="kind", tag="answer"):
     """The payload is the JSON list of predictions; or the tensors that were asked for, one after the other.
 
     Attributes:
@@ -218,7 +219,7 @@ def unpack(header: bytes | memoryview) -> Message:
     return _decode.decode(header)
 
 
-def pack_pair(first: bytes, second: bytes) -> bytes:
+def pack_pair(first: Item, second: Item) -> bytes:
     """An instance that is a pair of texts: ``<u32 length of the first> <first> <second>``."""
     return pack_element(first) + second
 
@@ -229,7 +230,7 @@ def unpack_pair(instance: bytes) -> tuple[bytes, bytes]:
     return instance[_SIZE.size : end], instance[end:]
 
 
-def pack_element(data: bytes) -> bytes:
+def pack_element(data: Item) -> bytes:
     """An element of a tensor of bytes, as the Open Inference Protocol has it: ``<u32 length> <data>``."""
     return _SIZE.pack(len(data)) + data
 

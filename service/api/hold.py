@@ -14,20 +14,23 @@ class Hold:
     Args:
         entry: the version.
         on_idle: called when nobody holds it any more.
+
+    Attributes:
+        entry: the version.
     """
 
-    __slots__ = ("_entry", "_on_idle")
+    __slots__ = ("_on_idle", "entry")
 
     def __init__(self, entry: CatalogVersion, on_idle: Callable[[CatalogVersion], None]) -> None:
-        self._entry = entry
+        self.entry = entry
         self._on_idle = on_idle
 
     def __enter__(self) -> CatalogVersion:
-        self._entry.users += 1
-        self._entry.last_used = time.monotonic()
-        return self._entry
+        self.entry.users += 1
+        self.entry.last_used = time.monotonic()
+        return self.entry
 
     def __exit__(self, *_error: object) -> None:
-        self._entry.users -= 1
-        if not self._entry.users:
-            self._on_idle(self._entry)
+        self.entry.users -= 1
+        if not self.entry.users:
+            self._on_idle(self.entry)

@@ -9,12 +9,14 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from service.messages import Item
+
 MOST_REMEMBERED = 1024
 SUSPECT_SECONDS = 60.0  # for which a suspect that could not be tried is remembered: as long as any Retry-After
 GUILTY_SECONDS = 600.0  # an innocent row may have met two kills from outside
 
 
-def row_key(name: str, number: int, item: bytes) -> bytes:
+def row_key(name: str, number: int, item: Item) -> bytes:
     """What a row of a version is remembered by."""
     return hashlib.sha256(b"%s:%d:%s" % (name.encode(), number, item)).digest()
 
@@ -48,7 +50,7 @@ class Quarantine:
         self.trial = asyncio.Lock()
         self._known: OrderedDict[bytes, tuple[bool, float]] = OrderedDict()  # whether it is guilty, until when
 
-    def judge(self, name: str, number: int, items: Sequence[bytes]) -> Verdict:
+    def judge(self, name: str, number: int, items: Sequence[Item]) -> Verdict:
         """What is known of the rows of a request now."""
         if not self._known:  # nothing is hashed while all is well
             return UNKNOWN

@@ -23,6 +23,7 @@ from service.messages import (
     Failure,
     FrameReader,
     Hello,
+    Item,
     Load,
     Loaded,
     LoadFailed,
@@ -110,7 +111,7 @@ class WorkerConnection(asyncio.Protocol):
         self._loads: dict[tuple[str, int], asyncio.Future[Serving | str | None]] = {}
         self._stale_loads: Counter[tuple[str, int]] = Counter()  # taken back, and not yet answered
         self._transport: asyncio.Transport | None = None
-        self._unsent: list[bytes] = []
+        self._unsent: list[Item] = []
         self._lost = False
 
     def __str__(self) -> str:
@@ -149,7 +150,7 @@ class WorkerConnection(asyncio.Protocol):
             future.set_result(None)
         self._write(Unload(name=name, number=number))
 
-    async def predict(self, request: Predict, items: Sequence[bytes]) -> Reply:
+    async def predict(self, request: Predict, items: Sequence[Item]) -> Reply:
         """Asks the worker, and takes the question back if nobody waits for the answer any more.
 
         Args:
@@ -176,7 +177,7 @@ class WorkerConnection(asyncio.Protocol):
                 self._write(Cancel(id=request.id))
                 self._remember_rows_in_hand(request, items)
 
-    def _write(self, message: Message, items: Sequence[bytes] = ()) -> None:
+    def _write(self, message: Message, items: Sequence[Item] = ()) -> None:
         """Sends a message, unless the worker is gone: then `connection_lost` tells every future so.
 
         All messages of one turn of the event loop go in one system call, which wakes the worker once. Nothing waits here
@@ -265,7 +266,7 @@ class WorkerConnection(asyncio.Protocol):
         """
         return [row for place, row in self._left.items() if place in self._in_hand]
 
-    def _remember_rows_in_hand(self, request: Predict, items: Sequence[bytes]) -> None:
+    def _remember_rows_in_hand(self, request: Predict, items: Sequence[Item]) -> None:
         """A row that takes longer than its client waits may be about to end the worker, or to hang it."""
         for place in self._read_flight_record():
             if place[0] == request.id:

@@ -14,7 +14,7 @@ from service.api.admission import Admission
 from service.api.metrics import Metrics
 from service.api.quarantine import Quarantine, row_key
 from service.api.worker_connection import ConnectionLost, Reply, WorkerConnection
-from service.messages import PREDICTIONS, Died, Hello, Loaded, Message, Predict, Report, Wish
+from service.messages import PREDICTIONS, Died, Hello, Item, Loaded, Message, Predict, Report, Wish
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ class WorkerPool:
         self,
         name: str,
         number: int,
-        items: Sequence[bytes],
+        items: Sequence[Item],
         *,
         deadline: float,
         wish: Wish = PREDICTIONS,
@@ -184,7 +184,7 @@ class WorkerPool:
                     self._quarantine.suspect(row_key(name, number, items[index]) for index in loss.suspects)
         raise WorkerLost("the engine worker was lost while it computed this request; try again")
 
-    async def _try_alone(self, request: Predict, items: Sequence[bytes]) -> Reply | None:
+    async def _try_alone(self, request: Predict, items: Sequence[Item]) -> Reply | None:
         """Asks while no other suspect is tried; nothing where it is not one any more by then."""
         name, number = request.name, request.number
         async with self._quarantine.trial:

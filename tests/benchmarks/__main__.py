@@ -14,6 +14,7 @@ from tests.benchmarks.report import OUTPUT, PLOT, plot
 
 BENCHMARKS = (
     "noop",
+    "dialects",
     "grpc_beside_http",
     "idle",
     "hop",

@@ -11,7 +11,7 @@ import multiprocessing
 import selectors
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.benchmarks.workload import Workload
@@ -26,14 +26,16 @@ class Clients:
         port: of the server, on the loopback address.
         workload: what is sent, one body after the other.
         paths: asked in turn.
+        headers: of every request, beside the usual ones.
     """
 
-    def __init__(self, port: int, workload: Workload, paths: Sequence[str]) -> None:
+    def __init__(
+        self, port: int, workload: Workload, paths: Sequence[str], headers: Mapping[str, str] | None = None
+    ) -> None:
         self._port = port
-        heads = [
-            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {workload.content_type}\r\n" for path in paths
-        ]
-        self._heads = [head.encode() for head in heads]
+        fields = {"Host": "localhost", "Content-Type": workload.content_type, **(headers or {})}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        self._heads = [f"POST {path} HTTP/1.1\r\n{lines}".encode() for path in paths]
         self._bodies = workload.bodies
         self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
 

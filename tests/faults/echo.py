@@ -3,7 +3,7 @@
     python -m tests.faults.echo --port 8000 --delay 0.005 '{"workers": 2}'
 
 It serves ``echo:1``, ``echo:2`` and ``other:1`` from a repository of its own, without torch: a worker is back within a second. A
-prediction says which version computed it; ``echo:3`` cannot be loaded. Some texts do harm; each of these words may be followed
+prediction says which version computed it (tensors do not); ``echo:3`` cannot be loaded. Some texts do harm; each of these words may be followed
 by anything.
 """
 
@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import signal
+import struct
 import sys
 import tempfile
 import time
@@ -30,7 +31,8 @@ from models.deployment import Deployment
 from models.errors import EmptyText, VersionCorrupt, VersionNotFound
 from models.manifest import BackboneReference, Calibration, EngineReference, HeadRecord, Manifest
 from models.precision import Precision
-from models.preprocessor import TextPreprocessorConfig
+from models.preprocessor import ImagePreprocessorConfig, PreprocessorConfig, TextPreprocessorConfig
+from models.signature import EMBEDDING, LABEL, LOGITS, PROBABILITIES
 from models.task import Task
 from service.messages import Serving, pack_element
 from service.settings import ServerSettings
@@ -50,6 +52,18 @@ OBESE = b"obese"  # needs more memory than there is at all
 SLOW = b"slow"  # keeps the device busy, so that what comes meanwhile shares the next batch
 
 SLOW_SECONDS = 0.025
+
+PREPROCESSORS: dict[Modality, PreprocessorConfig] = {
+    Modality.TEXT: TextPreprocessorConfig(max_tokens=64),
+    Modality.IMAGE: ImagePreprocessorConfig(
+        input_size=(3, 8, 8), interpolation="bilinear", crop_pct=1.0, crop_mode="center"
+    ),
+}
+TENSORS = {  # a row's part of each, but for its label
+    PROBABILITIES: struct.pack("<2f", 1, 0),
+    LOGITS: struct.pack("<2f", 1, 0),
+    EMBEDDING: struct.pack("<f", 1),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,14 +111,13 @@ class Echo:
         seconds += SLOW_SECONDS * any(row.startswith(SLOW) for row in rows)
         if seconds:
             time.sleep(seconds)
-        labels = [hashlib.sha256(row).hexdigest() for row in rows]
-        return [_answer(waiting, label) for waiting, label in zip(batch, labels, strict=True)]
+        return [_answer(waiting, hashlib.sha256(waiting.row).hexdigest()) for waiting in batch]
 
 
 def _answer(waiting: PendingRow, label: str) -> Computed:
-    """A prediction; or tensors, all of which hold the label."""
-    if outputs := waiting.request.wish.outputs:
-        return [pack_element(label.encode())] * len(outputs)
+    if names := waiting.request.wish.outputs:
+        parts = {**TENSORS, LABEL: pack_element(label.encode())}
+        return [parts[name] for name in names]
     number = getattr(waiting.request.version, "number", 1)
     return {"label": label, "score": 1.0, "scores": {label: 1.0}, "computed_by": number}
 
@@ -162,10 +175,10 @@ def open_echoes(
     )
 
 
-def write_manifests(root: Path) -> None:
+def write_manifests(root: Path, modality: Modality = Modality.TEXT) -> None:
     """A repository that holds no more than the server's own process reads; nobody computes its backbone."""
     config = BackboneConfig(
-        source="echo", library="transformers", architecture="echo", modality=Modality.TEXT, feature_dim=1
+        source="echo", library="transformers", architecture="echo", modality=modality, feature_dim=1
     ).to_json()
     digest = backbone_digest({"config.json": config})
     backbone = root / ".backbones" / digest
@@ -177,10 +190,10 @@ def write_manifests(root: Path) -> None:
                 name=name,
                 number=number,
                 task=Task.SINGLE_LABEL,
-                modality=Modality.TEXT,
+                modality=modality,
                 labels=("yes", "no"),
                 backbone=BackboneReference(source="echo", digest=digest, feature_dim=1),
-                preprocessor=TextPreprocessorConfig(max_tokens=64),
+                preprocessor=PREPROCESSORS[modality],
                 heads={Precision.FP32: HeadRecord(engine=EngineReference(identity="echo"), calibration=Calibration())},
                 created_at=datetime(2026, 1, 1, tzinfo=UTC),
                 libraries={},
@@ -200,6 +213,9 @@ def main() -> None:
     parser.add_argument("--row-delay", type=float, default=0.0, help="seconds a row beside")
     parser.add_argument("--leak", type=int, default=0, help="bytes a row that a worker never gives back")
     parser.add_argument("--broken", action="store_true", help="no worker can start")
+    parser.add_argument(
+        "--modality", type=Modality, default=Modality.TEXT, help="what it says that it reads: bytes are echoed"
+    )
     parser.add_argument("settings", nargs="?", default="{}", help="further settings of the server, as JSON")
     arguments = parser.parse_args()
 
@@ -213,7 +229,7 @@ def main() -> None:
         os.environ.setdefault(name, value)
     configure_logging()
     with tempfile.TemporaryDirectory(prefix="graftwork-echo-") as directory:
-        write_manifests(Path(directory))
+        write_manifests(Path(directory), arguments.modality)
         fields = {"repository": directory, "port": arguments.port, "device": "cpu", **json.loads(arguments.settings)}
         opens = partial(open_echoes, arguments.delay, arguments.row_delay, arguments.leak)
         server = GraftworkServer(

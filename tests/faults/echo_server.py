@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from models.backbone import Modality
 from tests.server_process import ServerProcess
 
 
@@ -24,6 +25,7 @@ class EchoServer(ServerProcess):
         row_delay: seconds a row beside.
         leak: bytes a row that a worker never gives back.
         broken: no worker can start.
+        modality: what it says that it reads.
         under: a command that runs the server's own, which comes after it.
         settings: further `service.settings.ServerSettings`.
     """
@@ -33,12 +35,14 @@ class EchoServer(ServerProcess):
     row_delay: float = 0.0
     leak: int = 0
     broken: bool = False
+    modality: Modality = Modality.TEXT
     under: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def command(self) -> Sequence[str]:
         options = [
-            f"--{name.replace('_', '-')}={getattr(self, name)}" for name in ("port", "delay", "row_delay", "leak")
+            f"--{name.replace('_', '-')}={getattr(self, name)}"
+            for name in ("port", "delay", "row_delay", "leak", "modality")
         ]
         options += ["--broken"] * self.broken
         return [*self.under, sys.executable, "-m", "tests.faults.echo", *options, json.dumps(self.settings)]

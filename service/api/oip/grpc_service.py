@@ -19,7 +19,7 @@ from service.api.oip.address import reference
 from service.api.oip.grpc_calls import Answer, Call, parse
 from service.api.oip.grpc_messages import parse_request, read_parameters, read_request, write_answer
 from service.api.oip.grpc_scopes import INFERENCE
-from service.api.oip.infer import answer
+from service.api.oip.infer import ask
 from service.api.oip.metadata import Document
 from service.api.oip.metadata_routes import NO_LOG_SETTINGS, NO_SHARED_MEMORY, NO_TRACE, MetadataRoutes
 from service.api.oip.model_control import ModelControl
@@ -97,13 +97,13 @@ class InferenceService:
                     f"the message has {len(data):,} bytes, over the limit of {self._settings.max_json_bytes:,} for texts"
                 )
             request = read_request(message)
-            tensors, truncated = await answer(
+            plan, reply = await ask(
                 request,
                 question,
                 max_rows=self._settings.max_instances,
                 max_image_bytes=self._settings.max_image_bytes,
             )
-        return write_answer(question.version, request, tensors, truncated)
+        return write_answer(question.version, request, plan.tensors(reply), reply.truncated)
 
     async def server_live(self, call: Call) -> Message:
         """``ServerLive``: the process answers."""

@@ -6,18 +6,19 @@ import binascii
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from functools import cached_property, lru_cache
+
+import msgspec
 
 from models.errors import BodyTooLarge, InvalidBase64, InvalidParameter, InvalidTensor, shown
 from models.signature import IMAGE, PIXEL_VALUES, TEXT_PAIR, Signature, TensorSpec
 from service.api.inference import Question
 from service.api.oip.tensor import Tensor, pack_elements
 from service.api.worker_connection import Reply
-from service.messages import Form, Wish, pack_pair
+from service.messages import Form, Item, Wish, pack_pair
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RequestedOutput:
+class RequestedOutput(msgspec.Struct, frozen=True, kw_only=True):
     """A tensor that is asked for.
 
     Attributes:
@@ -30,8 +31,7 @@ class RequestedOutput:
     binary: bool | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InferRequest:
+class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a client asks.
 
     Attributes:
@@ -52,8 +52,7 @@ class InferRequest:
     binary: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OutputTensor:
+class OutputTensor(msgspec.Struct, frozen=True, kw_only=True):
     """A tensor of the answer.
 
     Attributes:
@@ -67,27 +66,43 @@ class OutputTensor:
     binary: bool | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Selection:
+    """Outputs that are asked for of a version; the same one for all requests that ask for the same.
+
+    Attributes:
+        outputs: as they are asked for, and what they are.
+        names: of them, in the same order.
+    """
+
+    outputs: Sequence[tuple[RequestedOutput, TensorSpec]]
+    names: Sequence[str]
+
+    @cached_property
+    def all_binary(self) -> bool | None:
+        """Whether HTTP gives the bytes of each of them as workers give them; None where the request says it of all."""
+        kinds = {False if wanted.classes else wanted.binary for wanted, _ in self.outputs}
+        return kinds.pop() if len(kinds) == 1 else False
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What workers are asked for a request.
 
     Attributes:
         items: one a row.
-        outputs: what is asked for, and what it is.
     """
 
-    items: Sequence[bytes]
+    items: Sequence[Item]
     wish: Wish
-    outputs: Sequence[tuple[RequestedOutput, TensorSpec]]
+    selection: Selection
 
-    def answer(self, reply: Reply) -> Sequence[OutputTensor]:
+    def tensors(self, reply: Reply) -> Sequence[OutputTensor]:
         """The tensors that were asked for."""
-        ends = list(accumulate(reply.sizes, initial=0))
-        raws = [reply.payload[start:end] for start, end in pairwise(ends)]
-        by_name = dict(zip(self.wish.outputs, raws, strict=True))
-        rows, found = len(self.items), []
-        for wanted, spec in self.outputs:
-            raw, datatype, shape = by_name[spec.name], str(spec.datatype), (rows, *spec.shape[1:])
+        rows, start, found = len(self.items), 0, []
+        for (wanted, spec), size in zip(self.selection.outputs, reply.sizes, strict=True):
+            raw = reply.payload[start : start + size]
+            start += size
+            datatype, shape = str(spec.datatype), (rows, *spec.shape[1:])
             if wanted.classes:
                 raw, classes = _classified(raw, spec, wanted.classes)
                 datatype, shape = "BYTES", (rows, classes)
@@ -107,15 +122,14 @@ def plan(request: InferRequest, signature: Signature, *, max_rows: int, max_imag
         InvalidBase64: an image in JSON is not in base64.
         BodyTooLarge: an image's file is too large.
     """
-    outputs = _outputs(request, signature)
+    selection = _selection(signature, tuple(request.outputs))
     items, form = _items(_inputs(request, signature), signature)
     if len(items) > max_rows:
         raise InvalidTensor(f"{len(items):,} rows are over the limit of {max_rows} a request")
     if signature.alternatives and form == "item":
         _check_files(items, max_image_bytes)
-    names = list(dict.fromkeys(spec.name for _, spec in outputs))
-    wish = Wish(form=form, outputs=names, truncate=request.truncate)
-    return Plan(items=items, wish=wish, outputs=outputs)
+    wish = Wish(form=form, outputs=selection.names, truncate=request.truncate)
+    return Plan(items=items, wish=wish, selection=selection)
 
 
 def _inputs(request: InferRequest, signature: Signature) -> dict[str, Tensor]:
@@ -128,12 +142,12 @@ def _inputs(request: InferRequest, signature: Signature) -> dict[str, Tensor]:
             raise InvalidTensor(f"the input '{tensor.name}' is there twice")
         _check(tensor, spec)
         given[tensor.name] = tensor
-    missing = [spec.name for spec in signature.inputs if spec.name not in given]
     if signature.alternatives:
         if len(given) != 1:
             raise InvalidTensor(f"this model reads {_listed(signature)}; send one of them")
-    elif missing:
-        raise InvalidTensor(f"the input '{missing[0]}' is missing; this model reads {_listed(signature)}")
+    elif len(given) < len(signature.inputs):
+        missing = next(spec.name for spec in signature.inputs if spec.name not in given)
+        raise InvalidTensor(f"the input '{missing}' is missing; this model reads {_listed(signature)}")
     return given
 
 
@@ -151,11 +165,11 @@ def _check(tensor: Tensor, spec: TensorSpec) -> None:
         raise InvalidTensor(f"the input '{spec.name}' must have the shape [{wanted}], not {list(tensor.shape)}")
 
 
-def _items(given: dict[str, Tensor], signature: Signature) -> tuple[Sequence[bytes], Form]:
+def _items(given: dict[str, Tensor], signature: Signature) -> tuple[Sequence[Item], Form]:
     if PIXEL_VALUES in given:
         pixels = given[PIXEL_VALUES]
         size = len(pixels.raw) // pixels.shape[0]
-        rows = [bytes(pixels.raw[start : start + size]) for start in range(0, len(pixels.raw), size)]
+        rows = [pixels.raw[start : start + size] for start in range(0, len(pixels.raw), size)]
         return rows, "UINT8" if pixels.datatype == "UINT8" else "FP32"
     if TEXT_PAIR in given:
         first, second = (given[spec.name].elements for spec in signature.inputs)
@@ -168,7 +182,7 @@ def _items(given: dict[str, Tensor], signature: Signature) -> tuple[Sequence[byt
     return tensor.elements, "item"
 
 
-def _from_base64(index: int, text: bytes) -> bytes:
+def _from_base64(index: int, text: Item) -> bytes:
     try:
         return binascii.a2b_base64(text, strict_mode=True)
     except (binascii.Error, ValueError):
@@ -177,7 +191,7 @@ def _from_base64(index: int, text: bytes) -> bytes:
         ) from None
 
 
-def _check_files(files: Sequence[bytes], limit: int) -> None:
+def _check_files(files: Sequence[Item], limit: int) -> None:
     for index, file in enumerate(files):
         if len(file) > limit:
             raise BodyTooLarge(
@@ -185,11 +199,10 @@ def _check_files(files: Sequence[bytes], limit: int) -> None:
             )
 
 
-def _outputs(request: InferRequest, signature: Signature) -> Sequence[tuple[RequestedOutput, TensorSpec]]:
-    if not request.outputs:
-        return [(RequestedOutput(name=spec.name), spec) for spec in signature.outputs]
+@lru_cache(1024)  # most requests ask for what others have asked for; errors are not remembered
+def _selection(signature: Signature, requested: tuple[RequestedOutput, ...]) -> Selection:
     found: dict[str, tuple[RequestedOutput, TensorSpec]] = {}
-    for wanted in request.outputs:
+    for wanted in requested or [RequestedOutput(name=spec.name) for spec in signature.outputs]:
         spec = signature.output(wanted.name)
         if spec is None:
             known = ", ".join(f"'{each.name}'" for each in signature.outputs)
@@ -199,7 +212,7 @@ def _outputs(request: InferRequest, signature: Signature) -> Sequence[tuple[Requ
         if wanted.classes and (spec.datatype != "FP32" or not spec.labels):
             raise InvalidParameter(f"the output '{wanted.name}' has no classes; leave out 'classification'")
         found[wanted.name] = wanted, spec
-    return list(found.values())
+    return Selection(outputs=list(found.values()), names=list(found))
 
 
 def _classified(raw: bytes, spec: TensorSpec, count: int) -> tuple[bytes, int]:
@@ -214,9 +227,7 @@ def _classified(raw: bytes, spec: TensorSpec, count: int) -> tuple[bytes, int]:
     return pack_elements(found), count
 
 
-async def answer(
-    request: InferRequest, question: Question, *, max_rows: int, max_image_bytes: int
-) -> tuple[Sequence[OutputTensor], Sequence[int]]:
+async def ask(request: InferRequest, question: Question, *, max_rows: int, max_image_bytes: int) -> tuple[Plan, Reply]:
     """Has a request answered.
 
     Args:
@@ -224,7 +235,7 @@ async def answer(
         max_rows, max_image_bytes: see `plan`.
 
     Returns:
-        The tensors that were asked for, and the rows of which only a part was read.
+        What was asked, and what workers answered: together, the tensors.
 
     Raises:
         GraftworkError: as `plan` and `Question.ask`.
@@ -232,5 +243,4 @@ async def answer(
     if request.timeout_seconds is not None:
         question.limit(request.timeout_seconds)
     planned = plan(request, question.signature, max_rows=max_rows, max_image_bytes=max_image_bytes)
-    reply = await question.ask(planned.items, planned.wish, request.priority)
-    return planned.answer(reply), reply.truncated
+    return planned, await question.ask(planned.items, planned.wish, request.priority)

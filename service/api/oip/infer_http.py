@@ -17,7 +17,7 @@ from service.api.declaration import route
 from service.api.inference import Inference, Question
 from service.api.oip.address import reference
 from service.api.oip.compression import WORTHWHILE_BYTES, accepted_encoding, compress, decompress
-from service.api.oip.infer import InferRequest, answer
+from service.api.oip.infer import InferRequest, ask
 from service.api.oip.infer_json import JSON_SIZE, json_size, read_raw, read_request, write_answer
 from service.api.patience import HEADER as TIMEOUT_HEADER
 from service.api.patience import timeout_seconds
@@ -36,6 +36,7 @@ _INFER = re.compile(r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))
 _READ = {name.encode(): name for name in (*BODY_HEADERS, TIMEOUT_HEADER, JSON_SIZE, ACCEPT_ENCODING)}
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
+_JSON_SIZE = JSON_SIZE.encode()
 _VARY = (b"vary", b"accept-encoding")
 
 
@@ -77,16 +78,14 @@ class InferRoute:
             if (timeout := headers.get(TIMEOUT_HEADER)) is not None:
                 question.limit(timeout_seconds(timeout))
             request = await self._read(receive, headers, question)
-            tensors, truncated = await answer(
+            plan, reply = await ask(
                 request,
                 question,
                 max_rows=self._settings.max_instances,
                 max_image_bytes=self._settings.max_image_bytes,
             )
-        body, size = write_answer(question.version, request, tensors, truncated)
-        found = [_JSON if size is None else _BINARY]
-        if size is not None:
-            found.append((JSON_SIZE.encode(), b"%d" % size))
+        body, size = write_answer(question.version, request, plan, reply)
+        found = [_JSON] if size is None else [_BINARY, (_JSON_SIZE, b"%d" % size)]
         if len(body) >= WORTHWHILE_BYTES and (encoding := accepted_encoding(headers.get(ACCEPT_ENCODING, ""))):
             body = await compress(body, encoding)
             found += [(b"content-encoding", encoding.encode()), _VARY]

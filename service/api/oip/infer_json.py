@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
+import msgspec
 import orjson
 
 from models.errors import BadRequest, BodyTooLarge, InvalidTensor, InvalidValue, shown
 from models.signature import Signature
 from models.version import ModelVersion
 from service.api.body import parse_json
-from service.api.oip.infer import InferRequest, OutputTensor, RequestedOutput
+from service.api.oip.infer import InferRequest, OutputTensor, Plan, RequestedOutput, Selection
 from service.api.oip.parameters import check_id, check_memory, flag, timeout_seconds, whole
 from service.api.oip.tensor import Tensor, check_datatype, check_shape, from_json, from_raw, to_json
+from service.api.worker_connection import Reply
 
+MAX_KEPT_BYTES = 1024  # of a JSON before bytes that is remembered
 # Of JSON: all requests wait while one is read, and what is more than this is better sent as bytes.
 MAX_VALUES = 1 << 19
 MAX_LISTS = MAX_MEMBERS = 1 << 18
@@ -65,130 +70,192 @@ def read_request(body: bytes, size: int | None) -> InferRequest:
         InputError: it cannot be understood.
     """
     head = body if size is None else body[:size]
+    read = _read_again if len(head) <= MAX_KEPT_BYTES and size is not None else _read
+    request, inputs = read(head)
+    tensors = _filled(inputs, memoryview(body)[len(head) :])  # megabytes, not to be copied
+    return InferRequest(
+        id=request.id,
+        inputs=tensors,
+        outputs=request.outputs,
+        timeout_seconds=request.timeout_seconds,
+        priority=request.priority,
+        truncate=request.truncate,
+        binary=request.binary,
+    )
+
+
+def _read(head: bytes) -> tuple[InferRequest, Sequence[Tensor | _Behind]]:
+    """A request without its inputs, and these, as far as they are in its JSON."""
     for mark, most in _MARKS.items():
         if head.count(mark) > most:
             raise BodyTooLarge(f"the JSON has more than {most:,} '{mark.decode()}'; send tensors as bytes")
-    document = parse_json(head)
-    if not isinstance(document, dict):
-        raise InvalidValue("the body must be an object")
-    parameters = _parameters(document, "/parameters")
-    inputs = _objects(document.get("inputs", []), "/inputs")
-    rest = _Rest(body, len(head))
-    tensors = [_tensor(each, f"/inputs/{index}", rest) for index, each in enumerate(inputs)]
-    rest.check_end()
-    outputs = _objects(document.get("outputs", []), "/outputs")
-    return InferRequest(
-        id=check_id(document.get("id", "")),
-        inputs=tensors,
-        outputs=[_output(each, f"/outputs/{index}") for index, each in enumerate(outputs)],
+    try:
+        document = msgspec.convert(parse_json(head), _Document)
+    except msgspec.ValidationError as error:
+        raise InvalidValue(_explained(error)) from None
+    _check_count(document.inputs, "/inputs")
+    _check_count(document.outputs, "/outputs")
+    parameters = document.parameters
+    inputs = [_tensor(each, f"/inputs/{index}") for index, each in enumerate(document.inputs)]
+    request = InferRequest(
+        id=check_id(document.id),
+        outputs=tuple(_output(each, f"/outputs/{index}") for index, each in enumerate(document.outputs)),
         timeout_seconds=timeout_seconds(parameters),
         priority=whole(parameters, "priority", "/parameters", 1 << 32),
         truncate=flag(parameters, "truncate", "/parameters"),
         binary=flag(parameters, "binary_data_output", "/parameters"),
     )
+    return request, inputs
 
 
-class _Rest:
-    """The bytes of a body from a place on."""
-
-    def __init__(self, data: bytes, start: int) -> None:
-        self._data = memoryview(data)  # tens of megabytes, of which each row is copied, and nothing else
-        self._start = start
-
-    def take(self, size: int, name: str) -> memoryview:
-        start, self._start = self._start, self._start + size
-        if self._start > len(self._data):
-            raise InvalidTensor(
-                f"'{shown(name)}' has {size:,} bytes, and behind the JSON there are only {len(self._data) - start:,} more"
-            )
-        return self._data[start : self._start]
-
-    def check_end(self) -> None:
-        left = len(self._data) - self._start
-        if left:
-            raise InvalidTensor(f"the body has {left:,} bytes that belong to no input")
+_read_again = lru_cache(1024)(_read)  # clients that send bytes say the same before them, again and again
 
 
-def _tensor(document: Mapping[str, Any], pointer: str, rest: _Rest) -> Tensor:
-    name = _text(document, "name", pointer)
-    datatype = check_datatype(name, document.get("datatype"))
-    shape = check_shape(name, document.get("shape"))
-    parameters = _parameters(document, f"{pointer}/parameters")
+class _Input(msgspec.Struct):
+    name: str
+    datatype: Any = None
+    shape: Any = None
+    data: Any = msgspec.UNSET
+    parameters: dict[str, Any] = {}
+
+
+class _Output(msgspec.Struct):
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class _Document(msgspec.Struct):
+    """A request's JSON as far as its form goes; what it says is looked at elsewhere, and what nobody knows is ignored."""
+
+    inputs: list[_Input] = []
+    outputs: list[_Output] = []
+    id: Any = ""
+    parameters: dict[str, Any] = {}
+
+
+_PLACE = re.compile(r"(?:Expected `(?P<kind>\w+)`.*?|.*required field `(?P<missing>\w+)`)(?: - at `\$(?P<place>.*)`)?")
+_KINDS = {"str": "a string", "array": "a list", "object": "an object"}
+
+
+def _explained(error: msgspec.ValidationError) -> str:
+    """What must be there, after a pointer to the place: msgspec says ``$.inputs[0].name`` at the end."""
+    match = _PLACE.fullmatch(str(error))
+    assert match is not None
+    pointer = re.sub(r"\[(\w+)\]|\.(\w+)", r"/\1\2", match["place"] or "")
+    if match["missing"]:
+        return f"{pointer}/{match['missing']}: this is missing"
+    return f"{pointer or 'the body'}: this must be {_KINDS[match['kind']]}"
+
+
+class _Behind(msgspec.Struct, frozen=True, kw_only=True):
+    """A tensor of so many bytes behind the JSON."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    size: int
+
+
+def _filled(inputs: Sequence[Tensor | _Behind], data: memoryview) -> Sequence[Tensor]:
+    """All inputs as tensors, some of them made of the bytes behind the JSON."""
+    tensors, start = [], 0
+    for each in inputs:
+        if isinstance(each, _Behind):
+            end = start + each.size
+            if end > len(data):
+                raise InvalidTensor(
+                    f"'{shown(each.name)}' has {each.size:,} bytes, and behind the JSON there are only "
+                    f"{len(data) - start:,} more"
+                )
+            tensors.append(from_raw(each.name, each.datatype, each.shape, data[start:end]))
+            start = end
+        else:
+            tensors.append(each)
+    if start != len(data):
+        raise InvalidTensor(f"the body has {len(data) - start:,} bytes that belong to no input")
+    return tensors
+
+
+def _tensor(document: _Input, pointer: str) -> Tensor | _Behind:
+    name, parameters = document.name, document.parameters
+    datatype = check_datatype(name, document.datatype)
+    shape = check_shape(name, document.shape)
     check_memory(parameters)
+    has_data = document.data is not msgspec.UNSET
     if "binary_data_size" not in parameters:
-        if "data" not in document:
+        if not has_data:
             raise InvalidTensor(f"the input '{shown(name)}' has neither 'data' nor 'binary_data_size'")
-        return from_json(name, datatype, shape, document["data"], f"{pointer}/data")
+        return from_json(name, datatype, shape, document.data, f"{pointer}/data")
     size = parameters["binary_data_size"]
     if type(size) is not int or size < 0:
         raise InvalidTensor(f"the binary_data_size of '{shown(name)}' must be a number of bytes")
-    if "data" in document:
+    if has_data:
         raise InvalidTensor(f"the input '{shown(name)}' has both 'data' and 'binary_data_size'")
-    return from_raw(name, datatype, shape, rest.take(size, name))
+    return _Behind(name=name, datatype=datatype, shape=shape, size=size)
 
 
-def _output(document: Mapping[str, Any], pointer: str) -> RequestedOutput:
-    parameters = _parameters(document, f"{pointer}/parameters")
+def _output(document: _Output, pointer: str) -> RequestedOutput:
+    parameters = document.parameters
+    if not parameters:
+        return RequestedOutput(name=document.name)
     check_memory(parameters)
     return RequestedOutput(
-        name=_text(document, "name", pointer),
+        name=document.name,
         classes=whole(parameters, "classification", f"{pointer}/parameters", 1 << 31),
         binary=flag(parameters, "binary_data", f"{pointer}/parameters") if "binary_data" in parameters else None,
     )
 
 
-def _objects(value: Any, pointer: str) -> Sequence[Mapping[str, Any]]:
-    if not isinstance(value, list):
-        raise InvalidValue(f"{pointer}: this must be a list")
-    if len(value) > MAX_TENSORS:
+def _check_count(tensors: Sequence[object], pointer: str) -> None:
+    if len(tensors) > MAX_TENSORS:
         raise InvalidTensor(f"{pointer}: there are more than {MAX_TENSORS} tensors")
-    for index, each in enumerate(value):
-        if not isinstance(each, dict):
-            raise InvalidValue(f"{pointer}/{index}: this must be an object")
-    return value
 
 
-def _parameters(document: Mapping[str, Any], pointer: str) -> Mapping[str, Any]:
-    found = document.get("parameters", {})
-    if not isinstance(found, dict):
-        raise InvalidValue(f"{pointer}: this must be an object")
-    return found
-
-
-def _text(document: Mapping[str, Any], name: str, pointer: str) -> str:
-    value = document.get(name)
-    if not isinstance(value, str):
-        raise InvalidValue(f"{pointer}/{name}: this must be a string")
-    return value
-
-
-def write_answer(
-    version: ModelVersion, request: InferRequest, tensors: Sequence[OutputTensor], truncated: Sequence[int]
-) -> tuple[bytes, int | None]:
+def write_answer(version: ModelVersion, request: InferRequest, plan: Plan, reply: Reply) -> tuple[bytes, int | None]:
     """The body of an answer.
-
-    Args:
-        truncated: rows of which only a part was read.
 
     Returns:
         It, and how many bytes of it are JSON; None for all of them.
     """
+    document: dict[str, Any] = {"model_name": version.name, "model_version": str(version.number)}
+    if request.id:
+        document["id"] = request.id
+    if reply.truncated:
+        document["parameters"] = {"truncated_rows": ",".join(map(str, reply.truncated))}
+    all_binary = plan.selection.all_binary
+    if request.binary if all_binary is None else all_binary:
+        outputs, payload = _binary_outputs(plan.selection, len(plan.items), tuple(reply.sizes)), reply.payload
+    else:
+        outputs, payload = _outputs(plan.tensors(reply), binary=request.binary)
+    head = b'%b,"outputs":%b}' % (orjson.dumps(document)[:-1], outputs)
+    return head + payload, len(head) if payload else None
+
+
+@lru_cache(1024)  # numbers have one size for all rows, and there are few labels
+def _binary_outputs(selection: Selection, rows: int, sizes: Sequence[int]) -> bytes:
+    """What JSON says of outputs that are all sent as they came from a worker."""
+    return orjson.dumps(
+        [
+            {
+                "name": spec.name,
+                "datatype": spec.datatype,
+                "shape": (rows, *spec.shape[1:]),
+                "parameters": {"binary_data_size": size},
+            }
+            for (_, spec), size in zip(selection.outputs, sizes, strict=True)
+        ]
+    )
+
+
+def _outputs(tensors: Sequence[OutputTensor], *, binary: bool) -> tuple[bytes, bytes]:
+    """What JSON says of outputs, and the bytes of those that are not in it."""
     outputs, raws = [], []
     for tensor in tensors:
         document: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
-        if request.binary if tensor.binary is None else tensor.binary:
+        if binary if tensor.binary is None else tensor.binary:
             document["parameters"] = {"binary_data_size": len(tensor.raw)}
             raws.append(tensor.raw)
         else:
             document["data"] = to_json(tensor.datatype, tensor.raw)
         outputs.append(document)
-    head = orjson.dumps(
-        {
-            "model_name": version.name,
-            "model_version": str(version.number),
-            **({"id": request.id} if request.id else {}),
-            **({"parameters": {"truncated_rows": ",".join(map(str, truncated))}} if truncated else {}),
-            "outputs": outputs,
-        }
-    )
-    return (b"".join([head, *raws]), len(head)) if raws else (head, None)
+    return orjson.dumps(outputs), b"".join(raws)

@@ -9,12 +9,13 @@ import math
 import struct
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import msgspec
+
 from models.errors import InvalidTensor, InvalidValue, NonFinite, ShapeOverflow, shown
-from service.messages import pack_element
+from service.messages import Item, pack_element
 
 SIZES = {
     "BOOL": 1,
@@ -41,8 +42,7 @@ _LENGTH = struct.Struct("<I")
 _LARGEST_FP32 = (2.0 - 2.0**-23) * 2.0**127
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tensor:
+class Tensor(msgspec.Struct, frozen=True, kw_only=True):
     """An input of a request.
 
     Attributes:
@@ -54,9 +54,9 @@ class Tensor:
     name: str
     datatype: str
     shape: tuple[int, ...]
-    elements: Sequence[bytes] = ()
+    elements: Sequence[Item] = ()
     is_text: bool = False
-    raw: bytes | memoryview = b""
+    raw: Item = b""
 
 
 def check_shape(name: str, shape: Any) -> tuple[int, ...]:
@@ -83,7 +83,7 @@ def check_datatype(name: str, datatype: Any) -> str:
     return datatype
 
 
-def from_raw(name: str, datatype: str, shape: tuple[int, ...], raw: bytes | memoryview) -> Tensor:
+def from_raw(name: str, datatype: str, shape: tuple[int, ...], raw: Item) -> Tensor:
     """A tensor of its bytes.
 
     Raises:
@@ -104,9 +104,9 @@ def _check_bytes_count(name: str, count: int) -> None:
         raise InvalidTensor(f"'{shown(name)}' has more than {MAX_BYTES_ELEMENTS:,} elements; send fewer rows")
 
 
-def _unpack_elements(name: str, raw: bytes | memoryview, count: int) -> Sequence[bytes]:
+def _unpack_elements(name: str, raw: Item, count: int) -> Sequence[Item]:
     _check_bytes_count(name, count)
-    elements: list[bytes] = []
+    elements: list[Item] = []
     start, end = 0, len(raw)
     while start < end and len(elements) < count:
         first = start + _LENGTH.size
@@ -115,7 +115,7 @@ def _unpack_elements(name: str, raw: bytes | memoryview, count: int) -> Sequence
         start = first + _LENGTH.unpack_from(raw, start)[0]
         if start > end:
             break
-        elements.append(bytes(raw[first:start]))
+        elements.append(raw[first:start])
     if len(elements) != count or start != end:
         raise InvalidTensor(
             f"the bytes of '{shown(name)}' are not {count:,} elements, each of them after its length as 4 bytes, little-endian"

@@ -9,7 +9,7 @@ import pytest
 
 from models.errors import BodyTooLarge, InvalidBase64, InvalidParameter, InvalidTensor
 from models.signature import Signature, TensorSpec
-from service.api.oip.infer import InferRequest, OutputTensor, Plan, RequestedOutput, plan
+from service.api.oip.infer import InferRequest, OutputTensor, Plan, RequestedOutput, Selection, plan
 from service.api.oip.tensor import Tensor, iterate_elements
 from service.api.worker_connection import Reply
 from service.messages import Timings, unpack_pair
@@ -36,7 +36,7 @@ def planned(signature: Signature, *inputs: Tensor, outputs: tuple[RequestedOutpu
 
 def answered(outputs: tuple[RequestedOutput, ...], *raws: bytes) -> list[OutputTensor]:
     reply = Reply(payload=b"".join(raws), timings=Timings(), sizes=[len(raw) for raw in raws])
-    return list(planned(TEXTS, elements("text", b"a", b"b"), outputs=outputs).answer(reply))
+    return list(planned(TEXTS, elements("text", b"a", b"b"), outputs=outputs).tensors(reply))
 
 
 def test_pairs_go_along_together() -> None:
@@ -101,8 +101,10 @@ def test_classes_of_many_labels_take_a_moment() -> None:
     made = Plan(
         items=[b""] * 4,
         wish=planned(TEXTS, elements("text", b"a"), outputs=(RequestedOutput(name="probabilities"),)).wish,
-        outputs=[(RequestedOutput(name="probabilities", classes=5), spec)],
+        selection=Selection(
+            outputs=[(RequestedOutput(name="probabilities", classes=5), spec)], names=["probabilities"]
+        ),
     )
     raw = array("f", [number * 7919 % 10_000 / 1e4 for number in range(40_000)]).tobytes()
     reply = Reply(payload=raw, timings=Timings(), sizes=[len(raw)])
-    assert quickest(lambda: made.answer(reply), bound=0.05) < 0.05
+    assert quickest(lambda: made.tensors(reply), bound=0.05) < 0.05
