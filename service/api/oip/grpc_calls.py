@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import grpc
@@ -205,6 +206,9 @@ class Calls:
                 raise
             except GraftworkError as refusal:
                 record.error, status = refusal, refusal.status
+            except grpc.aio.BaseError:  # grpc has ended the call, and its task is about to learn that
+                status = self._why_cancelled(call)
+                raise asyncio.CancelledError from None
             except Exception:
                 logger.exception("request %s failed", record.request_id)
                 record.error, status = GraftworkError(_FAILED), 500
@@ -213,7 +217,8 @@ class Calls:
                 seconds = time.perf_counter() - started
                 self._telemetry.end(record, method="gRPC", path=path, status=status, seconds=seconds)
             if (error := record.error) is not None:
-                await context.abort(status_code(status), f"{error.code}: {error.message}", _trailers(record, error))
+                with suppress(grpc.aio.InternalError):  # nobody is there any more, or grpc has refused the call itself
+                    await context.abort(status_code(status), f"{error.code}: {error.message}", _trailers(record, error))
             return data
 
         return handler

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -132,3 +134,25 @@ def test_a_call_that_is_taken_back_before_its_message_came_leaves_nothing_behind
         assert (await site.outcomes()) == {("_unknown", "disconnected", "_unknown"): 1}
 
     called(story)
+
+
+def test_calls_that_are_taken_back_at_any_moment_end_once_and_quietly(
+    called: Called, caplog: pytest.LogCaptureFixture
+) -> None:
+    chance = random.Random(1)
+
+    async def story(site: Site, made: Any) -> None:
+        async def change_ones_mind() -> None:
+            call = made.unary_unary(MODEL_INFER)(text_request(b"1").SerializeToString())
+            await asyncio.sleep(chance.random() * 0.02)
+            call.cancel()
+            with suppress(asyncio.CancelledError):
+                await call
+
+        for _ in range(20):
+            await asyncio.gather(*(change_ones_mind() for _ in range(16)))
+        await check_that_nothing_leaks(site)
+        assert {outcome for _, outcome, _ in await site.outcomes()} <= {"ok", "disconnected"}
+
+    called(story)
+    assert not [each for each in caplog.records if each.name.startswith(("grpc", "asyncio", "service.api.oip"))]
