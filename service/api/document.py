@@ -39,6 +39,8 @@ async def read_document(request: Request, kind: type[_Document], *, if_empty: by
         raise InvalidUtf8("the body is not UTF-8") from None
     except (ValueError, RecursionError):
         raise InvalidJson("the body is no JSON") from None
+    if not isinstance(document, dict):  # pydantic would name a class of ours
+        raise InvalidDocument("the body must be a JSON object")
     try:
         return kind.model_validate(document, strict=True)
     except ValidationError as error:
