@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 
-from models.deployment import Deployment
 from models.errors import (
     Conflict,
     ModelNotFound,
@@ -21,6 +19,7 @@ from models.errors import (
 from models.repository import ModelRepository
 from models.version import Reference
 from service.api.catalog_model import CatalogModel, CatalogVersion, State
+from service.api.catalog_reader import CatalogReader
 from service.api.hold import Hold
 from service.api.loader import Loader
 from service.api.memory_budget import MemoryBudget
@@ -52,6 +51,7 @@ class Catalog:
         load_models: Iterable[str] | None = None,
     ) -> None:
         self._repository = repository
+        self._reader = CatalogReader(repository)
         self._metrics = metrics
         self._loader = Loader(metrics, MemoryBudget(budget_bytes), self._on_change)
         self._models: dict[str, CatalogModel] = {}
@@ -98,7 +98,7 @@ class Catalog:
                 return
             if self._generation and not generation:  # an unmounted volume, say: nobody deletes every model at once
                 raise StorageFailed("the model repository has vanished")
-            found = await asyncio.to_thread(self._read)
+            found = await asyncio.to_thread(self._reader.read, self._models)
             if self._generation is None:
                 self._begin_with(found)
             self._merge(found)
@@ -115,38 +115,6 @@ class Catalog:
             for name in sorted(self._wanted.difference(found, (EVERY_MODEL,))):
                 hint = did_you_mean(name, found)
                 logger.warning("there is no model '%s' yet; it is loaded once it appears%s", name, hint)
-
-    def _read(self) -> dict[str, CatalogModel]:
-        models, sizes = {}, dict[str, int]()
-        for name in self._repository.names():
-            model = CatalogModel()
-            for number in self._repository.numbers(name):
-                with suppress(VersionNotFound):  # deleted since
-                    model.versions[number] = self._read_version(name, number, sizes)
-            if model.versions:
-                model.deployment = self._read_deployment(name)
-                models[name] = model
-        return models
-
-    def _read_version(self, name: str, number: int, sizes: dict[str, int]) -> CatalogVersion:
-        known = self._known(name).versions.get(number)
-        if known is not None and known.state is not State.FAILED:
-            return known  # versions are immutable
-        try:
-            version = self._repository.read(name, number)
-        except VersionCorrupt as error:
-            return CatalogVersion(name=name, number=number, version=None, reason=error.message)
-        digest = version.manifest.backbone.digest
-        if digest not in sizes:
-            sizes[digest] = self._repository.backbones.size_bytes(digest)
-        return CatalogVersion(name=name, number=number, version=version, backbone_bytes=sizes[digest])
-
-    def _read_deployment(self, name: str) -> Deployment:
-        try:
-            return self._repository.deployment(name)
-        except VersionCorrupt as error:
-            logger.error("%s; they stay as they were", error)
-            return self._known(name).deployment
 
     def _known(self, name: str) -> CatalogModel:
         return self._models.get(name) or CatalogModel()

@@ -9,6 +9,7 @@ from typing import Any
 from models.errors import GraftworkError
 from service.api.oip.tensor import pack_elements
 from tests.server_process import Reply
+from tests.service.site import Play, Site
 
 Json = dict[str, Any]
 
@@ -55,3 +56,31 @@ def refusal(call: Callable[[], object]) -> GraftworkError | None:
     except GraftworkError as error:
         return error
     return None
+
+
+GOOD = body_of(text_input("1"))
+
+
+async def ask(site: Site, *parts: bytes, path: str = "letters", **headers: str) -> Reply:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await site.request("POST", f"/v2/models/{path}/infer", b"".join(parts), headers=named)
+
+
+async def ask_binary(site: Site, head: bytes, rest: bytes, **headers: str) -> Reply:
+    return await ask(site, head, rest, inference_header_content_length=str(len(head)), **headers)
+
+
+def refused(play: Play, body: bytes, status: int = 400, code: str = "invalid_tensor", *parts: str) -> None:
+    async def story(site: Site) -> None:
+        check_error(await ask(site, body), status, code, *parts)
+        assert (await ask(site, GOOD)).status == 200
+
+    play(story)
+
+
+def refused_bytes(play: Play, tensor: Json, rest: bytes, code: str = "invalid_tensor") -> None:
+    async def story(site: Site) -> None:
+        check_error(await ask_binary(site, body_of(tensor), rest), 400, code)
+        assert (await ask(site, GOOD)).status == 200
+
+    play(story)
