@@ -6,12 +6,13 @@ Each line says ``when`` (UTC), ``who``, ``what``, ``target``, ``result`` (``ok``
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import pwd
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,13 +31,24 @@ _MODE = 0o600
 
 @dataclass(kw_only=True)
 class Action:
-    """Something that is being done.
+    """Something that is being done; a context manager, which notes how it ends.
 
     Attributes:
         target: what it is done to; may be set once that is known.
+        result: that it came to its end, or the code of the error that it raised.
     """
 
     target: str = ""
+    result: str = "internal"
+
+    def __enter__(self) -> Action:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if error is None:
+            self.result = OK
+        elif isinstance(error, GraftworkError):
+            self.result = error.code
 
 
 class AuditLog:
@@ -62,17 +74,32 @@ class AuditLog:
             request_id: of the HTTP request.
         """
         action = Action(target=target)
-        result = "internal"
         try:
-            yield action
-            result = OK
-        except GraftworkError as error:
-            result = error.code
-            raise
+            with action:
+                yield action
         finally:
-            self._write(who=who, what=what, target=action.target, result=result, request_id=request_id)
+            self._write(who, what, action, request_id)
 
-    def _write(self, **fields: str | None) -> None:
+    @asynccontextmanager
+    async def recording_beside(
+        self, who: str, what: str, *, target: str = "", request_id: str | None = None
+    ) -> AsyncIterator[Action]:
+        """As `recording`, for whoever must not wait for a disk: the line is written in a thread, and then it goes on."""
+        action = Action(target=target)
+        try:
+            with action:
+                yield action
+        finally:
+            await asyncio.to_thread(self._write, who, what, action, request_id)
+
+    def _write(self, who: str, what: str, action: Action, request_id: str | None) -> None:
+        fields = {
+            "who": who,
+            "what": what,
+            "target": action.target,
+            "result": action.result,
+            "request_id": request_id,
+        }
         bounded = {name: value and value[:_MOST_CHARACTERS] for name, value in fields.items()}
         entry = {"when": datetime.now(UTC).isoformat(timespec="milliseconds"), **bounded}
         line = json.dumps(entry).replace("\x7f", "\\u007f")  # in ASCII, without anything that a terminal obeys

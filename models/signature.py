@@ -38,7 +38,7 @@ class TensorSpec:
     Attributes:
         shape: of all rows; the first axis, of any length, is -1.
         also: another datatype that is taken.
-        labels: what its last axis stands for, where that has names.
+        labels: of the classes that its last axis stands for, where it does.
     """
 
     name: str
@@ -106,7 +106,7 @@ def _outputs(manifest: Manifest) -> list[TensorSpec]:
         case Task.REGRESSION:
             found = [
                 TensorSpec(name=VALUE, datatype="FP32"),
-                TensorSpec(name=INTERVAL, datatype="FP32", shape=(-1, 2), labels=("from", "to")),
+                TensorSpec(name=INTERVAL, datatype="FP32", shape=(-1, 2)),
             ]
         case _:
             found = [

@@ -6,8 +6,8 @@ Served with ``--admin`` only; keys need the scope ``admin``, and every change is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Literal
 
 import orjson
@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from models.aliases import UNSET, AliasChange, Expected, promote, rollback, unalias
-from models.audit import AuditLog
+from models.audit import Action, AuditLog
 from models.deployment import Deployment
 from models.errors import DeadlineExceeded, PromotionRefused, VersionCorrupt
 from models.repository import ModelRepository
@@ -75,7 +75,7 @@ class AdminRoutes:
         """``PUT /v1/models/{name}/labels/{alias}``: points an alias at a version, once every worker has loaded it."""
         name, alias = _label(request)
         wanted = await read_document(request, Promotion)
-        with self._recorded(request, "models.promote", f"{name}@{alias} = {wanted.version}"):
+        async with self._recorded(request, "models.promote", f"{name}@{alias} = {wanted.version}"):
             reference = Reference(name=name, number=wanted.version)
             return await self._point(
                 name, wanted.version, lambda: promote(self._repository, reference, alias, expect=wanted.expect)
@@ -86,7 +86,7 @@ class AdminRoutes:
         """``POST /v1/models/{name}/labels/{alias}:rollback``: points it where it pointed before, in the same way."""
         name, alias = _label(request)
         wanted = await read_document(request, Expectation)
-        with self._recorded(request, "models.rollback", f"{name}@{alias}"):
+        async with self._recorded(request, "models.rollback", f"{name}@{alias}"):
             deployment = await asyncio.to_thread(self._deployment, name)
             now = deployment.aliases.get(alias)
             back = deployment.rolled_back(alias, frozenset(self._catalog.model(name).versions))
@@ -98,7 +98,7 @@ class AdminRoutes:
     async def unalias(self, request: Request) -> Response:
         """``DELETE /v1/models/{name}/labels/{alias}``: removes an alias."""
         name, alias = _label(request)
-        with self._recorded(request, "models.unalias", f"{name}@{alias}"):
+        async with self._recorded(request, "models.unalias", f"{name}@{alias}"):
             expect = _expected(request.query_params)
             return await self._point(name, None, lambda: unalias(self._repository, name, alias, expect=expect))
 
@@ -107,7 +107,7 @@ class AdminRoutes:
         """``DELETE /v1/models/{name}/versions/{number}``: removes a version that no alias points to."""
         name = check_name(request.path_params["name"])
         reference = Reference(name=name, number=parse_number(request.path_params["number"]))
-        with self._recorded(request, "models.delete", str(reference)):
+        async with self._recorded(request, "models.delete", str(reference)):
             await asyncio.to_thread(self._repository.delete, reference)
             await self._catalog.refresh()
         return _json({"model": name, "version": reference.number, "deleted": True})
@@ -117,7 +117,7 @@ class AdminRoutes:
         """``PUT /v1/models/{name}/keep``: says which versions are kept loaded."""
         name = check_name(request.path_params["name"])
         kept = (await read_document(request, Keep)).keep
-        with self._recorded(request, "models.keep", f"{name} {kept}"):
+        async with self._recorded(request, "models.keep", f"{name} {kept}"):
             await asyncio.to_thread(
                 self._repository.change_deployment, name, lambda before: before.model_copy(update={"keep": kept})
             )
@@ -150,11 +150,9 @@ class AdminRoutes:
         self._repository.existing_numbers(name)
         return self._repository.deployment(name)
 
-    @contextmanager
-    def _recorded(self, request: Request, what: str, target: str) -> Iterator[None]:
+    def _recorded(self, request: Request, what: str, target: str) -> AbstractAsyncContextManager[Action]:
         record: RequestRecord = request.scope[RECORD]
-        with self._audit.recording(record.who, what, target=target, request_id=record.request_id):
-            yield
+        return self._audit.recording_beside(record.who, what, target=target, request_id=record.request_id)
 
 
 def _label(request: Request) -> tuple[str, str]:

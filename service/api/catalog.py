@@ -56,6 +56,7 @@ class Catalog:
         self._loader = Loader(metrics, MemoryBudget(budget_bytes), self._on_change)
         self._models: dict[str, CatalogModel] = {}
         self._wanted = None if load_models is None else set(load_models)
+        self._loads: dict[str, set[object]] = {}  # under way, of models that were not loaded before
         self._generation: bytes | None = None
         self._has_looked = asyncio.Event()
         self._changed = asyncio.Event()
@@ -191,7 +192,9 @@ class Catalog:
         failed = any(entry.state is State.FAILED for entry in self._known(name).versions.values())
         await self.refresh(again=failed)
         model = self.model(name)
-        was_wanted = name in self._wanted
+        this = object()
+        if name not in self._wanted or name in self._loads:
+            self._loads.setdefault(name, set()).add(this)
         self._wanted.add(name)
         model.is_wanted = True
         self._settle(model)
@@ -201,9 +204,13 @@ class Catalog:
                 raise Conflict(f"'{name}' was unloaded while it was being loaded")
             self.entry(Reference(name=name))
         except BaseException:
-            if not was_wanted:
-                self._unwant(name)
+            loads = self._loads.get(name, set())
+            if this in loads:
+                loads.remove(this)
+                if not loads:  # nobody else waits for it, and nobody has it
+                    self._unwant(name)
             raise
+        self._loads.pop(name, None)
 
     async def _until_loaded(self, name: str) -> None:
         while True:
@@ -226,6 +233,7 @@ class Catalog:
     def _unwant(self, name: str) -> None:
         assert self._wanted is not None
         self._wanted.discard(name)
+        self._loads.pop(name, None)
         model = self._known(name)
         model.is_wanted = False
         self._settle(model)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import errno
+import fcntl
 import json
 import os
 import stat
@@ -114,3 +116,34 @@ def test_who_runs_a_command_is_named_or_numbered(monkeypatch: pytest.MonkeyPatch
     assert local_user().startswith("local:")
     monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)
     assert local_user() == f"local:{2**31 - 7}"
+
+
+def test_a_line_that_waits_for_another_one_does_not_hold_up_an_event_loop(tmp_path: Path) -> None:
+    async def act() -> None:
+        async with AuditLog(tmp_path).recording_beside("me", "models.load", target="flowers"):
+            pass
+
+    async def story() -> None:
+        with (tmp_path / ".audit.jsonl").open("ab") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            action = asyncio.create_task(act())
+            for _ in range(10):
+                await asyncio.sleep(0)  # or the lock would never be given back
+            assert not action.done()
+            fcntl.flock(other, fcntl.LOCK_UN)
+            await action
+
+    asyncio.run(story())
+    (entry,) = entries(tmp_path)
+    assert (entry["what"], entry["target"], entry["result"]) == ("models.load", "flowers", "ok")
+
+
+@pytest.mark.parametrize(("error", "result"), [(VersionInUse("no"), "version_in_use"), (OSError("no"), "internal")])
+def test_beside_an_event_loop_the_result_is_recorded_too(tmp_path: Path, error: Exception, result: str) -> None:
+    async def story() -> None:
+        with pytest.raises(type(error)):
+            async with AuditLog(tmp_path).recording_beside("me", "x"):
+                raise error
+
+    asyncio.run(story())
+    assert entries(tmp_path)[0]["result"] == result

@@ -36,11 +36,12 @@ async def decompress(body: bytes, encoding: str, limit: int, ticket: Ticket) -> 
     if bits is None:
         raise UnsupportedMediaType("a body in this encoding is not accepted; send it as it is, or in gzip or deflate")
     limit = min(limit, max(_FREE_BYTES, _MOST_TIMES * len(body)))
-    decompressor, pieces, size = zlib.decompressobj(bits), [], 0
+    decompressor, pieces, size, read = zlib.decompressobj(bits), [], 0, 0
     for start in range(0, len(body), _PIECE_IN):
         if decompressor.eof:
             break
         packed = body[start : start + _PIECE_IN]
+        read += len(packed)
         while packed and not decompressor.eof:
             try:
                 piece = await asyncio.to_thread(decompressor.decompress, packed, _PIECE_OUT)
@@ -53,7 +54,7 @@ async def decompress(body: bytes, encoding: str, limit: int, ticket: Ticket) -> 
             ticket.take_bytes(len(piece))
             pieces.append(piece)
     plain = b"".join([*pieces, decompressor.flush()])
-    if not decompressor.eof or decompressor.unused_data or len(body) > start + _PIECE_IN:
+    if not decompressor.eof or decompressor.unused_data or read < len(body):
         raise InvalidEncoding(f"the body is no whole {encoding} stream and nothing else")
     return plain
 

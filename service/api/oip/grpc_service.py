@@ -157,7 +157,9 @@ class InferenceService:
         """``RepositoryModelUnload``."""
         message = parse(service_pb2.RepositoryModelUnloadRequest, await call.read())
         name, record = check_name(message.model_name), call.record
-        self._models.unload(name, read_parameters(message.parameters), who=record.who, request_id=record.request_id)
+        await self._models.unload(
+            name, read_parameters(message.parameters), who=record.who, request_id=record.request_id
+        )
         return service_pb2.RepositoryModelUnloadResponse()
 
 

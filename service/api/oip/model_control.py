@@ -53,8 +53,8 @@ class ModelControl:
             DeadlineExceeded: it gets no memory.
             GraftworkError: see `Catalog.load_model`.
         """
-        with self._audit.recording(who, "models.load", target=name, request_id=request_id):
-            self._check_explicit()
+        self._check_explicit()
+        async with self._audit.recording_beside(who, "models.load", target=name, request_id=request_id):
             for parameter in parameters:
                 if parameter == "config" or parameter.startswith("file:"):
                     raise NotSupported(SERVED_AS_IT_IS)
@@ -65,7 +65,7 @@ class ModelControl:
             except TimeoutError:
                 raise DeadlineExceeded(f"'{name}' was not loaded in {LOAD_SECONDS:g} s; it is not loaded") from None
 
-    def unload(self, name: str, parameters: Iterable[str], *, who: str, request_id: str) -> None:
+    async def unload(self, name: str, parameters: Iterable[str], *, who: str, request_id: str) -> None:
         """Unloads a model; what is under way is answered.
 
         Args:
@@ -78,8 +78,8 @@ class ModelControl:
             NotSupported: models are not loaded by name here.
             ModelNotFound: there is none.
         """
-        with self._audit.recording(who, "models.unload", target=name, request_id=request_id):
-            self._check_explicit()
+        self._check_explicit()
+        async with self._audit.recording_beside(who, "models.unload", target=name, request_id=request_id):
             for parameter in parameters:
                 if parameter != "unload_dependents":
                     raise InvalidParameter(f"an unload has no parameter '{parameter[:64]}'; leave it out")

@@ -71,7 +71,7 @@ class RepositoryRoutes:
         name = check_name(request.path_params["name"])
         wanted = await read_document(request, Parameters, if_empty=_NOTHING)
         record: RequestRecord = request.scope[RECORD]
-        self._models.unload(name, wanted.parameters, who=record.who, request_id=record.request_id)
+        await self._models.unload(name, wanted.parameters, who=record.who, request_id=record.request_id)
         return _json({})
 
 

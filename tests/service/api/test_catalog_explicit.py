@@ -234,6 +234,24 @@ def test_a_load_that_is_given_up_leaves_nothing_loaded() -> None:
     play_explicit(story, workers=0)
 
 
+def test_a_load_that_is_given_up_does_not_take_another_one_along() -> None:
+    async def story(stage: Stage) -> None:
+        shelve(stage, ("m", 1))
+        first = await begin_to_load(stage)
+        second = await begin_to_load(stage)
+        while len(stage.catalog._loads["m"]) < 2:
+            await asyncio.sleep(0.001)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        stage.workers[0].finish_all()
+        await second
+        assert stage.answers("m") == 1
+        assert not stage.catalog._loads
+
+    play_explicit(story, workers=1)
+
+
 def test_a_load_without_a_worker_ends_when_one_has_come() -> None:
     async def story(stage: Stage) -> None:
         shelve(stage, ("m", 1))

@@ -49,6 +49,16 @@ def test_a_body_that_does_not_get_smaller_comes_in_pieces() -> None:
         unpacked(zlib.compress(bytes(1000)) + bytes(2 * MEBI))
 
 
+def test_nothing_may_follow_a_stream_that_ends_where_a_piece_does() -> None:
+    for size in (MEBI - 1, MEBI, MEBI + 1):
+        stream = zlib.compress(bytes(size), level=0)
+        cut = bytes(size - (len(stream) - MEBI))
+        exact = zlib.compress(cut, level=0)
+        assert unpacked(exact) == cut
+        with pytest.raises(InvalidEncoding):
+            unpacked(exact + b"x" * 7000)
+
+
 @given(body=st.binary(), encoding=st.sampled_from([*PACK, "br", ""]))
 def test_any_body_is_read_or_refused(body: bytes, encoding: str) -> None:
     error = refusal(lambda: unpacked(body, encoding))
