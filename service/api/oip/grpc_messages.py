@@ -10,7 +10,8 @@ from typing import Any
 from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
 
 from models.errors import InvalidTensor
-from models.version import ModelVersion
+from models.version import ModelVersion, Reference
+from service.api.oip.address import reference
 from service.api.oip.grpc_calls import parse
 from service.api.oip.grpc_outline import check_outline
 from service.api.oip.infer import InferRequest, OutputTensor, RequestedOutput
@@ -21,26 +22,29 @@ from service.api.oip.tensor import MAX_DIMENSIONS, Tensor, check_bytes_count, ch
 _CONTENTS = {"BYTES": "bytes_contents", "FP32": "fp32_contents", "UINT8": "uint_contents"}
 
 
-def parse_request(data: bytes, *, max_rest_bytes: int) -> ModelInferRequest:
-    """The message of a request.
+def read_target(data: bytes, *, max_rest_bytes: int) -> Reference:
+    """Whom a message asks, before the whole of it is parsed; where it is told, that may be done.
 
     Args:
         max_rest_bytes: of all that is not in ``raw_input_contents``.
 
     Raises:
         InvalidMessage, InvalidTensor, BodyTooLarge: see `check_outline`.
+        InvalidParameter, VersionNotFound: see `reference`.
     """
-    check_outline(data, max_rest_bytes=max_rest_bytes)
-    return parse(ModelInferRequest, data)
+    target = parse(ModelInferRequest, check_outline(data, max_rest_bytes=max_rest_bytes))
+    return reference(target.model_name, target.model_version)
 
 
-def read_request(message: ModelInferRequest) -> InferRequest:
-    """What a message asks.
+def read_request(data: bytes) -> InferRequest:
+    """What a message asks that `read_target` has let pass.
 
     Raises:
+        InvalidMessage: it is none.
         InputError: it cannot be understood.
         NotSupported: a tensor shall be in shared memory.
     """
+    message = parse(ModelInferRequest, data)
     parameters = read_parameters(message.parameters)
     raws = message.raw_input_contents
     if raws and len(raws) != len(message.inputs):

@@ -20,6 +20,7 @@ MAX_SMALL_BYTES = 64 << 10  # names, shapes, parameters: whatever is no value of
 
 _REQUEST = ModelInferRequest.DESCRIPTOR.fields_by_name
 _RAW, _INPUT = _REQUEST["raw_input_contents"].number, _REQUEST["inputs"].number
+_TARGET = _REQUEST["model_name"].number, _REQUEST["model_version"].number
 _CONTENTS = ModelInferRequest.InferInputTensor.DESCRIPTOR.fields_by_name["contents"].number
 _KINDS = InferTensorContents.DESCRIPTOR.fields_by_name
 _ELEMENT = _KINDS["bytes_contents"].number
@@ -30,19 +31,22 @@ _CONTINUED = bytes(range(0x80, 0x100))  # all bytes of a number but its last one
 _MAX_VARINT = 10  # bytes
 
 
-def check_outline(data: bytes, *, max_rest_bytes: int) -> None:
+def check_outline(data: bytes, *, max_rest_bytes: int) -> bytes:
     """Returns where a request may be parsed.
 
     Args:
         data: a ``ModelInferRequest``.
         max_rest_bytes: of all that is not in ``raw_input_contents``.
 
+    Returns:
+        A request of nothing but the model's name and version.
+
     Raises:
         InvalidMessage: it is none, or has more fields than are of any use.
         InvalidTensor: there are more elements of bytes than are taken.
         BodyTooLarge: there is more than that, or are more numbers, or more of what is neither.
     """
-    outline = _Outline(data)
+    outline, target = _Outline(data), b""
     for count, (number, kind, started, at, end) in enumerate(_fields(data, 0, len(data)), start=1):
         if count > MAX_FIELDS:
             raise InvalidMessage(f"the message has more than {MAX_FIELDS} fields")
@@ -51,10 +55,13 @@ def check_outline(data: bytes, *, max_rest_bytes: int) -> None:
             outline.add_input(at, end)
         elif number != _RAW or kind != _DELIMITED:
             outline.add_small(end - started)
+            if number in _TARGET:
+                target += data[started:end]
     if outline.rest > max_rest_bytes:
         raise BodyTooLarge(
             f"the message has {outline.rest:,} bytes beside raw_input_contents, over the limit of {max_rest_bytes:,}"
         )
+    return target
 
 
 class _Outline:

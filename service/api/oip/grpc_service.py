@@ -17,7 +17,7 @@ from service.api.catalog import Catalog
 from service.api.inference import Inference
 from service.api.oip.address import reference
 from service.api.oip.grpc_calls import Answer, Call, parse
-from service.api.oip.grpc_messages import parse_request, read_parameters, read_request, write_answer
+from service.api.oip.grpc_messages import read_parameters, read_request, read_target, write_answer
 from service.api.oip.grpc_scopes import INFERENCE
 from service.api.oip.infer import ask
 from service.api.oip.metadata import Document
@@ -86,8 +86,8 @@ class InferenceService:
     async def model_infer(self, call: Call) -> Message:
         """``ModelInfer``."""
         data = await call.read()
-        message = parse_request(data, max_rest_bytes=self._settings.max_image_bytes)
-        with self._inference.question(reference(message.model_name, message.model_version), call.record) as question:
+        target = read_target(data, max_rest_bytes=self._settings.max_image_bytes)
+        with self._inference.question(target, call.record) as question:
             question.ticket.take_bytes(len(data))
             if (seconds := call.seconds_left()) is not None:
                 question.limit(seconds)
@@ -96,7 +96,7 @@ class InferenceService:
                 raise BodyTooLarge(
                     f"the message has {len(data):,} bytes, over the limit of {self._settings.max_json_bytes:,} for texts"
                 )
-            request = read_request(message)
+            request = read_request(data)
             plan, reply = await ask(
                 request,
                 question,

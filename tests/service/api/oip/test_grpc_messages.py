@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
 from models.errors import BodyTooLarge, GraftworkError, InputError, InvalidMessage, InvalidTensor, NotSupported
-from service.api.oip.grpc_calls import status_code
-from service.api.oip.grpc_messages import parse_request, read_request
+from models.version import Reference
+from service.api.oip.grpc_calls import parse, status_code
+from service.api.oip.grpc_messages import read_request, read_target
 from service.api.oip.grpc_outline import MAX_FIELDS, MAX_SMALL_BYTES, check_outline
 from service.api.oip.infer import InferRequest
 from service.api.oip.infer_json import MAX_VALUES
@@ -39,7 +40,12 @@ def raw(datatype: str, shape: tuple[int, ...], *raws: bytes) -> Any:
 
 
 def through_the_wire(message: Any) -> InferRequest:
-    return read_request(parse_request(message.SerializeToString(), max_rest_bytes=1 << 20))
+    return understood(message.SerializeToString(), max_rest_bytes=1 << 20)
+
+
+def understood(data: bytes, *, max_rest_bytes: int) -> InferRequest:
+    check_outline(data, max_rest_bytes=max_rest_bytes)
+    return read_request(data)
 
 
 # What is understood
@@ -65,6 +71,15 @@ def test_whole_parameters_are_of_either_type(kind: str) -> None:
     message.parameters["whatever"].string_param = "is ignored"
     request = through_the_wire(message)
     assert (request.id, request.timeout_seconds, request.priority, request.truncate) == ("mine", 1.5, 3, True)
+
+
+def test_whom_a_message_asks_is_known_before_it_is_parsed() -> None:
+    message = text_request(b"a", model="letters", model_version="3", outputs=["label"])
+    assert read_target(message.SerializeToString(), max_rest_bytes=100) == Reference(name="letters", number=3)
+    broken = message.SerializeToString() + b"\x2a\x02\x0a\x00\x32\x01\x00"  # an output that is none
+    assert read_target(broken, max_rest_bytes=100).name == "letters"
+    with pytest.raises(InvalidMessage):
+        read_request(broken)
 
 
 # What is not
@@ -156,7 +171,7 @@ def test_shared_memory_is_not_supported(output: bool) -> None:
 @settings(max_examples=500, deadline=None)
 def test_any_bytes_are_understood_or_refused(data: bytes) -> None:
     try:
-        read_request(parse_request(data, max_rest_bytes=100))
+        understood(data, max_rest_bytes=100)
     except GraftworkError as error:
         assert_true(error.status < 500 or isinstance(error, NotSupported))
 
@@ -168,7 +183,7 @@ WHOLE = text_request(b"abc", b"def", outputs=["label"], id="an id").SerializeToS
 @settings(max_examples=500, deadline=None)
 def test_a_message_with_a_wrong_byte_is_understood_or_refused(at: int, byte: int) -> None:
     try:
-        read_request(parse_request(WHOLE[:at] + bytes([byte]) + WHOLE[at + 1 :], max_rest_bytes=1000))
+        understood(WHOLE[:at] + bytes([byte]) + WHOLE[at + 1 :], max_rest_bytes=1000)
     except GraftworkError as error:
         assert_true(error.status < 500 or isinstance(error, NotSupported))
 
@@ -179,15 +194,15 @@ def test_the_outline_of_a_part_is_that_of_fewer_fields_or_is_cut(end: int) -> No
         check_outline(WHOLE[:end], max_rest_bytes=1000)
     except InvalidMessage:
         with pytest.raises(InvalidMessage):
-            parse_request(WHOLE[:end], max_rest_bytes=1000)
+            parse(service_pb2.ModelInferRequest, WHOLE[:end])
     else:
-        parse_request(WHOLE[:end], max_rest_bytes=1000)
+        parse(service_pb2.ModelInferRequest, WHOLE[:end])
 
 
 def test_only_the_bytes_of_tensors_may_be_large() -> None:
-    parse_request(raw("UINT8", (1,), bytes(1000)).SerializeToString(), max_rest_bytes=100)
+    check_outline(raw("UINT8", (1,), bytes(1000)).SerializeToString(), max_rest_bytes=100)
     with pytest.raises(BodyTooLarge, match="beside raw_input_contents, over the limit of 100"):
-        parse_request(typed(bytes_contents=[bytes(1000)]).SerializeToString(), max_rest_bytes=100)
+        check_outline(typed(bytes_contents=[bytes(1000)]).SerializeToString(), max_rest_bytes=100)
 
 
 def test_a_message_of_nothing_but_empty_messages_is_not_parsed() -> None:
@@ -231,11 +246,9 @@ LARGEST: dict[str, Callable[[int], Any]] = {
 @pytest.mark.parametrize("name", LARGEST)
 def test_the_largest_message_is_understood_soon(name: str) -> None:
     data = LARGEST[name](0).SerializeToString()
-    assert quickest(lambda: read_request(parse_request(data, max_rest_bytes=MOST_BYTES)), bound=MOST_SECONDS) < (
-        MOST_SECONDS
-    )
+    assert quickest(lambda: understood(data, max_rest_bytes=MOST_BYTES), bound=MOST_SECONDS) < (MOST_SECONDS)
     with pytest.raises((BodyTooLarge, InvalidTensor), match="more than"):
-        parse_request(LARGEST[name](1).SerializeToString(), max_rest_bytes=MOST_BYTES)
+        understood(LARGEST[name](1).SerializeToString(), max_rest_bytes=MOST_BYTES)
 
 
 def field(number: int, data: bytes) -> bytes:
@@ -298,7 +311,7 @@ def test_ordinary_contents_are_taken() -> None:
         typed(bytes_contents=[bytes(7 << 20)] * 2),  # files
         with_many_parameters(100),
     ):
-        read_request(parse_request(message.SerializeToString(), max_rest_bytes=MOST_BYTES))
+        understood(message.SerializeToString(), max_rest_bytes=MOST_BYTES)
 
 
 # Errors
