@@ -22,7 +22,7 @@ from service.api.oip.grpc_scopes import INFERENCE
 from service.api.oip.infer import ask
 from service.api.oip.metadata import Document
 from service.api.oip.metadata_routes import NO_LOG_SETTINGS, NO_SHARED_MEMORY, NO_TRACE, MetadataRoutes
-from service.api.oip.model_control import ModelControl
+from service.api.oip.model_control import SERVED_AS_IT_IS, ModelControl
 from service.api.oip.statistics import Statistics
 from service.settings import ServerSettings
 
@@ -138,17 +138,24 @@ class InferenceService:
         """``ModelStatistics``."""
         message = parse(service_pb2.ModelStatisticsRequest, await call.read())
         name = check_name(message.name) if message.name else None
-        document = await asyncio.to_thread(self._statistics.document, name, message.version)  # of a thousand models
-        return _message(service_pb2.ModelStatisticsResponse, document)
+
+        def statistics() -> Message:
+            return _message(service_pb2.ModelStatisticsResponse, self._statistics.document(name, message.version))
+
+        return await asyncio.to_thread(statistics)  # of a thousand models
 
     async def repository_index(self, call: Call) -> Message:
         """``RepositoryIndex``."""
         message = parse(service_pb2.RepositoryIndexRequest, await call.read())
-        return _message(service_pb2.RepositoryIndexResponse, {"models": self._models.index(ready=message.ready)})
+        document = {"models": self._models.index(ready=message.ready)}
+        return await asyncio.to_thread(_message, service_pb2.RepositoryIndexResponse, document)  # of a thousand models
 
     async def repository_model_load(self, call: Call) -> Message:
         """``RepositoryModelLoad``."""
-        message = parse(service_pb2.RepositoryModelLoadRequest, await call.read())
+        try:
+            message = parse(service_pb2.RepositoryModelLoadRequest, await call.read())
+        except BodyTooLarge:  # only files make it so large
+            raise NotSupported(SERVED_AS_IT_IS) from None
         name, record = check_name(message.model_name), call.record
         await self._models.load(name, read_parameters(message.parameters), who=record.who, request_id=record.request_id)
         return service_pb2.RepositoryModelLoadResponse()
