@@ -89,6 +89,38 @@ def test_there_are_only_so_many_watchers(called: Called, monkeypatch: pytest.Mon
     called(story, workers=0)
 
 
+@pytest.mark.parametrize("path", [CHECK, WATCH])
+def test_a_name_that_does_not_come_is_given_up_soon(called: Called, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setattr(grpc_health, "READ_SECONDS", 0.05)
+
+    async def story(site: Site, made: Any) -> None:
+        call = made.stream_stream(path)()
+        assert (await call.code()).name == "DEADLINE_EXCEEDED"
+        assert await call.details() == "request_timeout: the message did not come within 0.05 s"
+
+    called(story, workers=0)
+
+
+def test_only_so_many_names_are_waited_for(called: Called, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_health, "MOST_READ", 2)
+
+    async def story(site: Site, made: Any) -> None:
+        waiting = [made.stream_stream(path)() for path in (CHECK, WATCH)]
+        for call in waiting:
+            await call.wait_for_connection()
+        while (answered := await ask(made, asked(""), CHECK)).status == "OK":  # they are on their way
+            await asyncio.sleep(0.001)
+        assert (answered.status, answered.code) == ("UNAVAILABLE", "overloaded")
+        assert (await ask(made, b"", f"/{INFERENCE}/ServerLive")).status == "OK"
+        waiting[0].cancel()
+        await waiting[1].write(asked(""))
+        assert status(await waiting[1].read()) == "NOT_SERVING"  # and it is no longer waited for
+        while (await ask(made, asked(""), CHECK)).status != "OK":
+            await asyncio.sleep(0.001)
+
+    called(story, workers=0)
+
+
 @pytest.mark.parametrize("name", REFLECTION)
 def test_reflection_describes_the_services(called: Called, name: str) -> None:
     async def story(site: Site, made: Any) -> None:
