@@ -44,7 +44,8 @@ class ServerSettings(BaseModel):
         connections: what one client connection may cost, and how many there may be.
         max_grpc_connections: of clients over gRPC; more are closed.
         max_grpc_calls: over gRPC that are being read or answered; more get UNAVAILABLE before they are read. Each may send a
-            message of ``max_tensor_bytes``, which gRPC gathers before any of it is seen.
+            message of ``max_tensor_bytes``, whatever its method, which gRPC gathers before any of it is seen and which counts
+            against ``max_bytes_in_flight`` only then. Without a key, only health calls are read, a few of them at a time.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -137,6 +137,8 @@ class Loader:
                 has_room = self._take_room(entry)
                 if not has_room:
                     await self._freed.wait()
+            if entry.loading is not task:
+                return  # taken back before any worker was asked
             await self.load_on(entry, tuple(self.connections))
             if entry.loading is task and entry.state is State.ON_DEMAND:  # all workers that were asked are gone
                 self.unload(entry, State.ON_DEMAND)

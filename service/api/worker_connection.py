@@ -8,11 +8,11 @@ import logging
 import os
 import signal
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from models.errors import GraftworkError, WorkerLost, from_code
 from service.api.quarantine import row_key
@@ -120,23 +120,26 @@ class WorkerConnection(asyncio.Protocol):
 
     # Questions
 
-    async def load(self, name: str, number: int) -> Serving | str | None:
-        """Has the worker load a version.
+    def load(self, name: str, number: int) -> Coroutine[Any, Any, Serving | str | None]:
+        """Has the worker load a version; it is asked now, so that an `unload` that comes later is later for it too.
 
         Returns:
-            How it is computed, once it is loaded and checked, or the reason why it must not be served; None where it was
-            unloaded meanwhile.
+            To be awaited: how it is computed, once it is loaded and checked, or the reason why it must not be served; None where
+            it was unloaded meanwhile.
 
         Raises:
             WorkerLost: the worker went away meanwhile.
         """
-        if self._lost:
-            raise WorkerLost("the engine worker is gone")
         future = self._loads.get((name, number))
-        if future is None:
+        if future is None and not self._lost:
             future = asyncio.get_running_loop().create_future()
             self._loads[name, number] = future
             self._write(Load(name=name, number=number))
+        return self._until_loaded(future)
+
+    async def _until_loaded(self, future: asyncio.Future[Serving | str | None] | None) -> Serving | str | None:
+        if future is None:
+            raise WorkerLost("the engine worker is gone")
         try:
             return await asyncio.shield(future)
         except ConnectionLost:

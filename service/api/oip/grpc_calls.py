@@ -1,13 +1,18 @@
 """What surrounds every call over gRPC: who asks, its id, its one log line, its one count, and how errors become statuses.
 
-A handler is called before the message is read, as over HTTP: whoever has no key costs little, and whoever sends slowly is
-given up. That is why all methods are taken for streams, also those that have one message each way: on the wire, they do not differ.
+A handler is called before the message is read, as over HTTP: whoever has no key is refused by then, and whoever sends slowly
+is given up. That is why all methods are taken for streams, also those that have one message each way: on the wire, they do not
+differ. Only health, which asks for no key, reads a message before anything else: `service.api.oip.grpc_health` bounds how many.
+
+grpc has one limit for the messages of all methods, that of the largest tensors, and gathers a message before any of it is seen
+here. The smaller limit of a method is looked at when its message is there: it bounds what is parsed, not what is gathered.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -73,7 +78,7 @@ class Call:
         context: what grpc knows of it.
         headers: those of its metadata that are read, in lower case.
         record: what becomes known of it.
-        max_bytes: of a message.
+        max_bytes: of a message; one that is larger is refused when it is there.
         read_seconds: that a message may take.
     """
 
@@ -93,21 +98,27 @@ class Call:
         left: float | None = self._context.time_remaining()
         return left
 
-    async def read(self) -> bytes:
+    async def read(self, max_seconds: float = math.inf) -> bytes:
         """The message of a call that has one.
+
+        Args:
+            max_seconds: that it may take, where that is less than a message of any method may.
 
         Raises:
             RequestTimeout: it did not come.
             InvalidMessage: there is none.
             BodyTooLarge: it is larger than messages of this method are.
         """
-        message = await self.read_next()
+        message = await self.read_next(max_seconds)
         if message is None:
             raise InvalidMessage("the call has no message; send one")
         return message
 
-    async def read_next(self) -> bytes | None:
+    async def read_next(self, max_seconds: float = math.inf) -> bytes | None:
         """The next message of a call that may have more; nothing where there is none.
+
+        Args:
+            max_seconds: as `read`.
 
         Raises:
             RequestTimeout, BodyTooLarge: as `read`.
@@ -115,9 +126,10 @@ class Call:
         # In a task that nobody cancels: grpc writes what arrives to where the one that was waiting had wanted it.
         reading = asyncio.ensure_future(self._context.read())
         reading.add_done_callback(_look_at)
-        await asyncio.wait((reading,), timeout=self._read_seconds)
+        seconds = min(max_seconds, self._read_seconds)
+        await asyncio.wait((reading,), timeout=seconds)
         if not reading.done():
-            raise RequestTimeout(f"the message did not come within {self._read_seconds:g} s")
+            raise RequestTimeout(f"the message did not come within {seconds:g} s")
         message = reading.result()
         if message is grpc.aio.EOF:
             return None

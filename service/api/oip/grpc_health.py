@@ -1,4 +1,7 @@
-"""``grpc.health.v1.Health``: the server's health under no name, a model's under its own."""
+"""``grpc.health.v1.Health``: the server's health under no name, a model's under its own.
+
+Whoever calls needs no key before the message has come, so that only so many messages are waited for, and not for long.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ from service.api.oip.grpc_service import is_model_ready
 from service.auth.key import Scope
 
 LOOK_SECONDS = 1.0
+READ_SECONDS = 5.0  # a message is a name
+MOST_READ = 64  # messages at a time: each may be as large as any, and needs no key
 MOST_WATCHERS = 64  # they need no key, and stay
 
 
@@ -35,6 +40,7 @@ class Health:
     def __init__(self, catalog: Catalog, gate: Gate) -> None:
         self._catalog = catalog
         self._gate = gate
+        self._read = 0
         self._watchers = 0
         self._draining = asyncio.Event()
 
@@ -75,7 +81,14 @@ class Health:
             self._watchers -= 1
 
     async def _name(self, call: Call) -> str:
-        name: str = parse(HealthCheckRequest, await call.read()).service
+        if self._read >= MOST_READ:
+            raise Overloaded("there are too many health calls; try again later")
+        self._read += 1
+        try:
+            message = await call.read(READ_SECONDS)
+        finally:
+            self._read -= 1
+        name: str = parse(HealthCheckRequest, message).service
         if name not in ("", INFERENCE):
             self._gate.admit_call(call.headers, call.record, Scope.METADATA)
         return name

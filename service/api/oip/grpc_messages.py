@@ -10,46 +10,52 @@ from typing import Any
 from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
 
 from models.errors import InvalidTensor
-from models.version import ModelVersion
+from models.version import ModelVersion, Reference
+from service.api.oip.address import reference
 from service.api.oip.grpc_calls import parse
 from service.api.oip.grpc_outline import check_outline
 from service.api.oip.infer import InferRequest, OutputTensor, RequestedOutput
 from service.api.oip.parameters import check_id, check_memory, flag, timeout_seconds, whole
-from service.api.oip.tensor import Tensor, check_datatype, check_shape, from_raw
+from service.api.oip.tensor import MAX_DIMENSIONS, Tensor, check_bytes_count, check_datatype, check_shape, from_raw
 
 # Where values are that are not sent as bytes; other datatypes than these are read by no model.
 _CONTENTS = {"BYTES": "bytes_contents", "FP32": "fp32_contents", "UINT8": "uint_contents"}
-_RAW = ModelInferRequest.DESCRIPTOR.fields_by_name["raw_input_contents"].number
 
 
-def parse_request(data: bytes, *, max_rest_bytes: int) -> ModelInferRequest:
-    """The message of a request.
+def read_target(data: bytes, *, max_rest_bytes: int) -> Reference:
+    """Whom a message asks, before the whole of it is parsed; where it is told, that may be done.
 
     Args:
         max_rest_bytes: of all that is not in ``raw_input_contents``.
 
     Raises:
-        InvalidMessage: it is none.
-        BodyTooLarge: there is more.
+        InvalidMessage, InvalidTensor, BodyTooLarge: see `check_outline`.
+        InvalidParameter, VersionNotFound: see `reference`.
     """
-    check_outline(data, large=_RAW, max_rest_bytes=max_rest_bytes)
-    return parse(ModelInferRequest, data)
+    target = parse(ModelInferRequest, check_outline(data, max_rest_bytes=max_rest_bytes))
+    return reference(target.model_name, target.model_version)
 
 
-def read_request(message: ModelInferRequest) -> InferRequest:
-    """What a message asks.
+def read_request(data: bytes) -> InferRequest:
+    """What a message asks that `read_target` has let pass.
 
     Raises:
+        InvalidMessage: it is none.
         InputError: it cannot be understood.
         NotSupported: a tensor shall be in shared memory.
     """
+    message = parse(ModelInferRequest, data)
     parameters = read_parameters(message.parameters)
     raws = message.raw_input_contents
     if raws and len(raws) != len(message.inputs):
         raise InvalidTensor(
             f"there are {len(message.inputs)} inputs and {len(raws)} raw_input_contents; send either none of them, or as many"
         )
-    tensors = [_tensor(each, raws[index] if raws else None) for index, each in enumerate(message.inputs)]
+    tensors, elements = [], 0
+    for index, each in enumerate(message.inputs):
+        tensors.append(_tensor(each, raws[index] if raws else None))
+        elements += len(tensors[-1].elements)
+        check_bytes_count(each.name, elements)  # of all of them
     return InferRequest(
         id=check_id(message.id),
         inputs=tensors,
@@ -68,7 +74,8 @@ def read_parameters(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _tensor(given: Any, raw: bytes | None) -> Tensor:
     name, datatype = given.name, check_datatype(given.name, given.datatype)
-    shape = check_shape(name, list(given.shape))
+    # In memory, a list is larger than a message by far.
+    shape = check_shape(name, list(given.shape[: MAX_DIMENSIONS + 1]))
     check_memory(given.parameters)
     if raw is None:
         return _from_contents(name, datatype, shape, given.contents)
@@ -87,6 +94,7 @@ def _from_contents(name: str, datatype: str, shape: tuple[int, ...], contents: A
     if len(values) != math.prod(shape):
         raise InvalidTensor(f"'{name}' has {len(values):,} elements; its shape stands for {math.prod(shape):,}")
     if datatype == "BYTES":
+        check_bytes_count(name, len(values))
         return Tensor(name=name, datatype=datatype, shape=shape, elements=list(values))
     return Tensor(name=name, datatype=datatype, shape=shape, raw=_packed(name, datatype, values))
 

@@ -17,12 +17,12 @@ from service.api.catalog import Catalog
 from service.api.inference import Inference
 from service.api.oip.address import reference
 from service.api.oip.grpc_calls import Answer, Call, parse
-from service.api.oip.grpc_messages import parse_request, read_parameters, read_request, write_answer
+from service.api.oip.grpc_messages import read_parameters, read_request, read_target, write_answer
 from service.api.oip.grpc_scopes import INFERENCE
 from service.api.oip.infer import ask
 from service.api.oip.metadata import Document
 from service.api.oip.metadata_routes import NO_LOG_SETTINGS, NO_SHARED_MEMORY, NO_TRACE, MetadataRoutes
-from service.api.oip.model_control import ModelControl
+from service.api.oip.model_control import SERVED_AS_IT_IS, ModelControl
 from service.api.oip.statistics import Statistics
 from service.settings import ServerSettings
 
@@ -86,8 +86,8 @@ class InferenceService:
     async def model_infer(self, call: Call) -> Message:
         """``ModelInfer``."""
         data = await call.read()
-        message = parse_request(data, max_rest_bytes=self._settings.max_image_bytes)
-        with self._inference.question(reference(message.model_name, message.model_version), call.record) as question:
+        target = read_target(data, max_rest_bytes=self._settings.max_image_bytes)
+        with self._inference.question(target, call.record) as question:
             question.ticket.take_bytes(len(data))
             if (seconds := call.seconds_left()) is not None:
                 question.limit(seconds)
@@ -96,7 +96,7 @@ class InferenceService:
                 raise BodyTooLarge(
                     f"the message has {len(data):,} bytes, over the limit of {self._settings.max_json_bytes:,} for texts"
                 )
-            request = read_request(message)
+            request = read_request(data)
             plan, reply = await ask(
                 request,
                 question,
@@ -138,17 +138,24 @@ class InferenceService:
         """``ModelStatistics``."""
         message = parse(service_pb2.ModelStatisticsRequest, await call.read())
         name = check_name(message.name) if message.name else None
-        document = await asyncio.to_thread(self._statistics.document, name, message.version)  # of a thousand models
-        return _message(service_pb2.ModelStatisticsResponse, document)
+
+        def statistics() -> Message:
+            return _message(service_pb2.ModelStatisticsResponse, self._statistics.document(name, message.version))
+
+        return await asyncio.to_thread(statistics)  # of a thousand models
 
     async def repository_index(self, call: Call) -> Message:
         """``RepositoryIndex``."""
         message = parse(service_pb2.RepositoryIndexRequest, await call.read())
-        return _message(service_pb2.RepositoryIndexResponse, {"models": self._models.index(ready=message.ready)})
+        document = {"models": self._models.index(ready=message.ready)}
+        return await asyncio.to_thread(_message, service_pb2.RepositoryIndexResponse, document)  # of a thousand models
 
     async def repository_model_load(self, call: Call) -> Message:
         """``RepositoryModelLoad``."""
-        message = parse(service_pb2.RepositoryModelLoadRequest, await call.read())
+        try:
+            message = parse(service_pb2.RepositoryModelLoadRequest, await call.read())
+        except BodyTooLarge:  # only files make it so large
+            raise NotSupported(SERVED_AS_IT_IS) from None
         name, record = check_name(message.model_name), call.record
         await self._models.load(name, read_parameters(message.parameters), who=record.who, request_id=record.request_id)
         return service_pb2.RepositoryModelLoadResponse()

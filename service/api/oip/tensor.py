@@ -99,13 +99,14 @@ def from_raw(name: str, datatype: str, shape: tuple[int, ...], raw: Item) -> Ten
     return Tensor(name=name, datatype=datatype, shape=shape, raw=raw)
 
 
-def _check_bytes_count(name: str, count: int) -> None:
+def check_bytes_count(name: str, count: int) -> None:
+    """Raises: InvalidTensor: there are more elements of bytes than are taken."""
     if count > MAX_BYTES_ELEMENTS:
         raise InvalidTensor(f"'{shown(name)}' has more than {MAX_BYTES_ELEMENTS:,} elements; send fewer rows")
 
 
 def _unpack_elements(name: str, raw: Item, count: int) -> Sequence[Item]:
-    _check_bytes_count(name, count)
+    check_bytes_count(name, count)
     elements: list[Item] = []
     start, end = 0, len(raw)
     while start < end and len(elements) < count:
@@ -147,7 +148,7 @@ def from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any, point
     where = pointer, shape if is_nested else (len(values),)
     match datatype:
         case "BYTES":
-            _check_bytes_count(name, len(values))
+            check_bytes_count(name, len(values))
             _check_types(values, {str}, *where, "a string")
             texts = [value.encode() for value in values]
             return Tensor(name=name, datatype=datatype, shape=shape, elements=texts, is_text=True)

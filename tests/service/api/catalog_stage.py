@@ -34,9 +34,12 @@ class FakeConnection:
         self.unloaded: list[Key] = []
         self._ends: dict[Key, asyncio.Future[Serving | str | None]] = {}
 
-    async def load(self, name: str, number: int) -> Serving | str | None:
+    def load(self, name: str, number: int) -> Coroutine[Any, Any, Serving | str | None]:
         self.asked.append((name, number))
-        return await asyncio.shield(self._end(name, number))
+        return self._until(self._end(name, number))
+
+    async def _until(self, end: asyncio.Future[Serving | str | None]) -> Serving | str | None:
+        return await asyncio.shield(end)
 
     def unload(self, name: str, number: int) -> None:
         self.loaded.discard((name, number))

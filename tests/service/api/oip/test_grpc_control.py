@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from models.errors import NotSupported
+from service.api.oip import grpc_service
 from service.api.oip.grpc_scopes import INFERENCE
 from service.api.oip.grpc_service import InferenceService
+from service.api.oip.model_control import SERVED_AS_IT_IS
 from tests.service.api.oip.conftest import Called
 from tests.service.api.oip.grpc_asking import ask
 from tests.service.site import Site
@@ -69,7 +72,16 @@ def test_statistics_and_control_of_models_are_what_they_are_elsewhere(
         everything = service_pb2.ModelStatisticsRequest()
         assert (await ask(made, everything, UNARY + "ModelStatistics")).status == "OK"
 
+    threads: list[bool] = []
+    parse_dict = grpc_service.ParseDict
+
+    def parse(*arguments: Any) -> Any:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return parse_dict(*arguments)
+
+    monkeypatch.setattr(grpc_service, "ParseDict", parse)
     called(story, workers=0)
+    assert threads == [False] * 3  # others do not wait for the documents of a thousand models
     assert control.asked == [
         ("letters", "1"),
         True,
@@ -77,3 +89,17 @@ def test_statistics_and_control_of_models_are_what_they_are_elsewhere(
         ("unload", "letters", ["unload_dependents"], "anyone", "r"),
         (None, ""),
     ]
+
+
+def test_files_for_a_model_are_refused_however_large_they_are(called: Called) -> None:
+    async def story(site: Site, made: Any) -> None:
+        for size in (10, 5000):
+            request = service_pb2.RepositoryModelLoadRequest(model_name="letters")
+            request.parameters["file:1/model.onnx"].bytes_param = bytes(size)
+            answered = await ask(made, request, UNARY + "RepositoryModelLoad")
+            assert (answered.status, answered.code) == ("UNIMPLEMENTED", "not_supported")
+            assert SERVED_AS_IT_IS in answered.details
+        answered = await ask(made, bytes(5000), UNARY + "RepositoryModelUnload")
+        assert (answered.status, answered.code) == ("INVALID_ARGUMENT", "body_too_large")
+
+    called(story, workers=0, max_json_bytes=4096, model_control="explicit")

@@ -6,6 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
@@ -87,6 +89,39 @@ def test_there_are_only_so_many_watchers(called: Called, monkeypatch: pytest.Mon
     called(story, workers=0)
 
 
+@pytest.mark.parametrize("path", [CHECK, WATCH])
+def test_a_name_that_does_not_come_is_given_up_soon(called: Called, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setattr(grpc_health, "READ_SECONDS", 0.05)
+
+    async def story(site: Site, made: Any) -> None:
+        call = made.stream_stream(path)()
+        assert (await call.code()).name == "DEADLINE_EXCEEDED"
+        assert await call.details() == "request_timeout: the message did not come within 0.05 s"
+
+    called(story, workers=0)
+
+
+def test_only_so_many_names_are_waited_for(called: Called, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_health, "MOST_READ", 2)
+
+    async def story(site: Site, made: Any) -> None:
+        waiting = [made.stream_stream(path)() for path in (CHECK, WATCH)]
+        server = site.application._grpc
+        assert server is not None
+        while server._health._read < 2:
+            await asyncio.sleep(0.001)
+        answered = await ask(made, asked(""), CHECK)
+        assert (answered.status, answered.code) == ("UNAVAILABLE", "overloaded")
+        assert (await ask(made, b"", f"/{INFERENCE}/ServerLive")).status == "OK"
+        waiting[0].cancel()
+        await waiting[1].write(asked(""))
+        assert status(await waiting[1].read()) == "NOT_SERVING"  # and it is no longer waited for
+        while (await ask(made, asked(""), CHECK)).status != "OK":
+            await asyncio.sleep(0.001)
+
+    called(story, workers=0)
+
+
 @pytest.mark.parametrize("name", REFLECTION)
 def test_reflection_describes_the_services(called: Called, name: str) -> None:
     async def story(site: Site, made: Any) -> None:
@@ -99,12 +134,40 @@ def test_reflection_describes_the_services(called: Called, name: str) -> None:
             await call.write(request.SerializeToString())
         await call.done_writing()
         services, file, missing = [ServerReflectionResponse.FromString(each) async for each in call]
-        assert {each.name for each in services.list_services_response.service} == {INFERENCE, HEALTH, *REFLECTION}
+        assert {each.name for each in services.list_services_response.service} == {INFERENCE, HEALTH, REFLECTION[0]}
         assert b"ModelInferRequest" in b"".join(file.file_descriptor_response.file_descriptor_proto)
         assert missing.error_response.error_code == 5
 
         call = made.stream_stream(f"/{name}/ServerReflectionInfo")()
         await call.write(b"\xff" * 9)
         assert (await call.code()).name == "INVALID_ARGUMENT"
+
+    called(story, workers=0)
+
+
+@pytest.mark.parametrize("name", REFLECTION)
+def test_every_service_that_is_listed_can_be_described_with_all_that_it_needs(called: Called, name: str) -> None:
+    async def story(site: Site, made: Any) -> None:
+        async def answer(**question: str) -> Any:
+            message = ServerReflectionRequest(**question).SerializeToString()
+            call = made.stream_stream(f"/{name}/ServerReflectionInfo")()
+            await call.write(message)
+            await call.done_writing()
+            return ServerReflectionResponse.FromString(await call.read())
+
+        services = (await answer(list_services="")).list_services_response.service
+        assert len(services) == 3
+        for service in services:
+            pool, files = DescriptorPool(), {}
+            for data in (
+                await answer(file_containing_symbol=service.name)
+            ).file_descriptor_response.file_descriptor_proto:
+                file = FileDescriptorProto.FromString(data)
+                files[file.name] = file
+            while files:  # a pool takes no file whose dependencies it does not have
+                ready = [each for each in files.values() if not set(each.dependency) & set(files)]
+                for file in ready:
+                    pool.Add(files.pop(file.name))
+            assert pool.FindServiceByName(service.name).methods
 
     called(story, workers=0)

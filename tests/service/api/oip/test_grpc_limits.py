@@ -53,6 +53,8 @@ def test_rows_over_those_in_flight_are_shed_as_over_http(called: Called) -> None
         answered = await ask(made, text_request(b"2"))
         assert (answered.status, answered.code) == ("UNAVAILABLE", "overloaded")
         assert (await site.predict("letters", ["2"])).status == 503
+        answered = await ask(made, text_request(b"2").SerializeToString() + b"\x32\x01\x00")
+        assert answered.code == "overloaded"  # what is wrong with it is not looked at
         site.engine.gate.set()
         await first
 
