@@ -181,7 +181,7 @@ def copy_of_texts(models_on_disk: Path, root: Path) -> None:
     """Copies the text models into a new repository, which appears in one step."""
     colours = ModelRepository(models_on_disk).read("colours", 1).manifest.backbone.digest
     staging = root.with_name("staging")
-    shutil.copytree(models_on_disk, staging, ignore=shutil.ignore_patterns("colours", colours))
+    shutil.copytree(models_on_disk, staging, ignore=shutil.ignore_patterns("colours", colours, ".audit.jsonl"))
     staging.rename(root)
 
 
