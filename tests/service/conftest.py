@@ -23,7 +23,7 @@ from tests.processes import free_port, wait_for
 from tests.server_process import ServerProcess, ready_server
 from tests.service.guarded import Guarded, bearer
 from tests.service.site import Play, Site
-from tests.service.spoken import Spoken
+from tests.service.spoken import Spoken, words
 from tests.tiny_models import TorchEngines, copy_of_texts
 
 
@@ -94,3 +94,12 @@ def nothing_dies(server: ServerProcess) -> Iterator[None]:
     yield
     assert server.workers() == before
     assert server.predict("letters", ["still there?"]).status == 200
+
+
+@pytest.fixture
+def nothing_dies_over_grpc(spoken: Spoken) -> Iterator[None]:
+    """After every case the same worker of the server that speaks gRPC answers the next request."""
+    before = spoken.server.workers()
+    yield
+    assert spoken.server.workers() == before
+    assert spoken.infer("letters", {"text": words("still there?")}).as_numpy("label").shape == (1,)

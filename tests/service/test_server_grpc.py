@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,7 @@ TEXTS = ["one of them", "another", "a third, longer text 123"]
 PAIRS = [("one of them", "another"), ("a", "longer than the first one"), ("a", "a")]
 
 
-@pytest.fixture(autouse=True)
-def nothing_dies(spoken: Spoken) -> Iterator[None]:
-    before = spoken.server.workers()
-    yield
-    assert spoken.server.workers() == before
-    assert spoken.infer("letters", {"text": words("still there?")}).as_numpy("label").shape == (1,)
+pytestmark = pytest.mark.usefixtures("nothing_dies_over_grpc")
 
 
 # The numbers

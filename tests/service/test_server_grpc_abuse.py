@@ -7,7 +7,6 @@ import random
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,13 +18,7 @@ from tests.server_process import ServerProcess
 from tests.service.api.oip.grpc_asking import Answered, ask, channel, text_request
 from tests.service.spoken import Spoken, words
 
-
-@pytest.fixture(autouse=True)
-def nothing_dies(spoken: Spoken) -> Iterator[None]:
-    before = spoken.server.workers()
-    yield
-    assert spoken.server.workers() == before
-    assert spoken.infer("letters", {"text": words("still there?")}).as_numpy("label").shape == (1,)
+pytestmark = pytest.mark.usefixtures("nothing_dies_over_grpc")
 
 
 # What is hostile

@@ -42,3 +42,9 @@ def test_a_server_says_what_it_is(play: Play) -> None:
         assert "binary_tensor_data" in found.extensions
 
     play(story)
+
+
+def test_the_levels_of_priority_are_those_that_workers_have() -> None:
+    assert len(STEPS) == LEVELS
+    assert sorted({level_of(priority) for priority in range(10)}) == sorted(STEPS)
+    assert level_of(0) == level_of(2)  # the default, as the configuration says
