@@ -8,6 +8,8 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from tritonclient.grpc import service_pb2
 
+from service.api.oip.metadata import LEVELS
+from service.worker.fair_queue import STEPS, level_of
 from tests.service.site import Play, Site
 
 
