@@ -53,19 +53,38 @@ class GraftworkError(Exception):
 
     Args:
         message: one line for the caller, naming the cure.
+
+    Attributes:
+        row: of those that were computed together, the one that it is about; None where it is about all of them.
     """
 
     status = 500
     code = "internal"
+    row: int | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
 
+    def name_row(self, row: int) -> None:
+        """Says which of a request's rows it is about."""
+        self.row = row
+        self.message = f"instance {row}: {self.message}"
+
 
 class InputError(GraftworkError):
+    """See the tree.
+
+    Args:
+        parameter: the member of the request's document that it is about.
+    """
+
     status = 422
     code = "invalid_input"
+
+    def __init__(self, message: str, *, parameter: str | None = None) -> None:
+        super().__init__(message)
+        self.parameter = parameter
 
 
 class EmptyBody(InputError):
@@ -439,6 +458,8 @@ def _by_code() -> dict[str, type[GraftworkError]]:
     return found
 
 
-def from_code(code: str, message: str) -> GraftworkError:
+def from_code(code: str, message: str, row: int | None = None) -> GraftworkError:
     """The error that another process named by its ``code``; an unknown code is an internal error."""
-    return _by_code().get(code, GraftworkError)(message)
+    error = _by_code().get(code, GraftworkError)(message)
+    error.row = row
+    return error

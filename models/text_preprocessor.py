@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from tokenizers import Encoding, Tokenizer
 
 from models import storage
 from models.batch import Batch, PairRow, Row, TextRow, Words, collate
-from models.errors import ContextLengthExceeded, EmptyText, InvalidUnicode, TextTooLong, VersionCorrupt
+from models.errors import (
+    ContextLengthExceeded,
+    EmptyText,
+    InvalidInstances,
+    InvalidUnicode,
+    TextTooLong,
+    VersionCorrupt,
+)
 from models.features import FeatureKind
 from models.preprocessor import RawItem, TextItem, TextPreprocessorConfig
 
@@ -64,13 +72,52 @@ class TextPreprocessor:
         """
         assert isinstance(item, str if self._config.pair is None else tuple)
         if isinstance(item, str):
-            _check_text(item)
-            return self._row(item, truncate)
+            return self.prepare_text(item, truncate=truncate)
         for part in item:
             _check_text(part)
         if self._config.pair == "joint":
             return self._row(item, truncate)
         return PairRow(first=self._row(item[0], truncate), second=self._row(item[1], truncate))
+
+    def prepare_text(self, text: str, *, truncate: bool = False) -> TextRow:
+        """Tokenises one text, also where the configuration says how pairs are read; raises as `prepare`."""
+        _check_text(text)
+        return self._row(text, truncate)
+
+    def prepare_tokens(self, ids: Sequence[int], *, truncate: bool = False) -> TextRow:
+        """One text that was tokenised elsewhere, by the same tokenizer.
+
+        Args:
+            ids: of its tokens; special tokens around them are added where they are missing.
+            truncate: as in `prepare`.
+
+        Raises:
+            EmptyText: there are none.
+            InvalidInstances: one is not in the vocabulary.
+            ContextLengthExceeded: as `prepare`.
+        """
+        if not ids:
+            raise EmptyText("there are no tokens; send at least one")
+        if (unknown := next((i for i in ids if i < 0 or self._tokenizer.id_to_token(i) is None), None)) is not None:
+            raise InvalidInstances(f"this model has no token {unknown}; send the text, or tokens of its own tokenizer")
+        before, after = self._around
+        ids, limit = list(ids), self._config.max_tokens
+        if ids[: len(before)] == before and ids[len(ids) - len(after) :] == after:
+            ids = ids[len(before) : len(ids) - len(after)]
+        room = limit - len(before) - len(after)
+        truncated = len(ids) > room
+        if truncated and not truncate:
+            raise _too_long(len(before) + len(ids) + len(after), limit)
+        row = [*before, *ids[: max(room, 0)], *after]
+        return TextRow(ids=row, segments=[0] * len(row), truncated=truncated)
+
+    @cached_property
+    def _around(self) -> tuple[list[int], list[int]]:
+        """The special tokens before a text, and those behind it."""
+        (encoding,) = self._tokenizer.encode_batch(["a"])
+        own = [index for index, part in enumerate(encoding.sequence_ids) if part is not None]
+        first, last = (own[0], own[-1]) if own else (len(encoding.ids), len(encoding.ids))
+        return encoding.ids[:first], encoding.ids[last + 1 :]
 
     def _row(self, item: TextItem, truncate: bool) -> TextRow:
         (encoding,) = self._encode([item])
@@ -82,9 +129,7 @@ class TextPreprocessor:
                 return TextRow(ids=ids, segments=segments)
             return TextRow(ids=ids, segments=segments, words=_words(item, encoding, range(len(ids))))
         if not truncate:
-            raise ContextLengthExceeded(
-                f"the text has {len(ids)} tokens, the model reads {limit}; shorten it or add ?truncate=true"
-            )
+            raise _too_long(len(ids), limit)
         kept = _kept(encoding.sequence_ids, limit)
         return TextRow(
             ids=[ids[i] for i in kept],
@@ -95,6 +140,12 @@ class TextPreprocessor:
 
     def collate(self, rows: Sequence[Row]) -> Batch:
         return collate(rows, pad_id=self._config.pad_id)
+
+
+def _too_long(tokens: int, limit: int) -> ContextLengthExceeded:
+    return ContextLengthExceeded(
+        f"the text has {tokens} tokens, the model reads {limit}; shorten it or add ?truncate=true"
+    )
 
 
 def _words(item: TextItem, encoding: Encoding, kept: Sequence[int]) -> Words:

@@ -20,7 +20,7 @@ import msgspec
 PREFIX = struct.Struct("<II")
 _SIZE = struct.Struct("<I")
 
-Form: TypeAlias = Literal["item", "UINT8", "FP32"]
+Form: TypeAlias = Literal["item", "text", "tokens", "UINT8", "FP32"]
 Item: TypeAlias = bytes | memoryview  # an instance; a part of a body is not copied
 
 
@@ -71,18 +71,35 @@ class LoadFailed(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", ta
     reason: str
 
 
+class Embedding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the embedding of a row is wanted: what its backbone makes of it, without the head.
+
+    Attributes:
+        dimensions: so many, the first ones; all of them without.
+        normalize: scaled to length 1, after the others were cut off.
+        as_json: each as a list of numbers, packed by `pack_element`; as FP32 without.
+    """
+
+    dimensions: int | None = None
+    normalize: bool = True
+    as_json: bool = False
+
+
 class Wish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a request's instances are, and what is asked for of them.
 
     Attributes:
-        form: of an instance: an item (an image file, a text, a pair of them), or an image's pixels in this datatype.
+        form: of an instance: an item (an image file, a text, a pair of them, as the version reads it); for an embedding also
+            one text, whatever the version reads, or the tokens of one as INT32; or an image's pixels in this datatype.
         outputs: names of tensors (`models.signature`) that are asked for; a list of predictions in JSON without.
+        embedding: asked for instead of all else.
         top_k: how many scores a prediction lists; all of them without.
         truncate: cut texts that are too long instead of refusing them.
     """
 
     form: Form = "item"
     outputs: Sequence[str] = ()
+    embedding: Embedding | None = None
     top_k: int | None = None
     truncate: bool = False
 
@@ -131,25 +148,32 @@ class Timings(msgspec.Struct, kw_only=True):
 
 
 class Answer(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="kind", tag="answer"):
-    """The payload is the JSON list of predictions; or the tensors that were asked for, one after the other.
+    """The payload is the JSON list of predictions; or the tensors that were asked for, one after the other; or the embeddings.
 
     Attributes:
         sizes: bytes of each tensor.
-        truncated: the rows of which only a part was read, of a request for tensors.
+        truncated: the rows of which only a part was read, of a request for tensors or embeddings.
+        tokens: that were read of all texts.
     """
 
     id: int
     timings: Timings
     sizes: Sequence[int] = ()
     truncated: Sequence[int] = ()
+    tokens: int = 0
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="failure"):
-    """A request that cannot be answered; ``code`` and ``message`` are those of `models.errors`."""
+    """A request that cannot be answered; ``code`` and ``message`` are those of `models.errors`.
+
+    Attributes:
+        row: of the request that it is about; None where it is about all of them.
+    """
 
     id: int
     code: str
     message: str
+    row: int | None = None
     timings: Timings = msgspec.field(default_factory=Timings)
 
 
@@ -233,6 +257,16 @@ def unpack_pair(instance: bytes) -> tuple[bytes, bytes]:
 def pack_element(data: Item) -> bytes:
     """An element of a tensor of bytes, as the Open Inference Protocol has it: ``<u32 length> <data>``."""
     return _SIZE.pack(len(data)) + data
+
+
+def unpack_elements(data: bytes) -> list[bytes]:
+    """The elements, one after the other, that `pack_element` made."""
+    found, start = [], 0
+    while start < len(data):
+        end = start + _SIZE.size + _SIZE.unpack_from(data, start)[0]
+        found.append(data[start + _SIZE.size : end])
+        start = end
+    return found
 
 
 class FrameReader:

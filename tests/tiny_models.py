@@ -200,7 +200,7 @@ def text_manifest(name: str, number: int, modality: Modality = Modality.TEXT) ->
         task=Task.SINGLE_LABEL,
         modality=modality,
         labels=("yes", "no"),
-        backbone=BackboneReference(source="echo", digest="echo-backbone", feature_dim=1),
+        backbone=BackboneReference(source="echo", digest="echo-backbone", feature_dim=2),
         preprocessor=IMAGES if modality is Modality.IMAGE else TextPreprocessorConfig(max_tokens=64),
         heads={Precision.FP32: HeadRecord(engine=EngineReference(identity="echo"), calibration=Calibration())},
         created_at=datetime.now(UTC),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 from typing import Self
@@ -35,6 +36,7 @@ class Admission:
         self._rows_a_batch = 0.0
         self.rows = 0
         self.bytes = 0
+        self._room: asyncio.Event = asyncio.Event()
         metrics.rows_in_flight.set_function(lambda: self.rows)
         metrics.bytes_in_flight.set_function(lambda: self.bytes)
 
@@ -73,9 +75,16 @@ class Admission:
             raise self._overloaded()
         self.bytes += size
 
+    async def room(self) -> None:
+        """Waits until there is room for more rows of a long list, and for others beside it: it never takes the last quarter."""
+        while self.rows >= max(1, self._max_rows * 3 // 4):
+            self._room.clear()
+            await self._room.wait()
+
     def _release(self, rows: int, size: int) -> None:
         self.rows -= rows
         self.bytes -= size
+        self._room.set()
 
     def _overloaded(self) -> Overloaded:
         return Overloaded("the server is full; try again later", retry_after_seconds=self.retry_after_seconds())
@@ -93,6 +102,16 @@ class Ticket:
         """Raises: Overloaded: the server is full."""
         self._admission._take_rows(rows)
         self._rows += rows
+
+    def give_rows(self, rows: int) -> None:
+        """They are answered."""
+        self._admission._release(rows, 0)
+        self._rows -= rows
+
+    async def wait_for_rows(self, rows: int) -> None:
+        """Takes more rows once there is room for them."""
+        await self._admission.room()
+        self.take_rows(rows)
 
     def take_bytes(self, size: int) -> None:
         """Raises: Overloaded: the server is full."""

@@ -115,7 +115,12 @@ class Application:
         # Without keys, whoever is on this machine may read how it works.
         self._openapi = OpenApiRoute(version, lambda: is_local or self._keyring.is_closed, admin=settings.admin)
         self._inference = Inference(
-            self._catalog, self._pool, self._admission, self._metrics, timeout_seconds=settings.request_timeout_seconds
+            self._catalog,
+            self._pool,
+            self._admission,
+            self._metrics,
+            timeout_seconds=settings.request_timeout_seconds,
+            batch_rows=settings.max_batch_rows,
         )
         self._v1 = V1Routes(settings, self._catalog, self._inference)
         self._metadata = MetadataRoutes(self._catalog, version, max_rows=settings.max_instances)
@@ -213,7 +218,7 @@ class Application:
         A connection that is still open when it stops is closed then, and may be so just as the next request is on its way.
         """
         self._catalog.drain()
-        self.telemetry.closing = True
+        self.telemetry.closing = self._inference.closing = True
         if self._grpc is not None:
             self._grpc.drain()
 

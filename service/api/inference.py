@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from models.errors import GraftworkError
 from models.signature import Signature
 from models.version import ModelVersion, Reference
 from service.api.admission import Admission, Ticket
@@ -29,10 +32,21 @@ class Inference:
         admission: what may be in flight.
         metrics: what is counted.
         timeout_seconds: the longest that anybody waits.
+        batch_rows: the largest batch.
+
+    Attributes:
+        closing: the server is about to stop.
     """
 
     def __init__(
-        self, catalog: Catalog, pool: WorkerPool, admission: Admission, metrics: Metrics, *, timeout_seconds: float
+        self,
+        catalog: Catalog,
+        pool: WorkerPool,
+        admission: Admission,
+        metrics: Metrics,
+        *,
+        timeout_seconds: float,
+        batch_rows: int,
     ) -> None:
         self._catalog = catalog
         self._pool = pool
@@ -40,12 +54,16 @@ class Inference:
         self._metrics = metrics
         self._timeout_seconds = timeout_seconds
         self._deadlines = Deadlines()
+        self.batch_rows = batch_rows
+        self.closing = False
 
-    def question(self, reference: Reference, record: RequestRecord, connection: Connection | None = None) -> Question:
+    def question(
+        self, reference: Reference | None, record: RequestRecord, connection: Connection | None = None
+    ) -> Question:
         """A request that is about to be read.
 
         Args:
-            reference: whom it asks.
+            reference: whom it asks; None where only its body says so: then `Question.choose` does.
             record: of the request; takes the version's name and number.
             connection: of the client, who may hang up; None where the task is cancelled then.
 
@@ -53,20 +71,53 @@ class Inference:
             ModelNotFound, VersionNotFound, VersionNotLoaded, NotReady, VersionCorrupt: no such version is served.
             Overloaded: the server is full.
         """
+        hold = None if reference is None else self.hold(reference, record)
+        patience = Patience(self._timeout_seconds, connection, self._deadlines)
+        return Question(self, record, hold, self._admission.ticket(), patience)
+
+    def hold(self, reference: Reference, record: RequestRecord) -> Hold:
+        """The version that a request asks; raises as `question`."""
         hold = self._catalog.use(reference)
         record.model, record.version = hold.entry.name, str(hold.entry.number)
-        patience = Patience(self._timeout_seconds, connection, self._deadlines)
-        return Question(hold, self._admission.ticket(), patience, self._ask)
+        return hold
 
-    async def _ask(
-        self, entry: CatalogVersion, items: Sequence[Item], deadline: float, wish: Wish, priority: int
+    async def ask(
+        self,
+        entry: CatalogVersion,
+        items: Sequence[Item],
+        deadline: float,
+        wish: Wish,
+        priority: int,
+        places: Sequence[int] | None,
     ) -> Reply:
+        """Has instances answered by a version that is held.
+
+        Args:
+            places: of the items in their request, for errors; None where there is only one.
+        """
         await self._catalog.load(entry)
-        reply = await self._pool.predict(
-            entry.name, entry.number, items, deadline=deadline, wish=wish, priority=priority
-        )
+        try:
+            reply = await self._pool.predict(
+                entry.name, entry.number, items, deadline=deadline, wish=wish, priority=priority
+            )
+        except GraftworkError as error:
+            if error.row is not None and places is not None:
+                error.name_row(places[error.row])
+            raise
         self._metrics.observe_answer(entry.name, str(entry.number), len(items), reply.timings)
         return reply
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of a long list, and its answer.
+
+    Attributes:
+        places: of its instances in the list.
+    """
+
+    places: Sequence[int]
+    reply: Reply
 
 
 class Question:
@@ -80,27 +131,29 @@ class Question:
         DeadlineExceeded, ClientDisconnect: nobody waits any more.
     """
 
-    __slots__ = ("_ask", "_entry", "_hold", "_patience", "ticket", "version")
+    __slots__ = ("_entry", "_hold", "_inference", "_patience", "_record", "ticket", "version")
 
     def __init__(
-        self,
-        hold: Hold,
-        ticket: Ticket,
-        patience: Patience,
-        ask: Callable[[CatalogVersion, Sequence[Item], float, Wish, int], Awaitable[Reply]],
+        self, inference: Inference, record: RequestRecord, hold: Hold | None, ticket: Ticket, patience: Patience
     ) -> None:
+        self.ticket = ticket
+        self._inference = inference
+        self._record = record
+        self._patience = patience
+        self._hold = hold
+        if hold is not None:
+            self._set(hold)
+
+    def _set(self, hold: Hold) -> None:
         assert hold.entry.version is not None
         self.version: ModelVersion = hold.entry.version
-        self.ticket = ticket
-        self._hold = hold
         self._entry = hold.entry
-        self._patience = patience
-        self._ask = ask
 
     # By hand, because this is on the way of every request: `contextlib` would cost it a twentieth of its time.
 
     def __enter__(self) -> Self:
-        self._hold.__enter__()
+        if self._hold is not None:
+            self._hold.__enter__()
         self._patience.__enter__()
         return self
 
@@ -111,7 +164,16 @@ class Question:
         try:
             self._patience.__exit__(kind, error, traceback)
         finally:
-            self._hold.__exit__()
+            if self._hold is not None:
+                self._hold.__exit__()
+
+    def choose(self, reference: Reference) -> None:
+        """Whom it asks, where that became known only now, in the block; raises as `Inference.question`."""
+        assert self._hold is None
+        hold = self._inference.hold(reference, self._record)
+        hold.__enter__()
+        self._hold = hold
+        self._set(hold)
 
     @property
     def signature(self) -> Signature:
@@ -135,4 +197,36 @@ class Question:
             GraftworkError: as `WorkerPool.predict` raises it.
         """
         self.ticket.take_rows(len(items))
-        return self._ask(self._entry, items, self._patience.deadline, wish, priority)
+        places = range(len(items)) if len(items) > 1 else None
+        return self._inference.ask(self._entry, items, self._patience.deadline, wish, priority, places)
+
+    async def ask_in_parts(self, items: Sequence[Item], wish: Wish = PREDICTIONS) -> Sequence[Part]:
+        """Has a list of any length answered, a batch of rows at a time, of like length: there is room for others beside it.
+
+        Each part has as long as a request has. Raises as `ask`.
+        """
+        size = self._inference.batch_rows
+        if len(items) <= size:
+            return [Part(places=range(len(items)), reply=await self.ask(items, wish))]
+        order = sorted(range(len(items)), key=lambda place: len(items[place]))
+        parts = [order[start : start + size] for start in range(0, len(order), size)]
+        self.ticket.take_rows(len(parts[0]))
+        try:
+            async with asyncio.TaskGroup() as group:
+                asked = [group.create_task(self._ask_part(items, parts[0], wish))]
+                for places in parts[1:]:
+                    await self.ticket.wait_for_rows(len(places))
+                    asked.append(group.create_task(self._ask_part(items, places, wish)))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return [part.result() for part in asked]
+
+    async def _ask_part(self, items: Sequence[Item], places: Sequence[int], wish: Wish) -> Part:
+        some = [items[place] for place in places]
+        try:
+            reply = await self._inference.ask(self._entry, some, self._patience.deadline, wish, 0, places)
+        finally:
+            self.ticket.give_rows(len(places))
+        if not self._inference.closing:
+            self._patience.renew()
+        return Part(places=places, reply=reply)

@@ -77,6 +77,7 @@ class Patience:
         self._seconds = seconds
         self._connection = connection
         self._deadlines = deadlines
+        self._is_limited = False
         self._ended_by: Exception | None = None
 
     def __enter__(self) -> Self:
@@ -90,10 +91,16 @@ class Patience:
 
     def limit(self, seconds: float) -> None:
         """Brings the deadline forward, to so many seconds after the start; one that is earlier stays."""
+        self._is_limited = True
         if seconds < self._seconds:
             self.deadline += seconds - self._seconds
             self._seconds = seconds
             self._deadlines.add(self)
+
+    def renew(self) -> None:
+        """A part of the work is done: the rest has as long again, unless the client has said how long it waits."""
+        if not self._is_limited:
+            self.deadline = time.monotonic() + self._seconds
 
     def expire(self) -> None:
         """The deadline passed."""

@@ -48,13 +48,14 @@ class Reply:
     Attributes:
         payload: a JSON list of predictions, or the tensors that were asked for, one after the other.
         sizes: of each tensor, in bytes.
-        truncated: see `service.messages.Answer`.
+        truncated, tokens: see `service.messages.Answer`.
     """
 
     payload: bytes
     timings: Timings
     sizes: Sequence[int] = ()
     truncated: Sequence[int] = ()
+    tokens: int = 0
 
 
 class ConnectionLost(Exception):
@@ -230,11 +231,15 @@ class WorkerConnection(asyncio.Protocol):
             match message:
                 case Answer():
                     reply = Reply(
-                        payload=payload, timings=message.timings, sizes=message.sizes, truncated=message.truncated
+                        payload=payload,
+                        timings=message.timings,
+                        sizes=message.sizes,
+                        truncated=message.truncated,
+                        tokens=message.tokens,
                     )
                     self._settle(message.id, reply)
                 case Failure():
-                    self._settle(message.id, from_code(message.code, message.message))
+                    self._settle(message.id, from_code(message.code, message.message, message.row))
                 case Loaded():
                     self._settle_load(message.name, message.number, message.serving)
                     self._on_message(self, message)

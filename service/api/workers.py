@@ -156,7 +156,7 @@ class WorkerPool:
         """
         verdict = self._quarantine.judge(name, number, items)
         if verdict.culprit is not None:
-            raise _crash(verdict.culprit, len(items))
+            raise _crash(verdict.culprit)
         request = Predict(
             id=0,
             name=name,
@@ -192,7 +192,7 @@ class WorkerPool:
                 name, number, items
             )  # another request with the same row may have been tried
             if verdict.culprit is not None:
-                raise _crash(verdict.culprit, len(items))
+                raise _crash(verdict.culprit)
             if not verdict.suspected:
                 request.isolated = False
                 return None
@@ -208,7 +208,7 @@ class WorkerPool:
                 self._quarantine.clear(row_key(name, number, item) for item in items)
                 return reply
         logger.error("a row of %s:%d ends the worker that computes it; it is not tried again", name, number)
-        raise _crash(culprit, len(items))
+        raise _crash(culprit)
 
     def _holder(self, name: str, number: int) -> WorkerConnection | None:
         """Who owes least; one that is heard before one that is silent, and none that does not take what it is sent."""
@@ -239,6 +239,7 @@ def _reluctance(connection: WorkerConnection) -> tuple[bool, int]:
     return connection.silent_ticks > QUIET_TICKS, connection.rows
 
 
-def _crash(index: int, count: int) -> WorkerCrashed:
-    where = f"instance {index}: " if count > 1 else ""
-    return WorkerCrashed(f"{where}it ends the engine worker that computes it, and is not tried again")
+def _crash(row: int) -> WorkerCrashed:
+    error = WorkerCrashed("it ends the engine worker that computes it, and is not tried again")
+    error.row = row
+    return error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,14 @@ from models.predictor import Predictor
 from models.preprocessor import RawItem
 from service.messages import Form, Serving, unpack_pair
 from service.worker.answers import Answers, answers_for
+from service.worker.embedding import embedding
 from service.worker.pending import PendingRow
 from service.worker.pixels import PixelReader
 from service.worker.servable import Computed, Prepared
 from service.worker.tensors import ComputedRow, row_tensors
+
+if TYPE_CHECKING:
+    from models.text_preprocessor import TextPreprocessor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,27 +66,37 @@ class LoadedVersion:
         """Makes predictions of its scores."""
         return answers_for(self.predictor.task, self.predictor.labels, self.predictor.calibration)
 
-    def prepare(self, item: bytes, *, truncate: bool) -> Prepared:
+    def prepare(self, data: bytes, form: Form = "item", *, truncate: bool = False) -> Prepared:
         """One instance as a row. Images share a batch with those of their shape, texts with texts of any length.
 
         Raises:
             InputError: what is wrong with it.
         """
-        return self._prepared(self.predictor.preprocessor.prepare(_raw_item(item, self.manifest), truncate=truncate))
-
-    def prepare_pixels(self, pixels: bytes, datatype: Form) -> Prepared:
-        """See `service.worker.servable.Servable`."""
-        assert self.pixels is not None
-        return self._prepared(self.pixels.row(pixels, datatype))
-
-    def _prepared(self, row: Row) -> Prepared:
+        row = self._row(data, form, truncate=truncate)
         group = (self.backbone, self.predictor.engine.identity, self.kind)
         if isinstance(row, ImageRow):
             return Prepared(row, (*group, tuple(row.pixels_CHW.shape)))
-        return Prepared(row, group, max(1, text_length(row)), 2 if isinstance(row, PairRow) else 1)
+        if isinstance(row, PairRow):
+            return Prepared(row, group, max(1, text_length(row)), 2, len(row.first.ids) + len(row.second.ids))
+        return Prepared(row, group, max(1, text_length(row)), 1, len(row.ids))
+
+    def _row(self, data: bytes, form: Form, *, truncate: bool) -> Row:
+        match form:
+            case "item":
+                return self.predictor.preprocessor.prepare(_raw_item(data, self.manifest), truncate=truncate)
+            case "text":
+                return self._texts.prepare_text(_text(data), truncate=truncate)
+            case "tokens":
+                return self._texts.prepare_tokens(np.frombuffer(data, "<i4").tolist(), truncate=truncate)
+        assert self.pixels is not None
+        return self.pixels.row(data, form)
+
+    @property
+    def _texts(self) -> TextPreprocessor:
+        return cast("TextPreprocessor", self.predictor.preprocessor)
 
     def compute(self, batch: Sequence[PendingRow]) -> Sequence[Computed]:
-        """One forward pass for all rows, then each through the head of its own version.
+        """One forward pass for all rows, then each through the head of its own version, but for those that are embeddings.
 
         Raises:
             MemoryError, DeviceFailed: see `service.worker.servable.Servable`.
@@ -90,18 +105,24 @@ class LoadedVersion:
         rows = [waiting.row for waiting in batch]
         versions = [v for v in (w.request.version for w in batch) if isinstance(v, LoadedVersion)]
         features = self.predictor.engine.features(self.predictor.preprocessor.collate(rows), self.kind)
+        has_head = [waiting.request.wish.embedding is None for waiting in batch]
         vectors: list[list[NDArray[np.float32]]] = [[] for _ in rows]
         scores: list[list[NDArray[np.float64]]] = [[] for _ in rows]
         for inputs in head_inputs(features, rows):
             array_VD = inputs.vectors_VD.numpy()
             if not np.isfinite(array_VD).all():
                 raise FloatingPointError("the backbone gave features that are not finite")  # JSON would say null
-            predictors = [versions[owner].predictor for owner in inputs.owners]
-            found = scores_by_head(
-                inputs.vectors_VD, [p.head for p in predictors], [p.calibration.temperature for p in predictors]
-            )
-            for owner, vector_D, scores_C in zip(inputs.owners, array_VD, found, strict=True):
+            for owner, vector_D in zip(inputs.owners, array_VD, strict=True):
                 vectors[owner].append(vector_D)
+            vectors_VD, owners = inputs.vectors_VD, inputs.owners
+            if not all(has_head):
+                places = [place for place, owner in enumerate(owners) if has_head[owner]]
+                vectors_VD, owners = vectors_VD[places], [owners[place] for place in places]
+            predictors = [versions[owner].predictor for owner in owners]
+            found = scores_by_head(
+                vectors_VD, [p.head for p in predictors], [p.calibration.temperature for p in predictors]
+            )
+            for owner, scores_C in zip(owners, found, strict=True):
                 scores[owner].append(scores_C)
         return [_answer(*each) for each in zip(batch, versions, vectors, scores, strict=True)]
 
@@ -112,10 +133,13 @@ def _answer(
     vectors: Sequence[NDArray[np.float32]],
     scores: Sequence[NDArray[np.float64]],
 ) -> Computed:
-    predict = partial(version.answers, scores, waiting.row, waiting.request.wish.top_k)
-    if waiting.request.wish.outputs:
+    wish = waiting.request.wish
+    if wish.embedding is not None:
+        return [embedding(vectors[0], wish.embedding)]
+    predict = partial(version.answers, scores, waiting.row, wish.top_k)
+    if wish.outputs:
         row = ComputedRow(predictor=version.predictor, vectors=vectors, scores=scores, predict=predict)
-        return row_tensors(row, waiting.request.wish.outputs)
+        return row_tensors(row, wish.outputs)
     prediction = predict()
     if waiting.row.truncated:
         prediction["truncated"] = True
@@ -125,10 +149,14 @@ def _answer(
 def _raw_item(data: bytes, manifest: Manifest) -> RawItem:
     if manifest.modality is Modality.IMAGE:
         return data
+    if manifest.pair is None:
+        return _text(data)
+    first, second = unpack_pair(data)
+    return _text(first), _text(second)
+
+
+def _text(data: bytes) -> str:
     try:
-        if manifest.pair is None:
-            return data.decode()
-        first, second = unpack_pair(data)
-        return first.decode(), second.decode()
+        return data.decode()
     except UnicodeDecodeError:
         raise InvalidUtf8("the text is not UTF-8") from None

@@ -13,7 +13,7 @@ from service.messages import Answer, Predict, Timings, Wish
 from service.worker.fair_queue import DEFAULT, level_of
 from service.worker.servable import Servable
 
-Result: TypeAlias = bytes | Sequence[bytes]  # a prediction in JSON, or a row's part of each tensor that is asked for
+Result: TypeAlias = bytes | Sequence[bytes]  # a prediction in JSON, or a row's part of each tensor, or its embedding
 
 
 @dataclass(kw_only=True, eq=False)
@@ -26,6 +26,7 @@ class PendingRequest:
         isolated: each of its rows is computed alone.
         results: one a row, filled in as rows are computed.
         truncated: rows of which only a part was read.
+        tokens: that were read of all texts.
         missing: rows that are not computed yet.
         level: of its priority.
         done: answered, failed or cancelled; whatever rows are left are not computed.
@@ -41,6 +42,7 @@ class PendingRequest:
     missing: int
     level: int = DEFAULT
     truncated: list[int] = field(default_factory=list)
+    tokens: int = 0
     decode_seconds: float = 0.0
     queue_seconds: float = 0.0
     compute_seconds: float = 0.0
@@ -57,11 +59,16 @@ class PendingRequest:
 
     def answer(self) -> tuple[Answer, bytes]:
         """Its answer, once nothing is missing, and the payload."""
-        if not self.wish.outputs:
+        if self.wish.embedding is None and not self.wish.outputs:
             return Answer(id=self.id, timings=self.timings), b"[%s]" % b",".join(self.results)
         tensors = [b"".join(parts) for parts in zip(*self.results, strict=True)]
-        sizes = [len(tensor) for tensor in tensors]
-        answer = Answer(id=self.id, timings=self.timings, sizes=sizes, truncated=sorted(self.truncated))
+        answer = Answer(
+            id=self.id,
+            timings=self.timings,
+            sizes=[len(tensor) for tensor in tensors],
+            truncated=sorted(self.truncated),
+            tokens=self.tokens,
+        )
         return answer, b"".join(tensors)
 
 
@@ -72,6 +79,7 @@ class PendingRow:
     Attributes:
         row: what `Servable.prepare` made of it; of an isolated request, its bytes.
         group, length, rows: see `service.worker.scheduler.Waiting`.
+        tokens: that are read of it.
         ready_at: by the monotonic clock, seconds.
     """
 
@@ -81,6 +89,7 @@ class PendingRow:
     group: Hashable
     length: int = 1
     rows: int = 1
+    tokens: int = 0
     ready_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -165,6 +174,7 @@ class PendingRequests:
                 request.results[row.index] = result
                 if row.truncated:
                     request.truncated.append(row.index)
+                request.tokens += row.tokens
                 request.missing -= 1
                 request.queue_seconds = max(request.queue_seconds, started - row.ready_at)
                 request.compute_seconds = max(request.compute_seconds, seconds)

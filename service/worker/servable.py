@@ -25,26 +25,26 @@ class Prepared(NamedTuple):
         group: within which rows can share a batch.
         length: in tokens; the rows of a batch are padded to the longest. An image has the length 1.
         rows: that it is in the device's batch: 2 for a pair whose texts are read separately.
+        tokens: that are read of it.
     """
 
     row: Any
     group: Hashable
     length: int = 1
     rows: int = 1
+    tokens: int = 0
 
 
 class Servable(Protocol):
     """A version in memory."""
 
-    def prepare(self, item: bytes, *, truncate: bool) -> Prepared:
+    def prepare(self, data: bytes, form: Form = "item", *, truncate: bool = False) -> Prepared:
         """Decodes or tokenises one instance; called in any thread.
 
-        Raises:
-            InputError: this row cannot be answered.
-        """
-
-    def prepare_pixels(self, pixels: bytes, datatype: Form) -> Prepared:
-        """The same for an image that was decoded, resized and cropped elsewhere: its pixels, little-endian.
+        Args:
+            data: the instance.
+            form: what it is; see `service.messages.Wish`.
+            truncate: cut a text that is too long instead of refusing it.
 
         Raises:
             InputError: this row cannot be answered.
@@ -54,7 +54,7 @@ class Servable(Protocol):
         """Computes rows of one group, of this version or others; called in a compute thread.
 
         Returns:
-            For each row a prediction, or its part of each tensor that its request asks for, in that order.
+            For each row a prediction, or its part of each tensor that its request asks for, in that order, or its embedding.
 
         Raises:
             MemoryError: the batch is too large for the device.

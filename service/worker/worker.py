@@ -178,14 +178,9 @@ class Worker:
         started = time.monotonic()
         self._record.decoding(thread, request.id, index)
         try:
-            version, wish = request.version, request.wish
-            if wish.form == "item":
-                prepared = version.prepare(data, truncate=wish.truncate)
-            else:
-                prepared = version.prepare_pixels(data, wish.form)
+            prepared = request.version.prepare(data, request.wish.form, truncate=request.wish.truncate)
         except InputError as error:
-            where = f"instance {index}: " if len(request.results) > 1 else ""
-            self._fail(request, error.code, where + error.message)
+            self._fail(request, error.code, error.message, index)
             return None
         except MemoryError:
             self._fail(request, OutOfMemory.code, "there is not enough memory for this request now; try again")
@@ -198,8 +193,10 @@ class Worker:
             self._record.decoded(thread)
         ready = time.monotonic()
         request.decode_seconds = max(request.decode_seconds, ready - started)
-        row, group, length, rows = prepared
-        return PendingRow(request=request, index=index, row=row, group=group, length=length, rows=rows, ready_at=ready)
+        row, group, length, rows, tokens = prepared
+        return PendingRow(
+            request=request, index=index, row=row, group=group, length=length, rows=rows, tokens=tokens, ready_at=ready
+        )
 
     # Compute
 
@@ -225,9 +222,9 @@ class Worker:
             row = self._prepare_row(0, waiting.request, waiting.index, waiting.row)
             return [] if row is None else self._computation.compute(thread, [row])
 
-    def _fail(self, request: PendingRequest, code: str, message: str) -> None:
+    def _fail(self, request: PendingRequest, code: str, message: str, row: int | None = None) -> None:
         if self._requests.end(request):
-            self._send(Failure(id=request.id, code=code, message=message, timings=request.timings))
+            self._send(Failure(id=request.id, code=code, message=message, row=row, timings=request.timings))
 
     # Sending (every thread)
 

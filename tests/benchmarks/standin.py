@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.batch_cost import UNMEASURED, BatchCost
-from service.messages import Hello, Serving
+from service.messages import Form, Hello, Serving
 from service.worker.pending import PendingRow
 from service.worker.servable import Prepared
 from service.worker.worker import serve_socket
@@ -69,7 +69,7 @@ class StandIn:
     serving: Serving = SERVING
     cost: BatchCost = UNMEASURED
 
-    def prepare(self, item: bytes, *, truncate: bool) -> Prepared:
+    def prepare(self, item: bytes, form: Form = "item", *, truncate: bool = False) -> Prepared:
         if self.name == "fetched":
             start, end = map(int, item.split())
             item = self.memory[start:end]

@@ -34,7 +34,7 @@ from models.precision import Precision
 from models.preprocessor import ImagePreprocessorConfig, PreprocessorConfig, TextPreprocessorConfig
 from models.signature import EMBEDDING, LABEL, LOGITS, PROBABILITIES
 from models.task import Task
-from service.messages import Serving, pack_element
+from service.messages import Form, Serving, pack_element
 from service.settings import ServerSettings
 from service.worker.pending import PendingRow
 from service.worker.servable import Computed, Prepared
@@ -87,7 +87,7 @@ class Echo:
     leaked: list[bytes] = field(default_factory=list)
     number: int = 1
 
-    def prepare(self, item: bytes, *, truncate: bool) -> Prepared:
+    def prepare(self, item: bytes, form: Form = "item", *, truncate: bool = False) -> Prepared:
         if item.startswith(BAD):
             raise EmptyText("this text is bad")
         if item.startswith(CRASH_DECODER):

@@ -30,7 +30,7 @@ NOT_FINITE = -2  # makes it give a feature that is no number
 
 
 class EchoEngine:
-    """The feature of a text is its number, so that an answer shows for which text it is and through which head it went.
+    """The features of a text are its number and 1, so that an answer shows for which text it is and through which head it went.
 
     Attributes:
         batches: the numbers of each batch that was asked for.
@@ -53,7 +53,8 @@ class EchoEngine:
         assert self.gate.wait(30)
         if POISON in numbers:
             raise RuntimeError("poison")
-        features_BD = batch.ids_BT[:, :1].float() / SCALE
+        features_BD = torch.ones(len(numbers), 2)
+        features_BD[:, 0] = batch.ids_BT[:, 0].float() / SCALE
         features_BD[batch.ids_BT[:, 0] == NOT_FINITE] = torch.nan
         return Features(kind=kind, values=features_BD)
 
@@ -68,7 +69,11 @@ class EchoPreprocessor:
         assert isinstance(item, str)
         if item == "blank":
             raise EmptyText("the text is empty")
-        ids = [int(word) for word in item.split()]
+        return self.prepare_tokens([int(word) for word in item.split()], truncate=truncate)
+
+    prepare_text = prepare
+
+    def prepare_tokens(self, ids: Sequence[int], *, truncate: bool = False) -> TextRow:
         return TextRow(ids=ids, segments=[0] * len(ids), truncated=truncate)
 
     def collate(self, rows: Sequence[Row]) -> Batch:
@@ -90,7 +95,7 @@ def echo_version(engine: EchoEngine, name: str = "echo", number: int = 1, *, wei
         predictor=Predictor(
             preprocessor=EchoPreprocessor(),
             engine=engine,
-            head=Head(weight_CD=torch.tensor([[weight], [0.0]]), bias_C=torch.zeros(2)),
+            head=Head(weight_CD=torch.tensor([[weight, 0.0], [0.0, 0.0]]), bias_C=torch.zeros(2)),
             labels=("yes", "no"),
         ),
     )

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from models.batch_cost import UNMEASURED
+from service.messages import Form
 from service.worker.pending import PendingRow
 from service.worker.servable import Prepared
 from tests.faults.echo import Echo, Echoes
@@ -27,7 +28,7 @@ class Held:
         self.sizes: list[int] = []
         self._echo = echo
 
-    def prepare(self, item: bytes, *, truncate: bool) -> Prepared:
+    def prepare(self, item: bytes, form: Form = "item", *, truncate: bool = False) -> Prepared:
         return self._echo.prepare(item, truncate=truncate)
 
     def compute(self, batch: Sequence[PendingRow]) -> Sequence[Mapping[str, object]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from service.messages import Cancel
+from service.messages import Cancel, Form
 from service.worker.servable import Prepared
 from tests.faults.echo import Echo, Echoes
 from tests.processes import wait_for
@@ -82,7 +82,7 @@ def test_rows_that_wait_to_be_decoded_are_forgotten_with_their_request() -> None
     conversation = Conversation(Echoes(servable))  # type: ignore[arg-type]
     held, prepare = threading.Event(), servable.prepare
 
-    def wait(item: bytes, *, truncate: bool) -> Prepared:
+    def wait(item: bytes, form: Form = "item", *, truncate: bool = False) -> Prepared:
         assert held.wait(30)
         return prepare(item, truncate=truncate)
 

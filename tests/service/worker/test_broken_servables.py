@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.messages import Load, LoadFailed
+from service.messages import Form, Load, LoadFailed
 from service.worker.pending import PendingRow
 from service.worker.servable import Prepared
 from tests.faults.echo import Echo, Echoes
@@ -42,7 +42,7 @@ def test_a_panic_fails_its_row_only(where: str) -> None:
     conversation = Conversation(Echoes(servable))  # type: ignore[arg-type]
     prepare, compute = servable.prepare, servable.compute
 
-    def prepare_or_panic(item: bytes, *, truncate: bool) -> Prepared:
+    def prepare_or_panic(item: bytes, form: Form = "item", *, truncate: bool = False) -> Prepared:
         if where == "prepare" and item == b"panic":
             raise Panic
         return prepare(item, truncate=truncate)
@@ -76,7 +76,7 @@ def test_l04_a_row_that_is_decoded_for_ever_is_seen() -> None:
     conversation = Conversation(Echoes(servable))  # type: ignore[arg-type]
     held, prepare = threading.Event(), servable.prepare
 
-    def hang(item: bytes, *, truncate: bool) -> Prepared:
+    def hang(item: bytes, form: Form = "item", *, truncate: bool = False) -> Prepared:
         assert item == b"good" or held.wait(30)
         return prepare(item, truncate=truncate)
 

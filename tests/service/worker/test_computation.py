@@ -12,7 +12,7 @@ import pytest
 
 from models.batch_cost import UNMEASURED
 from service.flight_record import FlightRecord
-from service.messages import Answer, Predict
+from service.messages import Answer, Form, Predict
 from service.worker.computation import Computation
 from service.worker.pending import PendingRequests, PendingRow
 from service.worker.scheduler import Scheduler
@@ -37,7 +37,7 @@ class Device:
         self.batches: list[list[Any]] = []
         self._before = before
 
-    def prepare(self, item: bytes, *, truncate: bool) -> Prepared:
+    def prepare(self, item: bytes, form: Form = "item", *, truncate: bool = False) -> Prepared:
         return Prepared(item, "echo")
 
     def compute(self, batch: Sequence[PendingRow]) -> Sequence[Mapping[str, object]]:

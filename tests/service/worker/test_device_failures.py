@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from service.flight_record import FlightRecord
-from service.messages import Predict, pack
+from service.messages import Form, Predict, pack
 from service.worker.servable import Prepared
 from tests.faults.echo import FAT, OBESE
 from tests.service.worker.batches import Batches
@@ -38,7 +38,7 @@ def test_l06_a_row_that_is_too_large_alone_is_unavailable(echoes: Batches) -> No
 
 
 def test_l06_too_little_memory_to_decode_fails_that_request_only(echoes: Batches) -> None:
-    def prepare(item: bytes, *, truncate: bool) -> Prepared:
+    def prepare(item: bytes, form: Form = "item", *, truncate: bool = False) -> Prepared:
         if item == b"huge":
             raise MemoryError
         return Prepared(item, "echo")
@@ -54,7 +54,7 @@ from pathlib import Path
 
 from models.errors import DeviceFailed
 from service.log import configure_logging
-from service.messages import Hello
+from service.messages import Form, Hello
 from service.worker.worker import serve_socket
 from tests.faults.echo import Echo, Echoes
 

@@ -127,7 +127,8 @@ def test_many_heads_of_any_size_share_one_pass() -> None:
     engine = EchoEngine()
     versions = []
     for classes in (1, 2, 3, 40, 200):
-        weight_CD = torch.linspace(-1.0, 1.0, classes).unsqueeze(1) * classes
+        weight_CD = torch.zeros(classes, 2)
+        weight_CD[:, 0] = torch.linspace(-1.0, 1.0, classes) * classes
         predictor = replace(
             echo_version(engine).predictor,
             head=Head(weight_CD=weight_CD, bias_C=torch.zeros(classes)),

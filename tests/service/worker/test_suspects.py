@@ -10,6 +10,7 @@ import pytest
 
 from models.batch_cost import UNMEASURED
 from service.flight_record import FlightRecord
+from service.messages import Form
 from service.worker.pending import PendingRow
 from service.worker.servable import Prepared
 from tests.faults.echo import BAD, BUG, FAT, OBESE, Echoes
@@ -36,7 +37,7 @@ class Hands:
         self.gate.set()
         self.seen: list[tuple[bytes | None, set[tuple[int, int]]]] = []
 
-    def prepare(self, item: bytes, *, truncate: bool) -> Prepared:
+    def prepare(self, item: bytes, form: Form = "item", *, truncate: bool = False) -> Prepared:
         self.seen.append((item, self.look()))
         return Prepared(item, "echo")
 

@@ -95,7 +95,8 @@ def test_a_bad_row_fails_alone_while_its_batch_mates_are_answered(worker: EchoCo
 
 def test_a_request_with_one_bad_instance_fails_whole_and_names_it(worker: EchoConversation) -> None:
     worker.ask("1", "2", "blank", "4")
-    assert worker.failure().message == "instance 2: the text is empty"
+    failure = worker.failure()
+    assert (failure.row, failure.message) == (2, "the text is empty")
     following = worker.ask("5")  # no answer of the failed request comes before it
     message, payload = worker.answer()
     assert message.id == following

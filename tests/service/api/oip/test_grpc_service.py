@@ -45,7 +45,7 @@ def test_a_request_is_answered_with_all_outputs(called: Called) -> None:
         ]
         raws = {each.name: raw for each, raw in outputs}
         assert floats(raws["probabilities"])[0::2] == pytest.approx([probability(500), probability(-1000)])
-        assert floats(raws["embedding"]) == pytest.approx([0.5, -1])
+        assert floats(raws["embedding"]) == pytest.approx([0.5, 1, -1, 1])
         assert list(iterate_elements(raws["label"])) == [b"yes", b"no"]
 
     called(story)

@@ -87,7 +87,7 @@ def test_a_request_in_json_is_answered_in_json_with_all_outputs(play: Play) -> N
         found = outputs(reply)
         assert found["label"] == ["yes", "no"]
         assert found["logits"] == pytest.approx([0.5, 0, -1, 0])
-        assert found["embedding"] == pytest.approx([0.5, -1])
+        assert found["embedding"] == pytest.approx([0.5, 1, -1, 1])
         assert found["probabilities"][0::2] == pytest.approx([probability(500), probability(-1000)])
 
     play(story)
