@@ -56,11 +56,13 @@ class GraftworkError(Exception):
 
     Attributes:
         row: of those that were computed together, the one that it is about; None where it is about all of them.
+        parameter: the member of the request's document that it is about; None where it is not known, or about none.
     """
 
     status = 500
     code = "internal"
     row: int | None = None
+    parameter: str | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

@@ -26,16 +26,20 @@ from models.errors import GraftworkError, NotReady, RouteNotFound
 from models.repository import ModelRepository
 from service.api.admin import AdminRoutes
 from service.api.admission import Admission
+from service.api.backbones import Backbones
 from service.api.catalog import Catalog
 from service.api.declaration import route, routes
 from service.api.gate import Gate
 from service.api.inference import Inference
 from service.api.metrics import Metrics
+from service.api.model_ids import ModelIds
+from service.api.model_listing import ModelRoutes
 from service.api.oip.infer_http import INFER, InferRoute, match_infer
 from service.api.oip.metadata_routes import MetadataRoutes, MissingRoutes
 from service.api.oip.model_control import ModelControl
 from service.api.oip.repository import RepositoryRoutes
 from service.api.oip.statistics import Statistics, StatisticsRoutes
+from service.api.openai.embeddings import EMBEDDINGS, EmbeddingsRoute, match_embeddings
 from service.api.openapi import OpenApiRoute
 from service.api.problems import from_http_exception
 from service.api.telemetry import RECORD, Telemetry, refuse
@@ -122,15 +126,19 @@ class Application:
             timeout_seconds=settings.request_timeout_seconds,
             batch_rows=settings.max_batch_rows,
         )
-        self._v1 = V1Routes(settings, self._catalog, self._inference)
+        backbones = Backbones(self._catalog)
+        ids = ModelIds(self._catalog, backbones)
+        self._models = ModelRoutes(self._catalog, backbones, ids)
+        v1, embeddings = V1Routes(settings, self._inference), EmbeddingsRoute(settings, ids, self._inference)
         self._metadata = MetadataRoutes(self._catalog, version, max_rows=settings.max_instances)
         self._told = Statistics(self._catalog, self._metrics)
         self._statistics = StatisticsRoutes(self._told)
         infer = InferRoute(settings, self._inference)
         # What each dialect's prediction requests are told by, and who answers them.
         self._predictions: Sequence[tuple[Match, Handle]] = [
-            (match_prediction, self._v1.predict),
+            (match_prediction, v1.predict),
             (match_infer, infer.infer),
+            (match_embeddings, embeddings.embed),
         ]
         handlers = {GraftworkError: _on_error, HTTPException: _on_http_exception}
         # Slashes are not added by redirects: the target would be built from a Host header that anyone can send.
@@ -166,9 +174,10 @@ class Application:
 
     def _routes(self) -> list[Route]:
         register_url_convertor("model", _ModelName())
+        register_url_convertor("model_id", _ModelId())
         # Statistics are before whatever else has a model's name in its path, or all of them would be those of a model "stats".
         oip = (self._statistics, self._metadata, RepositoryRoutes(self._model_control), MissingRoutes())
-        return routes(self._gate, self._v1, self, self._openapi, *oip, *self._admin)
+        return routes(self._gate, self._models, self, self._openapi, *oip, *self._admin)
 
     def _count_cut_off(self) -> None:
         self.cut_off += 1
@@ -250,6 +259,7 @@ class Application:
 
     @PREDICTION
     @INFER
+    @EMBEDDINGS
     async def only_post(self, request: Request) -> Response:
         """Predictions are dispatched before the router; it overlooks the end of a line behind a path that looks like theirs."""
         raise RouteNotFound(f"there is no route {request.url.path[:128]}")
@@ -259,6 +269,12 @@ class _ModelName(StringConvertor):
     """A path segment without a verb: ``GET /v1/models/flowers:predict`` is the wrong method, not an odd name."""
 
     regex = "[^/:]+"
+
+
+class _ModelId(StringConvertor):
+    """The same, with a version's number or not: ``flowers``, ``flowers:2``."""
+
+    regex = "[^/:]+(?::[0-9]+)?"
 
 
 async def _on_error(request: Request, error: Exception) -> Response:

@@ -40,6 +40,9 @@ class Catalog:
         metrics: told what is served.
         budget_bytes: of backbones in each worker; None for no limit.
         load_models: the models to begin with, where each is served only once it is loaded by its name; None to serve them all.
+
+    Attributes:
+        changes: of what there is, or is served, so far.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Catalog:
         self._changed = asyncio.Event()
         self._refreshing = asyncio.Lock()
         self._draining = False
+        self.changes = 0
         self._complaint = ""
 
     @property
@@ -107,7 +111,11 @@ class Catalog:
                 self._settle(model, eager=self._generation is not None)
             self._generation = generation  # not before: what failed unforeseen is tried again
             self._has_looked.set()
-            self._changed.set()
+            self._note_change()
+
+    def _note_change(self) -> None:
+        self.changes += 1
+        self._changed.set()
 
     def _begin_with(self, found: Iterable[str]) -> None:
         if self._wanted is not None:
@@ -161,7 +169,7 @@ class Catalog:
         model = self._known(entry.name)
         if model.versions.get(entry.number) is entry:
             self._settle(model)
-        self._changed.set()
+        self._note_change()
 
     async def on_connect(self, connection: WorkerConnection) -> None:
         """Has a new worker load everything that is served or on its way."""
@@ -240,7 +248,7 @@ class Catalog:
         for entry in model.versions.values():
             if entry.state is State.LOADING and not entry.users:
                 self._loader.unload(entry, State.UNLOADED)
-        self._changed.set()
+        self._note_change()
 
     def drain(self) -> None:
         """The server is about to stop: it is not ready any more, but answers on."""
@@ -279,9 +287,13 @@ class Catalog:
         try:
             return self._models[name]
         except KeyError:
-            if self._generation is None:
-                raise NotReady("the model repository is being read; try again") from None
+            self.check_has_looked()
             raise ModelNotFound(f"there is no model '{name[:64]}'{did_you_mean(name[:64], self._models)}") from None
+
+    def check_has_looked(self) -> None:
+        """Raises `NotReady` as long as it is not known which models there are."""
+        if self._generation is None:
+            raise NotReady("the model repository is being read; try again")
 
     def use(self, reference: Reference) -> Hold:
         """Holds the version that a request means; raises as `entry`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 
@@ -10,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from models.errors import GraftworkError, MethodNotAllowed, RateLimited, RouteNotFound, Unauthorized, Unavailable
+from service.api.openai.errors import EMBEDDINGS_PATH, openai_document, openai_headers
 
 
 def error_response(
@@ -19,7 +21,8 @@ def error_response(
 
     Args:
         path: that was asked for. Clients below ``/v2`` read ``{"error": "code: message"}``, as the Open Inference Protocol has
-            it; all others RFC 9457, ``application/problem+json``.
+            it; those of ``/v1/embeddings`` what OpenAI has; all others RFC 9457, ``application/problem+json``, and those of the
+            models' listing, which have both, both in one document.
         request_id: of the request.
         headers: beside those of the error.
     """
@@ -27,7 +30,11 @@ def error_response(
     if is_oip(path):
         document = {"error": f"{error.code}: {error.message}"}
         return Response(orjson.dumps(document), error.status, headers, "application/json")
-    body = {
+    if path == EMBEDDINGS_PATH:
+        return Response(
+            orjson.dumps(openai_document(error)), error.status, {**openai_headers(error), **headers}, "application/json"
+        )
+    body: dict[str, object] = {
         "type": "about:blank",
         "title": HTTPStatus(error.status).phrase,
         "status": error.status,
@@ -35,7 +42,12 @@ def error_response(
         "detail": error.message,
         "request_id": request_id,
     }
+    if _LISTING.fullmatch(path):
+        body |= openai_document(error)
     return Response(orjson.dumps(body), error.status, headers, "application/problem+json")
+
+
+_LISTING = re.compile(r"/v1/models(?:/[^/]*(?<!:predict))?")
 
 
 def is_oip(path: str) -> bool:

@@ -8,10 +8,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 import orjson
-from msgspec import to_builtins
 from starlette.datastructures import QueryParams
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from models.backbone import Modality
@@ -19,8 +16,6 @@ from models.errors import InvalidParameter
 from models.version import Reference, check_alias, check_name, parse_number
 from service.api.body import HEADERS as BODY_HEADERS
 from service.api.body import read_body, read_instances
-from service.api.catalog import Catalog
-from service.api.catalog_model import CatalogModel
 from service.api.declaration import route
 from service.api.inference import Inference
 from service.api.patience import HEADER as TIMEOUT_HEADER
@@ -58,13 +53,11 @@ class V1Routes:
 
     Args:
         settings: limits.
-        catalog: which versions there are.
         inference: who answers.
     """
 
-    def __init__(self, settings: ServerSettings, catalog: Catalog, inference: Inference) -> None:
+    def __init__(self, settings: ServerSettings, inference: Inference) -> None:
         self._settings = settings
-        self._catalog = catalog
         self._inference = inference
 
     async def predict(self, scope: Scope, receive: Receive, path: PredictionPath) -> tuple[bytes, Headers]:
@@ -95,41 +88,6 @@ class V1Routes:
         tail = orjson.dumps({"model": version.name, "version": version.number, "request_id": record.request_id})
         return b'{"predictions":%s,%s' % (reply.payload, tail[1:]), _JSON
 
-    @route("GET", "/v1/models", scope=KeyScope.METADATA)
-    async def list_models(self, request: Request) -> Response:
-        """``GET /v1/models``: the names of all models."""
-        return _json({"models": sorted(self._catalog.models)})
-
-    @route("GET", "/v1/models/{name:model}", scope=KeyScope.METADATA)
-    async def model_status(self, request: Request) -> Response:
-        """``GET /v1/models/{name}``: its versions and their states."""
-        name = check_name(request.path_params["name"])
-        model = self._catalog.model(name)
-        return _json({"name": name, **_status(model)})
-
-    @route("GET", "/v1/models/{name:model}/metadata", scope=KeyScope.METADATA)
-    async def model_metadata(self, request: Request) -> Response:
-        """``GET /v1/models/{name}/metadata``: of the version that an unaddressed request would get, and how it is computed."""
-        entry = self._catalog.entry(Reference(name=check_name(request.path_params["name"])))
-        assert entry.version is not None
-        manifest = entry.version.manifest
-        document = manifest.model_dump(mode="json")
-        document["backbone"]["source"] = manifest.backbone.public_source
-        return _json({**document, "serving": to_builtins(entry.serving)})
-
-
-def _status(model: CatalogModel) -> dict[str, object]:
-    return {
-        "ready": any(entry.is_served for entry in model.versions.values()),
-        "default_version": model.default,
-        "aliases": model.routes,
-        "keep": model.deployment.keep,
-        "versions": [
-            {"version": number, "state": entry.state, **({"reason": entry.reason} if entry.reason else {})}
-            for number, entry in sorted(model.versions.items())
-        ],
-    }
-
 
 @lru_cache(1024)  # of paths that are right: errors are not remembered
 def _reference(name: str, number: str | None, alias: str | None) -> Reference:
@@ -149,7 +107,3 @@ def _wish(query: Mapping[str, str]) -> Wish:
     if truncate not in ("true", "false"):
         raise InvalidParameter("truncate must be true or false")
     return Wish(top_k=None if top_k is None else int(top_k), truncate=truncate == "true")
-
-
-def _json(document: object) -> Response:
-    return Response(orjson.dumps(document), media_type="application/json")

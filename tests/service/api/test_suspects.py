@@ -135,7 +135,7 @@ def test_l03_a_row_that_ends_its_second_worker_is_refused_and_remembered(caplog:
             await task
         assert (caught.value.status, caught.value.row) == (422, 1)
         for items, row in [([b"poison"], 0), ([b"a", b"b", b"poison", b"c"], 2)]:
-            with pytest.raises(WorkerCrashed, match="^it ends") as caught:  # no worker hears of it again
+            with pytest.raises(WorkerCrashed, match=r"^it ends") as caught:  # no worker hears of it again
                 await stage.ask(*items)
             assert caught.value.row == row
         task = stage.ask(b"fine")
