@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from models import errors
-from service.api.openapi_operation import ANY, CHANGE, INFER, READY, VERSION, get, operation
+from service.api.openapi_operation import ANY, CHANGE, INFER, READY, VERSION, WHAT_IS_WRONG, get, operation
 from service.api.schemas import NAME, TEXT, Json, record, ref
 from service.auth.key import Scope
 
@@ -142,6 +144,13 @@ _INFER_BODY: Json = {
 }
 
 
+def oip_error(status: int, codes: Sequence[str]) -> Json:
+    """The protocol's shape of errors; see `service.api.openapi_operation.ErrorShape`."""
+    members = {"error": {"pattern": f"^({'|'.join(codes)}): "}}
+    schema = {"allOf": [ref("InferError"), {"properties": members}]}
+    return {"application/json": {"schema": schema, "example": {"error": f"{codes[0]}: {WHAT_IS_WRONG}"}}}
+
+
 def oip_paths(live: Json, ready: Json) -> Json:
     """The paths below ``/v2``.
 
@@ -151,20 +160,20 @@ def oip_paths(live: Json, ready: Json) -> Json:
     model, version = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
     state = record(name=NAME, ready={"const": True})
     return {
-        "/v2/health/live": get("v2_live", "Whether the process answers", live, scope=None, oip=True),
+        "/v2/health/live": get("v2_live", "Whether the process answers", live, scope=None, errors=oip_error),
         "/v2/health/ready": get(
-            "v2_ready", "Whether models are loaded and checked", ready, scope=None, refusals=READY, oip=True
+            "v2_ready", "Whether models are loaded and checked", ready, scope=None, refusals=READY, errors=oip_error
         ),
         "/v2/models/stats": get(
             "v2_statistics",
             "What was asked of every version that is served",
             ref("Statistics"),
             scope=Scope.METADATA,
-            oip=True,
+            errors=oip_error,
         ),
         **_both(model, version, "/stats", "v2_model_statistics", "What was asked of a model", ref("Statistics")),
         "/v2": get(
-            "v2_server", "The server, and its extensions", ref("ServerMetadata"), scope=Scope.METADATA, oip=True
+            "v2_server", "The server, and its extensions", ref("ServerMetadata"), scope=Scope.METADATA, errors=oip_error
         ),
         f"{model}/infer": _infer("v2_infer", "Tensors in, tensors out"),
         f"{version}/infer": _infer("v2_infer_version", "The same of one version", "version"),
@@ -185,7 +194,7 @@ def _both(model: str, version: str, end: str, name: str, summary: str, schema: J
     """A path of a model, and of one version of it."""
     refusals = (*VERSION, errors.VersionNotFound)
     return {
-        model + end: get(name, summary, schema, "name", scope=Scope.METADATA, refusals=refusals, oip=True),
+        model + end: get(name, summary, schema, "name", scope=Scope.METADATA, refusals=refusals, errors=oip_error),
         version + end: get(
             f"{name}_version",
             f"{summary}: of one version",
@@ -193,14 +202,16 @@ def _both(model: str, version: str, end: str, name: str, summary: str, schema: J
             *("name", "version"),
             scope=Scope.METADATA,
             refusals=refusals,
-            oip=True,
+            errors=oip_error,
         ),
     }
 
 
 def _infer(name: str, summary: str, *address: str) -> Json:
     parameters = ("name", *address, "Inference-Header-Content-Length", "X-Request-Timeout")
-    made = operation(name, summary, parameters, ref("InferResponse"), scope=Scope.PREDICT, refusals=INFER, oip=True)
+    made = operation(
+        name, summary, parameters, ref("InferResponse"), scope=Scope.PREDICT, refusals=INFER, errors=oip_error
+    )
     made["responses"]["200"]["content"]["application/octet-stream"] = {}  # JSON, and the bytes of tensors after it
     return {"post": {**made, "requestBody": _INFER_BODY}}
 
@@ -218,7 +229,7 @@ def _index() -> Json:
         ref("RepositoryIndex"),
         scope=Scope.METADATA,
         refusals=refusals,
-        oip=True,
+        errors=oip_error,
     )
     return {"post": {**made, "requestBody": {"content": body}}}
 
@@ -232,7 +243,7 @@ def _control(verb: str, summary: str) -> Json:
         {"type": "object"},
         scope=Scope.ADMIN,
         refusals=(*CHANGE, errors.NotSupported, errors.VersionNotLoaded),
-        oip=True,
+        errors=oip_error,
     )
     body = {"application/json": {"schema": {"type": "object", "properties": {"parameters": {"type": "object"}}}}}
     return {"post": {**made, "requestBody": {"content": body}}}
@@ -244,7 +255,13 @@ def _missing(name: str, *parameters: str) -> Json:
     made = {}
     for method in ("get", "post"):
         made[method] = operation(
-            f"{name}_{method}", "Not supported", parameters, {}, scope=Scope.METADATA, refusals=refusals, oip=True
+            f"{name}_{method}",
+            "Not supported",
+            parameters,
+            {},
+            scope=Scope.METADATA,
+            refusals=refusals,
+            errors=oip_error,
         )
         del made[method]["responses"]["200"]
     return made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import TypeAlias
 
@@ -12,6 +12,8 @@ from service.api.schemas import SECURITY, Json, ref
 from service.auth.key import Scope
 
 Refusals: TypeAlias = Sequence[type[GraftworkError]]
+# A status and the codes that it comes with -> what the answer holds, by media type.
+ErrorShape: TypeAlias = Callable[[int, Sequence[str]], Json]
 
 # What routes may refuse.
 _KEY: Refusals = (errors.Unauthorized, errors.Forbidden, errors.RateLimited)
@@ -46,7 +48,23 @@ INFER: Refusals = (
     errors.NotSupported,
 )
 
+WHAT_IS_WRONG = "what is wrong, and the cure"  # in the place of every message, in examples
 _HEADERS = {401: ["WWW-Authenticate"], 405: ["Allow"], 429: ["Retry-After"], 503: ["Retry-After"]}
+
+
+def problem(status: int, codes: Sequence[str]) -> Json:
+    """RFC 9457, the shape of errors where a dialect has none of its own."""
+    members = {"status": {"const": status}, "code": {"enum": codes}}
+    example = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": codes[0],
+        "detail": WHAT_IS_WRONG,
+        "request_id": "0f8fad5bd9cb469fa16570867728950e",
+    }
+    schema = {"allOf": [ref("Problem"), {"properties": members}]}
+    return {"application/problem+json": {"schema": schema, "example": example}}
 
 
 def operation(
@@ -58,7 +76,8 @@ def operation(
     *,
     scope: Scope | None,
     refusals: Refusals = ANY,
-    oip: bool = False,
+    errors: ErrorShape = problem,
+    examples: Mapping[str, object] | None = None,
 ) -> Json:
     """An operation.
 
@@ -68,7 +87,8 @@ def operation(
         schema: of the good answer.
         scope: what a key must allow; None where nobody is asked for one.
         refusals: errors that it may end with, beside those of keys.
-        oip: whether its errors have the Open Inference Protocol's shape.
+        errors: the shape of its errors: that of its dialect.
+        examples: good answers by name; each is that to the examples of the same name among parameters and bodies.
     """
     references = [ref(parameter, "parameters") for parameter in (*parameters, "X-Request-Id")]
     keyed = {"security": SECURITY, "description": f"Where keys are asked for, one that allows `{scope}`."}
@@ -76,7 +96,10 @@ def operation(
         "operationId": name,
         "summary": summary,
         "parameters": references,
-        "responses": _responses(schema, media_type, (*refusals, *(_KEY if scope else ())), _error if oip else _problem),
+        "responses": {
+            "200": _response("OK", {media_type: _media(schema, examples)}),
+            **_refused((*refusals, *(_KEY if scope else ())), errors),
+        },
         **(keyed if scope else {}),
     }
 
@@ -89,40 +112,34 @@ def get(
     scope: Scope | None,
     refusals: Refusals = ANY,
     media_type: str = "application/json",
-    oip: bool = False,
+    errors: ErrorShape = problem,
+    examples: Mapping[str, object] | None = None,
 ) -> Json:
     """A path that is only read; see `operation`."""
-    found = operation(name, summary, parameters, schema, media_type, scope=scope, refusals=refusals, oip=oip)
-    return {"get": found}
+    options: Json = {"scope": scope, "refusals": refusals, "errors": errors, "examples": examples}
+    return {"get": operation(name, summary, parameters, schema, media_type, **options)}
 
 
-def _responses(
-    schema: Json, media_type: str, refusals: Refusals, error: Callable[[int, Sequence[str]], tuple[str, Json]]
-) -> Json:
-    """The good answer, and each other status with the codes that it comes with."""
+def _media(schema: Json, examples: Mapping[str, object] | None) -> Json:
+    named = {name: {"value": value} for name, value in (examples or {}).items()}
+    return {"schema": schema, **({"examples": named} if named else {})}
+
+
+def _refused(refusals: Refusals, shape: ErrorShape) -> Json:
+    """Each status but that of the good answer, with the codes that it comes with."""
     codes: dict[int, list[str]] = {}
     for kind in refusals:
         codes.setdefault(kind.status, []).append(kind.code)
-    responses = {"200": _response("OK", media_type, schema)}
+    responses = {}
     for status in sorted(codes):
         title = f"{HTTPStatus(status).phrase}: {', '.join(codes[status])}"
-        responses[str(status)] = _response(title, *error(status, codes[status]), *_HEADERS.get(status, []))
+        responses[str(status)] = _response(title, shape(status, codes[status]), *_HEADERS.get(status, []))
     return responses
 
 
-def _problem(status: int, codes: Sequence[str]) -> tuple[str, Json]:
-    members = {"status": {"const": status}, "code": {"enum": codes}}
-    return "application/problem+json", {"allOf": [ref("Problem"), {"properties": members}]}
-
-
-def _error(status: int, codes: Sequence[str]) -> tuple[str, Json]:
-    members = {"error": {"pattern": f"^({'|'.join(codes)}): "}}
-    return "application/json", {"allOf": [ref("InferError"), {"properties": members}]}
-
-
-def _response(description: str, media_type: str, schema: Json, *headers: str) -> Json:
+def _response(description: str, content: Json, *headers: str) -> Json:
     return {
         "description": description,
         "headers": {name: ref(name, "headers") for name in ("X-Request-Id", *headers)},
-        "content": {media_type: {"schema": schema}},
+        "content": content,
     }
