@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from finetune.importing import import_classifier
 from models.repository import ModelRepository
@@ -20,6 +21,9 @@ from tests.tiny_models import (
     write_tiny_text,
     write_tiny_vision,
 )
+
+settings.register_profile("graftwork", deadline=None)  # how long an example takes is not for a test to say
+settings.load_profile("graftwork")
 
 
 @pytest.fixture(scope="session")

@@ -62,8 +62,8 @@ class ModelRoutes:
             entry = self._catalog.entry(addressee.reference)
             return _json({**_card(str(entry), entry), "name": name, "version": number, "state": entry.state})
         model = self._catalog.model(name)
-        served = None if model.default is None else model.versions[model.default]
-        return _json({"name": name, **_status(model), **({} if served is None else _card(name, served))})
+        asked = None if model.default is None else model.versions.get(model.default)
+        return _json({"name": name, **_status(model), **(_card(name, asked) if asked and asked.is_served else {})})
 
     @route("GET", "/v1/models/{name:model}/metadata", scope=KeyScope.METADATA)
     async def model_metadata(self, request: Request) -> Response:

@@ -14,7 +14,8 @@ from models.errors import RouteNotFound
 from models.manifest import Manifest
 from service.api.declaration import route
 from service.api.openapi_oip import OIP_SCHEMAS, oip_paths
-from service.api.openapi_operation import ANY, CHANGE, MODEL, PREDICT, READY, VERSION, get, operation
+from service.api.openapi_openai import OPENAI_SCHEMAS, openai_paths
+from service.api.openapi_operation import ANY, CHANGE, PREDICT, READY, VERSION, get, operation
 from service.api.schemas import (
     BODY,
     HEADERS,
@@ -78,10 +79,7 @@ def openapi_document(version: str, *, admin: bool = False) -> Json:
             "/v1/models/{name}/labels/{alias}:predict": _predict(
                 "predict_label", "Ask the version of a label", "alias"
             ),
-            "/v1/models": get("list_models", "All models", ref("Models"), scope=Scope.METADATA),
-            "/v1/models/{name}": get(
-                "model_status", "A model's versions", ref("Model"), "name", scope=Scope.METADATA, refusals=MODEL
-            ),
+            **openai_paths(),
             "/v1/models/{name}/metadata": get(
                 "model_metadata",
                 "What the version that `predict` asks says of itself, and how it is computed",
@@ -111,7 +109,7 @@ def openapi_document(version: str, *, admin: bool = False) -> Json:
             **(_admin_paths() if admin else {}),
         },
         "components": {
-            "schemas": {**SCHEMAS, **OIP_SCHEMAS, **STATISTICS_SCHEMAS, **_metadata()},
+            "schemas": {**SCHEMAS, **OPENAI_SCHEMAS, **OIP_SCHEMAS, **STATISTICS_SCHEMAS, **_metadata()},
             "parameters": PARAMETERS,
             "headers": HEADERS,
             "securitySchemes": SECURITY_SCHEMES,

@@ -27,7 +27,7 @@ def _list(items: Json, **limits: int) -> Json:
 
 
 _INSTANCES = {"minItems": 1, "maxItems": MAX_INSTANCES}
-_WHITE_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mP4DwABAQEAHLCMmQAAAABJRU5ErkJggg=="
+WHITE_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mP4DwABAQEAHLCMmQAAAABJRU5ErkJggg=="
 
 TEXT: Json = {"type": "string"}
 NAME: Json = {**TEXT, "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}
@@ -130,7 +130,6 @@ SCHEMAS: Json = {
             )
         ),
     ),
-    "Models": {**record(models=_list(NAME)), "examples": [{"models": ["flowers", "intents"]}]},
     "Model": {
         **record(
             name=NAME,
@@ -233,7 +232,7 @@ BODY: Json = {
                         ]
                     }
                 },
-                "images": {"value": {"instances": [{"b64": _WHITE_PIXEL}]}},
+                "images": {"value": {"instances": [{"b64": WHITE_PIXEL}]}},
             },
         },
         "multipart/form-data": {
@@ -271,6 +270,15 @@ def _parameter(where: str, name: str, schema: Json, description: str, **examples
 
 PARAMETERS: Json = {
     "name": _parameter("path", "name", NAME, "A model.", texts="intents", pairs="duplicates", images="flowers"),
+    "id": _parameter(
+        "path",
+        "id",
+        {**TEXT, "pattern": "^[^/:]+(:[1-9][0-9]{0,8})?$"},
+        "A model, one version of it (`intents:1`), or a backbone that is loaded.",
+        texts="intents",
+        pairs="duplicates:1",
+        images="flowers",
+    ),
     "number": _parameter("path", "number", NUMBER, "A version.", texts=1, pairs=1, images=1),
     "version": _parameter(
         "path",

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from models.predictor import Predictor
 from tests.server_process import ServerProcess
-from tests.service.guarded import Guarded
-from tests.tiny_models import picture
 
 TEXTS = ["where is my card?", "a", "b c d e f g", "it is lost, and so am I"]
 TOLERANCE = 1e-5

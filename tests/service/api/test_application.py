@@ -86,7 +86,7 @@ def test_there_is_nothing_else(play: Play, path: str) -> None:
 
 def test_errors_are_problem_json_with_the_request_id(play: Play) -> None:
     async def story(site: Site) -> None:
-        for method, path in [("GET", "/nowhere"), ("PUT", "/v1/models"), ("POST", "/v1/models/nobody:predict")]:
+        for method, path in [("GET", "/nowhere"), ("PUT", "/metrics"), ("POST", "/v1/models/nobody:predict")]:
             reply = await site.request(method, path, headers={"x-request-id": "mine"})
             assert reply.headers["content-type"] == "application/problem+json"
             assert reply.headers["x-request-id"] == "mine"

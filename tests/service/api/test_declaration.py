@@ -10,12 +10,14 @@ from service.api.application import Application
 from service.api.declaration import Declaration, route, routes
 from service.api.gate import Gate
 from service.api.metrics import Metrics
+from service.api.model_listing import ModelRoutes
 from service.api.oip.infer_http import INFER
 from service.api.oip.metadata_routes import MetadataRoutes, MissingRoutes
 from service.api.oip.repository import RepositoryRoutes
 from service.api.oip.statistics import StatisticsRoutes
+from service.api.openai.embeddings import EMBEDDINGS
 from service.api.openapi import OpenApiRoute
-from service.api.v1 import PREDICTION, V1Routes
+from service.api.v1 import PREDICTION
 from service.auth.key import Scope
 from service.auth.key_file import KeyFile
 from service.auth.keyring import Keyring
@@ -75,20 +77,20 @@ def declared(*classes: type) -> dict[tuple[str, str], Scope | None]:
 
 def test_what_each_route_of_the_server_needs() -> None:
     """Who changes this has thought about it."""
-    predictions = [("POST", path) for path in (*PREDICTION.paths, *INFER.paths)]
+    predictions = [("POST", path) for path in (*PREDICTION.paths, *INFER.paths, *EMBEDDINGS.paths)]
     models = ("/v2/models/{name:model}", "/v2/models/{name:model}/versions/{version}")
     missing = ("systemsharedmemory/{rest:path}", "cudasharedmemory/{rest:path}", "trace/setting", "logging")
     of_oip = [("GET", path + end) for path in models for end in ("", "/config", "/ready", "/stats")]
     left_out = [f"/v2/{path}" for path in missing] + [f"{models[0]}/trace/setting"]
     oip = (MetadataRoutes, MissingRoutes, RepositoryRoutes, StatisticsRoutes)
-    assert declared(Application, V1Routes, OpenApiRoute, *oip) == {
+    assert declared(Application, ModelRoutes, OpenApiRoute, *oip) == {
         **dict.fromkeys(predictions, Scope.PREDICT),
         ("GET", "/v2"): Scope.METADATA,
         ("GET", "/v2/models/stats"): Scope.METADATA,
         **dict.fromkeys(of_oip, Scope.METADATA),
         **{(method, path): Scope.METADATA for path in left_out for method in ("GET", "POST")},
         ("GET", "/v1/models"): Scope.METADATA,
-        ("GET", "/v1/models/{name:model}"): Scope.METADATA,
+        ("GET", "/v1/models/{id:model_id}"): Scope.METADATA,
         ("GET", "/v1/models/{name:model}/metadata"): Scope.METADATA,
         ("GET", "/openapi.json"): Scope.METADATA,
         ("GET", "/metrics"): Scope.METRICS,

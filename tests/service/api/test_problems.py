@@ -17,7 +17,7 @@ def tree(kind: type[GraftworkError] = GraftworkError) -> list[type[GraftworkErro
 
 
 def answer(error: GraftworkError, request_id: str = "id", headers: Mapping[str, str] | None = None) -> Response:
-    return error_response(error, path="/v1/models", request_id=request_id, headers=headers)
+    return error_response(error, path="/v1/models/a:predict", request_id=request_id, headers=headers)
 
 
 @pytest.mark.parametrize("kind", tree(), ids=lambda kind: kind.__name__)

@@ -115,10 +115,23 @@ def test_bodies_over_the_limit_of_the_modality(play: Play) -> None:
     play(story, max_json_bytes=100)
 
 
+OF_LETTERS = {  # what clients of OpenAI's interface read there
+    "id": "letters",
+    "object": "model",
+    "created": 0,
+    "owned_by": "graftwork",
+    "task": "single-label",
+    "modality": "text",
+    "dimensions": 16,
+}
+
+
 def test_the_models_and_their_states(play: Play) -> None:
     async def story(site: Site) -> None:
-        assert (await site.get("/v1/models")).json() == {"models": ["colours", "letters", "moods"]}
-        assert (await site.get("/v1/models/letters")).json() == {
+        assert (await site.get("/v1/models")).json()["models"] == ["colours", "letters", "moods"]
+        found = (await site.get("/v1/models/letters")).json()
+        assert {**found, "created": 0} == {
+            **OF_LETTERS,
             "name": "letters",
             "ready": True,
             "default_version": 1,
@@ -149,7 +162,7 @@ def test_the_metadata_are_the_manifest(play: Play) -> None:
 
 def test_while_the_models_are_loaded_requests_may_come_back(play: Play) -> None:
     async def story(site: Site) -> None:
-        while (await site.get("/v1/models")).json() != {"models": ["colours", "letters", "moods"]}:
+        while (await site.get("/v1/models")).json()["models"] != ["colours", "letters", "moods"]:
             await asyncio.sleep(0.005)
         reply = await site.predict("letters", ["1"])
         assert (reply.status, reply.json()["code"]) == (503, "not_ready")
