@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from models.batch import PairRow, TextBatch, TextRow, Words, text_length
-from models.errors import ContextLengthExceeded, EmptyText, InvalidUnicode, TextTooLong
+from models.errors import ContextLengthExceeded, EmptyText, InputError, InvalidInstances, InvalidUnicode, TextTooLong
 from models.features import FeatureKind
 from models.preprocessor import PairReading, Preprocessor, RawItem, TextItem, TextPreprocessorConfig
 from models.text_preprocessor import MAX_TEXT_BYTES, TextPreprocessor, find_words
@@ -291,3 +291,42 @@ def test_words_are_what_stands_between_white_space(words: TextPreprocessor, text
     assert all(0 < token < len(row.ids) - 1 for token in tokens)  # neither of the special ones
     for word in split[len(found.spans) :] if not row.truncated else ():
         assert not set(word) - {"\x01", "\u0301"}
+
+
+# Tokens that come as numbers
+
+
+@given(st.text(string.ascii_lowercase + " ", min_size=1).filter(str.strip), st.booleans(), st.booleans())
+def test_tokens_make_the_row_that_their_text_makes(
+    texts: TextPreprocessor, pairs: TextPreprocessor, text: str, with_special: bool, by_pairs: bool
+) -> None:
+    row = prepare(texts, text, truncate=True)
+    sent = row.ids if with_special else row.ids[1:-1]
+    found = (pairs if by_pairs else texts).prepare_tokens(sent)
+    assert (found.ids, found.segments) == (row.ids, row.segments)
+    assert pairs.prepare_text(text, truncate=True) == row
+
+
+@given(st.lists(st.integers(4, 25), min_size=1, max_size=40))
+def test_tokens_are_cut_like_texts_or_refused(texts: TextPreprocessor, tokens: list[int]) -> None:
+    row = texts.prepare_tokens(tokens, truncate=True)
+    assert row.ids == [CLS, *tokens[:14], SEP]
+    assert row.truncated is (len(tokens) > 14)
+    if row.truncated:
+        with pytest.raises(ContextLengthExceeded, match=f"has {len(tokens) + 2} tokens, the model reads 16"):
+            texts.prepare_tokens(tokens)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "kind"), [([], EmptyText), ([5, 10**6], InvalidInstances), ([-1], InvalidInstances)]
+)
+def test_tokens_that_are_none_are_refused(texts: TextPreprocessor, tokens: list[int], kind: type[InputError]) -> None:
+    with pytest.raises(kind):
+        texts.prepare_tokens(tokens)
+
+
+def test_a_tokenizer_without_special_tokens_adds_none(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "b": 1, "[UNK]": 2}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert texts_of(tmp_path / "tokenizer.json").prepare_tokens([1, 0]).ids == [1, 0]

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
+import httpx2
 import numpy as np
 import openai
 import pytest
 from numpy.typing import NDArray
 
 from models.predictor import Predictor
+from models.repository import ModelRepository
+from tests.processes import wait_for
 from tests.server_process import ServerProcess
 from tests.service.guarded import Guarded
 from tests.tiny_models import picture
@@ -224,3 +229,31 @@ def test_keys_are_its_api_keys(guarded: Guarded) -> None:
         with pytest.raises(kind) as refused:
             asyncio.run(ask_with_async_client(guarded.server.port, key))
         assert set(refused.value.response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_it_asks_again_when_it_was_told_to(texts_on_disk: ModelRepository, predictors: Mapping[str, Predictor]) -> None:
+    """A server that still loads its models answers 503, and when to come back."""
+    attempts: list[float] = []
+    statuses: list[int] = []
+    server = ServerProcess(repository=texts_on_disk.root)
+    try:
+        wait_for(lambda: server.status_of("/health/live") == 200, 60)
+        with (
+            httpx2.Client(
+                event_hooks={
+                    "request": [lambda _: attempts.append(time.monotonic())],
+                    "response": [lambda response: statuses.append(response.status_code)],
+                }
+            ) as http,
+            openai.OpenAI(
+                base_url=f"http://127.0.0.1:{server.port}/v1", api_key="none", max_retries=90, http_client=http
+            ) as client,
+        ):
+            answer = client.embeddings.create(model="letters", input=TEXTS)
+    finally:
+        server.destroy()
+    assert vectors(answer) == pytest.approx(unit(predictors["letters"].features(TEXTS).numpy()), abs=TOLERANCE)
+    assert statuses == [503] * (len(statuses) - 1) + [200]
+    assert len(statuses) > 1
+    pauses = [later - earlier for earlier, later in pairwise(attempts)]
+    assert min(pauses) >= 0.99  # Retry-After: 1; by itself it would wait half a second at first

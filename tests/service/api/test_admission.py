@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import math
 from contextlib import suppress
 
@@ -166,3 +167,39 @@ def test_retry_after_is_a_whole_number_of_seconds_that_makes_sense(
     seconds = measured.retry_after_seconds()
     assert 1 <= seconds <= MOST_SECONDS
     assert math.floor(seconds) == seconds
+
+
+def test_long_lists_leave_the_last_quarter_to_others() -> None:
+    async def story() -> None:
+        limits = admission(max_rows=20)
+        listing, other = limits.ticket(), limits.ticket()
+        listing.take_rows(8)
+        await listing.wait_for_rows(8)  # 16 of 20 are taken now
+        waiting = asyncio.create_task(listing.wait_for_rows(8))
+        await asyncio.sleep(0)
+        other.take_rows(4)
+        listing.give_rows(4)  # 16 again: no room yet
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        other.__exit__()
+        await waiting
+        assert limits.rows == 20
+        listing.__exit__()
+        assert limits.rows == 0
+
+    asyncio.run(story())
+
+
+def test_the_smallest_server_has_room_for_a_list() -> None:
+    async def story() -> None:
+        limits = admission(max_rows=1)
+        ticket = limits.ticket()
+        ticket.take_rows(5)
+        waiting = asyncio.create_task(ticket.wait_for_rows(5))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        ticket.give_rows(5)
+        await waiting
+        assert limits.rows == 5
+
+    asyncio.run(story())

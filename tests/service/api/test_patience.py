@@ -225,3 +225,26 @@ def test_a_timeout_that_is_no_positive_number_is_refused(header: str) -> None:
 def test_any_header_is_a_timeout_within_bounds_or_refused(header: str) -> None:
     with suppress(InvalidParameter):
         assert timeout_seconds(header) > 0
+
+
+def test_who_has_got_a_part_waits_as_long_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        with Patience(LONG, None, Deadlines()) as patience:
+            begun = patience.deadline - LONG
+            monkeypatch.setattr(time, "monotonic", lambda: begun + 40)
+            patience.renew()
+            assert patience.deadline == begun + 40 + LONG
+        monkeypatch.undo()
+
+    play(story)
+
+
+def test_a_client_who_says_how_long_it_waits_does_not_wait_longer() -> None:
+    async def story() -> None:
+        with Patience(LONG, None, Deadlines()) as patience:
+            patience.limit(2 * LONG)
+            deadline = patience.deadline
+            patience.renew()
+            assert patience.deadline == deadline
+
+    play(story)
