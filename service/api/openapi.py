@@ -108,6 +108,16 @@ def openapi_document(version: str, *, admin: bool = False) -> Json:
                 refusals=(*ANY, errors.RouteNotFound),
                 media_type=MEDIA_TYPE,
             ),
+            "/docs": get(
+                "docs",
+                "This document in a browser; where `/openapi.json` is",
+                TEXT,
+                scope=None,
+                refusals=(*ANY, errors.RouteNotFound),
+                media_type="text/html",
+                examples={"page": "<!doctype html>"},
+            ),
+            "/docs/{file}": _docs_file(),
             **(_admin_paths() if admin else {}),
         },
         "components": {
@@ -152,6 +162,21 @@ def _predict(name: str, summary: str, *address: str) -> Json:
         name, summary, parameters, ref("Predictions"), "application/json", scope=Scope.PREDICT, refusals=PREDICT
     )
     return {"post": {**made, "requestBody": BODY}}
+
+
+def _docs_file() -> Json:
+    item = get(
+        "docs_file",
+        "What that page loads",
+        TEXT,
+        "file",
+        scope=None,
+        refusals=(*ANY, errors.RouteNotFound, errors.MethodNotAllowed),
+        media_type="text/javascript",
+        examples={"script": '"use strict";'},
+    )
+    item["get"]["responses"]["200"]["content"]["text/css"] = {"schema": TEXT, "examples": {"style": {"value": "a{}"}}}
+    return item
 
 
 def _metadata() -> Json:

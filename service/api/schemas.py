@@ -290,6 +290,15 @@ PARAMETERS: Json = {
         pairs="unregister",
         images="region/mine/register",
     ),
+    "file": _parameter(
+        "path",
+        "file",
+        {"enum": ["swagger-ui-bundle.js", "swagger-ui.css", "init.js"]},
+        "A file of the page.",
+        texts="init.js",
+        pairs="swagger-ui.css",
+        images="swagger-ui-bundle.js",
+    ),
     "Inference-Header-Content-Length": _parameter(
         "header",
         "Inference-Header-Content-Length",
