@@ -15,18 +15,9 @@ from models.manifest import Manifest
 from service.api.declaration import route
 from service.api.openapi_oip import OIP_SCHEMAS, oip_paths
 from service.api.openapi_operation import ANY, CHANGE, MODEL, PREDICT, READY, VERSION, get, operation
-from service.api.schemas import (
-    BODY,
-    HEADERS,
-    PARAMETERS,
-    SCHEMAS,
-    SECURITY_SCHEMES,
-    TEXT,
-    Json,
-    document_body,
-    record,
-    ref,
-)
+from service.api.schemas import HEADERS, PARAMETERS, SCHEMAS, SECURITY_SCHEMES, TEXT, Json, record, ref
+from service.api.schemas_admin import ADMIN_SCHEMAS, document_body
+from service.api.schemas_predictions import BODY, PREDICTION_SCHEMAS
 from service.api.schemas_statistics import STATISTICS_SCHEMAS
 from service.auth.key import Scope
 
@@ -121,7 +112,14 @@ def openapi_document(version: str, *, admin: bool = False) -> Json:
             **(_admin_paths() if admin else {}),
         },
         "components": {
-            "schemas": {**SCHEMAS, **OIP_SCHEMAS, **STATISTICS_SCHEMAS, **_metadata()},
+            "schemas": {
+                **SCHEMAS,
+                **PREDICTION_SCHEMAS,
+                **ADMIN_SCHEMAS,
+                **OIP_SCHEMAS,
+                **STATISTICS_SCHEMAS,
+                **_metadata(),
+            },
             "parameters": PARAMETERS,
             "headers": HEADERS,
             "securitySchemes": SECURITY_SCHEMES,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from models import errors
 from service.api.openapi_operation import ANY, CHANGE, INFER, READY, VERSION, WHAT_IS_WRONG, get, operation
-from service.api.schemas import NAME, TEXT, Json, record, ref
+from service.api.schemas import NAME, TEXT, Json, array, record, ref
 from service.auth.key import Scope
 
 _SHAPE: Json = {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 8}
@@ -15,10 +15,6 @@ _NUMBER: Json = {**TEXT, "pattern": "^[1-9][0-9]{0,8}$"}
 _DATATYPES = ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"]
 _DATATYPE: Json = {"enum": [*_DATATYPES, "FP16", "BF16", "FP32", "FP64", "BYTES"]}
 _VALUES: Json = {"type": "array", "items": {"type": ["string", "number", "boolean", "array"]}}
-
-
-def _list(items: Json, **limits: int) -> Json:
-    return {"type": "array", "items": items, **limits}
 
 
 def _with(schema: Json, **optional: Json) -> Json:
@@ -58,10 +54,10 @@ OIP_SCHEMAS: Json = {
     "InferError": {**record(error=TEXT), "description": "One string: a stable code, a colon, and what to do."},
     "InferRequest": {
         **_with(
-            record(inputs=_list(_INPUT, minItems=1, maxItems=16)),
+            record(inputs=array(_INPUT, minItems=1, maxItems=16)),
             id=_ID,
             parameters=_PARAMETERS,
-            outputs=_list(_REQUESTED, maxItems=16),
+            outputs=array(_REQUESTED, maxItems=16),
         ),
         "description": "Inputs by name, and which outputs are wanted; all of them where none is named. See a model's metadata.",
     },
@@ -69,7 +65,7 @@ OIP_SCHEMAS: Json = {
         record(
             model_name=NAME,
             model_version=_NUMBER,
-            outputs=_list(
+            outputs=array(
                 _with(
                     record(name=TEXT, datatype=_DATATYPE, shape=_SHAPE),
                     data=_VALUES,
@@ -85,15 +81,15 @@ OIP_SCHEMAS: Json = {
         datatype=_DATATYPE,
         shape={**_SHAPE, "items": {"type": "integer", "minimum": -1}},
     ),
-    "ServerMetadata": record(name=TEXT, version=TEXT, extensions=_list(TEXT)),
+    "ServerMetadata": record(name=TEXT, version=TEXT, extensions=array(TEXT)),
     "ModelMetadata": record(
         name=NAME,
-        versions=_list(_NUMBER),
+        versions=array(_NUMBER),
         platform=TEXT,
-        inputs=_list(ref("TensorMetadata")),
-        outputs=_list(ref("TensorMetadata")),
+        inputs=array(ref("TensorMetadata")),
+        outputs=array(ref("TensorMetadata")),
     ),
-    "RepositoryIndex": _list(
+    "RepositoryIndex": array(
         record(
             name=NAME,
             version=_NUMBER,
@@ -102,7 +98,7 @@ OIP_SCHEMAS: Json = {
         )
     ),
     "ModelConfig": {
-        **record(name=NAME, backend=TEXT, max_batch_size=_WHOLE, input=_list({}), output=_list({})),
+        **record(name=NAME, backend=TEXT, max_batch_size=_WHOLE, input=array({}), output=array({})),
         "description": "Triton's ModelConfig.",
     },
 }
