@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from models import errors
-from service.api.openapi_operation import ANY, CHANGE, INFER, READY, VERSION, WHAT_IS_WRONG, get, operation
+from service.api import examples, examples_oip
+from service.api.openapi_operation import ANY, CHANGE, INFER, READY, VERSION, WHAT_IS_WRONG, get, media, operation
 from service.api.schemas import NAME, TEXT, Json, array, record, ref
 from service.auth.key import Scope
 
@@ -156,9 +157,17 @@ def oip_paths(live: Json, ready: Json) -> Json:
     model, version = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
     state = record(name=NAME, ready={"const": True})
     return {
-        "/v2/health/live": get("v2_live", "Whether the process answers", live, scope=None, errors=oip_error),
+        "/v2/health/live": get(
+            "v2_live", "Whether the process answers", live, scope=None, errors=oip_error, examples=examples.LIVE
+        ),
         "/v2/health/ready": get(
-            "v2_ready", "Whether models are loaded and checked", ready, scope=None, refusals=READY, errors=oip_error
+            "v2_ready",
+            "Whether models are loaded and checked",
+            ready,
+            scope=None,
+            refusals=READY,
+            errors=oip_error,
+            examples=examples.READY,
         ),
         "/v2/models/stats": get(
             "v2_statistics",
@@ -166,16 +175,34 @@ def oip_paths(live: Json, ready: Json) -> Json:
             ref("Statistics"),
             scope=Scope.METADATA,
             errors=oip_error,
+            examples=examples_oip.STATISTICS,
         ),
-        **_both(model, version, "/stats", "v2_model_statistics", "What was asked of a model", ref("Statistics")),
+        **_both(
+            model,
+            version,
+            "/stats",
+            "v2_model_statistics",
+            "What was asked of a model",
+            ref("Statistics"),
+            examples_oip.STATISTICS,
+        ),
         "/v2": get(
-            "v2_server", "The server, and its extensions", ref("ServerMetadata"), scope=Scope.METADATA, errors=oip_error
+            "v2_server",
+            "The server, and its extensions",
+            ref("ServerMetadata"),
+            scope=Scope.METADATA,
+            errors=oip_error,
+            examples=examples_oip.SERVER,
         ),
         f"{model}/infer": _infer("v2_infer", "Tensors in, tensors out"),
         f"{version}/infer": _infer("v2_infer_version", "The same of one version", "version"),
-        **_both(model, version, "", "v2_model", "A model's tensors", ref("ModelMetadata")),
-        **_both(model, version, "/config", "v2_config", "A model's configuration", ref("ModelConfig")),
-        **_both(model, version, "/ready", "v2_model_ready", "Whether a model is served", state),
+        **_both(model, version, "", "v2_model", "A model's tensors", ref("ModelMetadata"), examples_oip.MODEL),
+        **_both(
+            model, version, "/config", "v2_config", "A model's configuration", ref("ModelConfig"), examples_oip.CONFIG
+        ),
+        **_both(
+            model, version, "/ready", "v2_model_ready", "Whether a model is served", state, examples_oip.MODEL_READY
+        ),
         **{f"/v2/{kind}sharedmemory/{{rest}}": _missing(f"v2_{kind}_memory", "rest") for kind in ("system", "cuda")},
         "/v2/repository/index": _index(),
         "/v2/repository/models/{name}/load": _control("load", "Load a model"),
@@ -186,11 +213,13 @@ def oip_paths(live: Json, ready: Json) -> Json:
     }
 
 
-def _both(model: str, version: str, end: str, name: str, summary: str, schema: Json) -> Json:
+def _both(model: str, version: str, end: str, name: str, summary: str, schema: Json, answers: Json) -> Json:
     """A path of a model, and of one version of it."""
     refusals = (*VERSION, errors.VersionNotFound)
     return {
-        model + end: get(name, summary, schema, "name", scope=Scope.METADATA, refusals=refusals, errors=oip_error),
+        model + end: get(
+            name, summary, schema, "name", scope=Scope.METADATA, refusals=refusals, errors=oip_error, examples=answers
+        ),
         version + end: get(
             f"{name}_version",
             f"{summary}: of one version",
@@ -199,6 +228,7 @@ def _both(model: str, version: str, end: str, name: str, summary: str, schema: J
             scope=Scope.METADATA,
             refusals=refusals,
             errors=oip_error,
+            examples=answers,
         ),
     }
 
@@ -206,7 +236,14 @@ def _both(model: str, version: str, end: str, name: str, summary: str, schema: J
 def _infer(name: str, summary: str, *address: str) -> Json:
     parameters = ("name", *address, "Inference-Header-Content-Length", "X-Request-Timeout")
     made = operation(
-        name, summary, parameters, ref("InferResponse"), scope=Scope.PREDICT, refusals=INFER, errors=oip_error
+        name,
+        summary,
+        parameters,
+        ref("InferResponse"),
+        scope=Scope.PREDICT,
+        refusals=INFER,
+        errors=oip_error,
+        examples=examples_oip.INFERRED,
     )
     made["responses"]["200"]["content"]["application/octet-stream"] = {}  # JSON, and the bytes of tensors after it
     return {"post": {**made, "requestBody": _INFER_BODY}}
@@ -226,6 +263,7 @@ def _index() -> Json:
         scope=Scope.METADATA,
         refusals=refusals,
         errors=oip_error,
+        examples=examples_oip.INDEX,
     )
     return {"post": {**made, "requestBody": {"content": body}}}
 
@@ -240,9 +278,10 @@ def _control(verb: str, summary: str) -> Json:
         scope=Scope.ADMIN,
         refusals=(*CHANGE, errors.NotSupported, errors.VersionNotLoaded),
         errors=oip_error,
+        examples=examples_oip.CONTROLLED,
     )
-    body = {"application/json": {"schema": {"type": "object", "properties": {"parameters": {"type": "object"}}}}}
-    return {"post": {**made, "requestBody": {"content": body}}}
+    schema = {"type": "object", "properties": {"parameters": {"type": "object"}}}
+    return {"post": {**made, "requestBody": {"content": {"application/json": media(schema, {"texts": {}})}}}}
 
 
 def _missing(name: str, *parameters: str) -> Json:
@@ -258,6 +297,7 @@ def _missing(name: str, *parameters: str) -> Json:
             scope=Scope.METADATA,
             refusals=refusals,
             errors=oip_error,
+            examples={},
         )
         del made[method]["responses"]["200"]
     return made

@@ -1,6 +1,7 @@
 """The parts that the routes of the OpenAPI document share: what goes in and what comes out.
 
-Examples called ``texts``, ``pairs`` and ``images`` are for models that read those; those of one name belong together.
+Examples of one name belong together, in parameters, bodies and answers (`service.api.examples`): ``texts``, ``pairs`` and ``images``
+are for models that read those, and ``texts`` is also the name where there is one only.
 """
 
 from __future__ import annotations
@@ -46,37 +47,25 @@ SCHEMAS: Json = {
         **record(engine=TEXT, precision={"enum": ["fp32", "int8"]}, reason=TEXT),
         "description": "What computes the version, and why it is nothing faster.",
     },
-    "Models": {**record(models=array(NAME)), "examples": [{"models": ["flowers", "intents"]}]},
-    "Model": {
-        **record(
-            name=NAME,
-            ready={"type": "boolean", "description": "Whether any version is."},
-            default_version={"type": ["integer", "null"], "description": "The one that `predict` asks."},
-            aliases={"type": "object", "additionalProperties": NUMBER},
-            keep={**POLICY, "description": "Which versions are kept loaded, beside aliased ones."},
-            versions=array(
-                {
-                    "type": "object",
-                    "required": ["version", "state"],
-                    "properties": {
-                        "version": NUMBER,
-                        "state": {"enum": ["unloaded", "loading", "ready", "on-demand", "failed"]},
-                        "reason": {**TEXT, "description": "Why it failed."},
-                    },
-                }
-            ),
-        ),
-        "examples": [
+    "Models": record(models=array(NAME)),
+    "Model": record(
+        name=NAME,
+        ready={"type": "boolean", "description": "Whether any version is."},
+        default_version={"type": ["integer", "null"], "description": "The one that `predict` asks."},
+        aliases={"type": "object", "additionalProperties": NUMBER},
+        keep={**POLICY, "description": "Which versions are kept loaded, beside aliased ones."},
+        versions=array(
             {
-                "name": "intents",
-                "ready": True,
-                "default_version": 1,
-                "aliases": {"champion": 1},
-                "keep": "latest:2",
-                "versions": [{"version": 1, "state": "ready"}],
+                "type": "object",
+                "required": ["version", "state"],
+                "properties": {
+                    "version": NUMBER,
+                    "state": {"enum": ["unloaded", "loading", "ready", "on-demand", "failed"]},
+                    "reason": {**TEXT, "description": "Why it failed."},
+                },
             }
-        ],
-    },
+        ),
+    ),
     "Problem": {
         **record(
             type={"const": "about:blank"},
@@ -134,9 +123,8 @@ PARAMETERS: Json = {
         "file",
         {"enum": ["swagger-ui-bundle.js", "swagger-ui.css", "init.js"]},
         "A file of the page.",
-        texts="init.js",
-        pairs="swagger-ui.css",
-        images="swagger-ui-bundle.js",
+        script="init.js",
+        style="swagger-ui.css",
     ),
     "Inference-Header-Content-Length": _parameter(
         "header",
@@ -148,7 +136,9 @@ PARAMETERS: Json = {
     "alias": _parameter(
         "path", "alias", ALIAS, "A name for a version.", texts="champion", pairs="champion", images="champion"
     ),
-    "expect": _parameter("query", "expect", EXPECT, "Refuse with 409 unless the alias points to this version now."),
+    "expect": _parameter(
+        "query", "expect", EXPECT, "Refuse with 409 unless the alias points to this version now.", texts=1
+    ),
     "top_k": _parameter("query", "top_k", NUMBER, "How many scores to list, where there are any.", texts=1, images=3),
     "truncate": _parameter(
         "query",

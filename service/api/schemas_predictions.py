@@ -37,14 +37,6 @@ PREDICTION_SCHEMAS: Json = {
     "Predictions": {
         **record(predictions=array(ref("Prediction"), minItems=1), model=NAME, version=NUMBER, request_id=REQUEST_ID),
         "description": "One prediction for each instance, in their order.",
-        "examples": [
-            {
-                "predictions": [{"label": "lost_card", "score": 0.75, "scores": {"lost_card": 0.75, "arrival": 0.25}}],
-                "model": "intents",
-                "version": 1,
-                "request_id": "0f8fad5bd9cb469fa16570867728950e",
-            }
-        ],
     },
     "Prediction": {
         "anyOf": [ref(name) for name in ("SingleLabel", "MultiLabel", "Value", "Entities")],
