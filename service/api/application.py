@@ -29,6 +29,7 @@ from service.api.admission import Admission
 from service.api.backbones import Backbones
 from service.api.catalog import Catalog
 from service.api.declaration import route, routes
+from service.api.docs import DocsRoutes
 from service.api.gate import Gate
 from service.api.inference import Inference
 from service.api.metrics import Metrics
@@ -116,8 +117,12 @@ class Application:
         self._keyring = Keyring(open_key_file(settings.keys, settings.repository))
         is_local = settings.host == "127.0.0.1"
         self._gate = Gate(self._keyring, self._metrics, on_loopback=is_local)
-        # Without keys, whoever is on this machine may read how it works.
-        self._openapi = OpenApiRoute(version, lambda: is_local or self._keyring.is_closed, admin=settings.admin)
+
+        def is_described() -> bool:
+            return is_local or self._keyring.is_closed  # without keys, whoever is on this machine may read how it works
+
+        self._openapi = OpenApiRoute(version, is_described, admin=settings.admin)
+        self._docs = DocsRoutes(is_described)
         self._inference = Inference(
             self._catalog,
             self._pool,
@@ -177,7 +182,7 @@ class Application:
         register_url_convertor("model_id", _ModelId())
         # Statistics are before whatever else has a model's name in its path, or all of them would be those of a model "stats".
         oip = (self._statistics, self._metadata, RepositoryRoutes(self._model_control), MissingRoutes())
-        return routes(self._gate, self._models, self, self._openapi, *oip, *self._admin)
+        return routes(self._gate, self._models, self, self._openapi, self._docs, *oip, *self._admin)
 
     def _count_cut_off(self) -> None:
         self.cut_off += 1

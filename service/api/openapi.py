@@ -12,22 +12,14 @@ from starlette.responses import Response
 from models import errors
 from models.errors import RouteNotFound
 from models.manifest import Manifest
+from service.api import examples
 from service.api.declaration import route
 from service.api.openapi_oip import OIP_SCHEMAS, oip_paths
 from service.api.openapi_openai import OPENAI_SCHEMAS, openai_paths
-from service.api.openapi_operation import ANY, CHANGE, PREDICT, READY, VERSION, get, operation
-from service.api.schemas import (
-    BODY,
-    HEADERS,
-    PARAMETERS,
-    SCHEMAS,
-    SECURITY_SCHEMES,
-    TEXT,
-    Json,
-    document_body,
-    record,
-    ref,
-)
+from service.api.openapi_operation import ANY, CHANGE, PREDICT, READY, VERSION, get, media, operation
+from service.api.schemas import HEADERS, PARAMETERS, SCHEMAS, SECURITY_SCHEMES, TEXT, Json, record, ref
+from service.api.schemas_admin import ADMIN_SCHEMAS, document_body
+from service.api.schemas_predictions import BODY, PREDICTION_SCHEMAS
 from service.api.schemas_statistics import STATISTICS_SCHEMAS
 from service.auth.key import Scope
 
@@ -87,9 +79,17 @@ def openapi_document(version: str, *, admin: bool = False) -> Json:
                 "name",
                 scope=Scope.METADATA,
                 refusals=VERSION,
+                examples=examples.METADATA,
             ),
-            "/health/live": get("live", "Whether the process answers", live, scope=None),
-            "/health/ready": get("ready", "Whether models are loaded and checked", ready, scope=None, refusals=READY),
+            "/health/live": get("live", "Whether the process answers", live, scope=None, examples=examples.LIVE),
+            "/health/ready": get(
+                "ready",
+                "Whether models are loaded and checked",
+                ready,
+                scope=None,
+                refusals=READY,
+                examples=examples.READY,
+            ),
             **oip_paths(live, ready),
             "/metrics": get(
                 "metrics",
@@ -97,6 +97,7 @@ def openapi_document(version: str, *, admin: bool = False) -> Json:
                 TEXT,
                 scope=Scope.METRICS,
                 media_type="text/plain",
+                examples=examples.METRICS,
             ),
             "/openapi.json": get(
                 "openapi",
@@ -105,11 +106,30 @@ def openapi_document(version: str, *, admin: bool = False) -> Json:
                 scope=Scope.METADATA,
                 refusals=(*ANY, errors.RouteNotFound),
                 media_type=MEDIA_TYPE,
+                examples=examples.OPENAPI,
             ),
+            "/docs": get(
+                "docs",
+                "This document in a browser; where `/openapi.json` is",
+                TEXT,
+                scope=None,
+                refusals=(*ANY, errors.RouteNotFound),
+                media_type="text/html",
+                examples=examples.PAGE,
+            ),
+            "/docs/{file}": _docs_file(),
             **(_admin_paths() if admin else {}),
         },
         "components": {
-            "schemas": {**SCHEMAS, **OPENAI_SCHEMAS, **OIP_SCHEMAS, **STATISTICS_SCHEMAS, **_metadata()},
+            "schemas": {
+                **SCHEMAS,
+                **PREDICTION_SCHEMAS,
+                **ADMIN_SCHEMAS,
+                **OPENAI_SCHEMAS,
+                **OIP_SCHEMAS,
+                **STATISTICS_SCHEMAS,
+                **_metadata(),
+            },
             "parameters": PARAMETERS,
             "headers": HEADERS,
             "securitySchemes": SECURITY_SCHEMES,
@@ -123,33 +143,71 @@ def _admin_paths() -> Json:
     return {
         "/v1/models/{name}/labels/{alias}": {
             "put": _change(
-                "promote", "Point an alias at a version, once every worker has it", *label, body="Promotion"
+                *("promote", "Point an alias at a version, once every worker has it", *label),
+                body=document_body("Promotion", version=2, expect=1),
+                answers=examples.PROMOTED,
             ),
-            "delete": _change("unalias", "Remove an alias", *label, "expect"),
+            "delete": _change("unalias", "Remove an alias", *label, "expect", answers=examples.UNALIASED),
         },
         "/v1/models/{name}/labels/{alias}:rollback": {
-            "post": _change("rollback", "Point an alias where it pointed before", *label, body="Expectation")
+            "post": _change(
+                *("rollback", "Point an alias where it pointed before", *label),
+                body=document_body("Expectation", expect=2),
+                answers=examples.ROLLED_BACK,
+            )
         },
         "/v1/models/{name}/versions/{number}": {
-            "delete": _change("delete", "Delete a version without an alias", "name", "number", answer="Deletion")
+            "delete": _change(
+                *("delete", "Delete a version without an alias", "name", "number"),
+                answer="Deletion",
+                answers=examples.DELETED,
+            )
         },
         "/v1/models/{name}/keep": {
-            "put": _change("keep", "Say which versions are kept loaded", "name", body="Keep", answer="Kept")
+            "put": _change(
+                *("keep", "Say which versions are kept loaded", "name"),
+                body=document_body("Keep", keep="latest:3"),
+                answer="Kept",
+                answers=examples.KEPT,
+            )
         },
     }
 
 
-def _change(name: str, summary: str, *parameters: str, body: str | None = None, answer: str = "Change") -> Json:
-    made = operation(name, summary, parameters, ref(answer), "application/json", scope=Scope.ADMIN, refusals=CHANGE)
-    return {**made, **({} if body is None else {"requestBody": document_body(body)})}
+def _change(
+    name: str, summary: str, *parameters: str, body: Json | None = None, answer: str = "Change", answers: Json
+) -> Json:
+    made = operation(name, summary, parameters, ref(answer), scope=Scope.ADMIN, refusals=CHANGE, examples=answers)
+    return {**made, **({} if body is None else {"requestBody": body})}
 
 
 def _predict(name: str, summary: str, *address: str) -> Json:
     parameters = ("name", *address, "top_k", "truncate", "X-Request-Timeout")
     made = operation(
-        name, summary, parameters, ref("Predictions"), "application/json", scope=Scope.PREDICT, refusals=PREDICT
+        name,
+        summary,
+        parameters,
+        ref("Predictions"),
+        scope=Scope.PREDICT,
+        refusals=PREDICT,
+        examples=examples.PREDICTIONS,
     )
     return {"post": {**made, "requestBody": BODY}}
+
+
+def _docs_file() -> Json:
+    item = get(
+        "docs_file",
+        "What that page loads",
+        TEXT,
+        "file",
+        scope=None,
+        refusals=(*ANY, errors.RouteNotFound, errors.MethodNotAllowed),
+        media_type="text/javascript",
+        examples=examples.SCRIPT,
+    )
+    item["get"]["responses"]["200"]["content"]["text/css"] = media(TEXT, examples.STYLE)
+    return item
 
 
 def _metadata() -> Json:

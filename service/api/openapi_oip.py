@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from models import errors
-from service.api.openapi_operation import ANY, CHANGE, INFER, READY, VERSION, WHAT_IS_WRONG, get, operation
-from service.api.schemas import NAME, TEXT, Json, record, ref
+from service.api import examples, examples_oip
+from service.api.openapi_operation import ANY, CHANGE, INFER, READY, VERSION, WHAT_IS_WRONG, get, media, operation
+from service.api.schemas import NAME, TEXT, Json, array, record, ref
 from service.auth.key import Scope
 
 _SHAPE: Json = {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 8}
@@ -15,10 +16,6 @@ _NUMBER: Json = {**TEXT, "pattern": "^[1-9][0-9]{0,8}$"}
 _DATATYPES = ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"]
 _DATATYPE: Json = {"enum": [*_DATATYPES, "FP16", "BF16", "FP32", "FP64", "BYTES"]}
 _VALUES: Json = {"type": "array", "items": {"type": ["string", "number", "boolean", "array"]}}
-
-
-def _list(items: Json, **limits: int) -> Json:
-    return {"type": "array", "items": items, **limits}
 
 
 def _with(schema: Json, **optional: Json) -> Json:
@@ -58,10 +55,10 @@ OIP_SCHEMAS: Json = {
     "InferError": {**record(error=TEXT), "description": "One string: a stable code, a colon, and what to do."},
     "InferRequest": {
         **_with(
-            record(inputs=_list(_INPUT, minItems=1, maxItems=16)),
+            record(inputs=array(_INPUT, minItems=1, maxItems=16)),
             id=_ID,
             parameters=_PARAMETERS,
-            outputs=_list(_REQUESTED, maxItems=16),
+            outputs=array(_REQUESTED, maxItems=16),
         ),
         "description": "Inputs by name, and which outputs are wanted; all of them where none is named. See a model's metadata.",
     },
@@ -69,7 +66,7 @@ OIP_SCHEMAS: Json = {
         record(
             model_name=NAME,
             model_version=_NUMBER,
-            outputs=_list(
+            outputs=array(
                 _with(
                     record(name=TEXT, datatype=_DATATYPE, shape=_SHAPE),
                     data=_VALUES,
@@ -85,15 +82,15 @@ OIP_SCHEMAS: Json = {
         datatype=_DATATYPE,
         shape={**_SHAPE, "items": {"type": "integer", "minimum": -1}},
     ),
-    "ServerMetadata": record(name=TEXT, version=TEXT, extensions=_list(TEXT)),
+    "ServerMetadata": record(name=TEXT, version=TEXT, extensions=array(TEXT)),
     "ModelMetadata": record(
         name=NAME,
-        versions=_list(_NUMBER),
+        versions=array(_NUMBER),
         platform=TEXT,
-        inputs=_list(ref("TensorMetadata")),
-        outputs=_list(ref("TensorMetadata")),
+        inputs=array(ref("TensorMetadata")),
+        outputs=array(ref("TensorMetadata")),
     ),
-    "RepositoryIndex": _list(
+    "RepositoryIndex": array(
         record(
             name=NAME,
             version=_NUMBER,
@@ -102,7 +99,7 @@ OIP_SCHEMAS: Json = {
         )
     ),
     "ModelConfig": {
-        **record(name=NAME, backend=TEXT, max_batch_size=_WHOLE, input=_list({}), output=_list({})),
+        **record(name=NAME, backend=TEXT, max_batch_size=_WHOLE, input=array({}), output=array({})),
         "description": "Triton's ModelConfig.",
     },
 }
@@ -160,9 +157,17 @@ def oip_paths(live: Json, ready: Json) -> Json:
     model, version = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
     state = record(name=NAME, ready={"const": True})
     return {
-        "/v2/health/live": get("v2_live", "Whether the process answers", live, scope=None, errors=oip_error),
+        "/v2/health/live": get(
+            "v2_live", "Whether the process answers", live, scope=None, errors=oip_error, examples=examples.LIVE
+        ),
         "/v2/health/ready": get(
-            "v2_ready", "Whether models are loaded and checked", ready, scope=None, refusals=READY, errors=oip_error
+            "v2_ready",
+            "Whether models are loaded and checked",
+            ready,
+            scope=None,
+            refusals=READY,
+            errors=oip_error,
+            examples=examples.READY,
         ),
         "/v2/models/stats": get(
             "v2_statistics",
@@ -170,16 +175,34 @@ def oip_paths(live: Json, ready: Json) -> Json:
             ref("Statistics"),
             scope=Scope.METADATA,
             errors=oip_error,
+            examples=examples_oip.STATISTICS,
         ),
-        **_both(model, version, "/stats", "v2_model_statistics", "What was asked of a model", ref("Statistics")),
+        **_both(
+            model,
+            version,
+            "/stats",
+            "v2_model_statistics",
+            "What was asked of a model",
+            ref("Statistics"),
+            examples_oip.STATISTICS,
+        ),
         "/v2": get(
-            "v2_server", "The server, and its extensions", ref("ServerMetadata"), scope=Scope.METADATA, errors=oip_error
+            "v2_server",
+            "The server, and its extensions",
+            ref("ServerMetadata"),
+            scope=Scope.METADATA,
+            errors=oip_error,
+            examples=examples_oip.SERVER,
         ),
         f"{model}/infer": _infer("v2_infer", "Tensors in, tensors out"),
         f"{version}/infer": _infer("v2_infer_version", "The same of one version", "version"),
-        **_both(model, version, "", "v2_model", "A model's tensors", ref("ModelMetadata")),
-        **_both(model, version, "/config", "v2_config", "A model's configuration", ref("ModelConfig")),
-        **_both(model, version, "/ready", "v2_model_ready", "Whether a model is served", state),
+        **_both(model, version, "", "v2_model", "A model's tensors", ref("ModelMetadata"), examples_oip.MODEL),
+        **_both(
+            model, version, "/config", "v2_config", "A model's configuration", ref("ModelConfig"), examples_oip.CONFIG
+        ),
+        **_both(
+            model, version, "/ready", "v2_model_ready", "Whether a model is served", state, examples_oip.MODEL_READY
+        ),
         **{f"/v2/{kind}sharedmemory/{{rest}}": _missing(f"v2_{kind}_memory", "rest") for kind in ("system", "cuda")},
         "/v2/repository/index": _index(),
         "/v2/repository/models/{name}/load": _control("load", "Load a model"),
@@ -190,11 +213,13 @@ def oip_paths(live: Json, ready: Json) -> Json:
     }
 
 
-def _both(model: str, version: str, end: str, name: str, summary: str, schema: Json) -> Json:
+def _both(model: str, version: str, end: str, name: str, summary: str, schema: Json, answers: Json) -> Json:
     """A path of a model, and of one version of it."""
     refusals = (*VERSION, errors.VersionNotFound)
     return {
-        model + end: get(name, summary, schema, "name", scope=Scope.METADATA, refusals=refusals, errors=oip_error),
+        model + end: get(
+            name, summary, schema, "name", scope=Scope.METADATA, refusals=refusals, errors=oip_error, examples=answers
+        ),
         version + end: get(
             f"{name}_version",
             f"{summary}: of one version",
@@ -203,6 +228,7 @@ def _both(model: str, version: str, end: str, name: str, summary: str, schema: J
             scope=Scope.METADATA,
             refusals=refusals,
             errors=oip_error,
+            examples=answers,
         ),
     }
 
@@ -210,7 +236,14 @@ def _both(model: str, version: str, end: str, name: str, summary: str, schema: J
 def _infer(name: str, summary: str, *address: str) -> Json:
     parameters = ("name", *address, "Inference-Header-Content-Length", "X-Request-Timeout")
     made = operation(
-        name, summary, parameters, ref("InferResponse"), scope=Scope.PREDICT, refusals=INFER, errors=oip_error
+        name,
+        summary,
+        parameters,
+        ref("InferResponse"),
+        scope=Scope.PREDICT,
+        refusals=INFER,
+        errors=oip_error,
+        examples=examples_oip.INFERRED,
     )
     made["responses"]["200"]["content"]["application/octet-stream"] = {}  # JSON, and the bytes of tensors after it
     return {"post": {**made, "requestBody": _INFER_BODY}}
@@ -230,6 +263,7 @@ def _index() -> Json:
         scope=Scope.METADATA,
         refusals=refusals,
         errors=oip_error,
+        examples=examples_oip.INDEX,
     )
     return {"post": {**made, "requestBody": {"content": body}}}
 
@@ -244,9 +278,10 @@ def _control(verb: str, summary: str) -> Json:
         scope=Scope.ADMIN,
         refusals=(*CHANGE, errors.NotSupported, errors.VersionNotLoaded),
         errors=oip_error,
+        examples=examples_oip.CONTROLLED,
     )
-    body = {"application/json": {"schema": {"type": "object", "properties": {"parameters": {"type": "object"}}}}}
-    return {"post": {**made, "requestBody": {"content": body}}}
+    schema = {"type": "object", "properties": {"parameters": {"type": "object"}}}
+    return {"post": {**made, "requestBody": {"content": {"application/json": media(schema, {"texts": {}})}}}}
 
 
 def _missing(name: str, *parameters: str) -> Json:
@@ -262,6 +297,7 @@ def _missing(name: str, *parameters: str) -> Json:
             scope=Scope.METADATA,
             refusals=refusals,
             errors=oip_error,
+            examples={},
         )
         del made[method]["responses"]["200"]
     return made

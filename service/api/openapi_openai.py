@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from models import errors
 from models.task import Task
+from service.api import examples_openai as examples
 from service.api.embedding_request import MOST_INPUTS
 from service.api.model_listing import OWNER
 from service.api.openapi_operation import ANY, VERSION, WHAT_IS_WRONG, Refusals, get, operation, problem
-from service.api.schemas import NAME, NUMBER, SCHEMAS, TEXT, WHITE_PIXEL, Json, record, ref
+from service.api.schemas import NAME, NUMBER, SCHEMAS, TEXT, Json, array, record, ref
+from service.api.schemas_predictions import WHITE_PIXEL
 from service.auth.key import Scope
 
 _EMBED: Refusals = tuple(
@@ -31,10 +33,6 @@ _ID: Json = {**TEXT, "minLength": 1, "description": "A name, `name:number`, or a
 _TOKENS: Json = {"type": "array", "items": {**_COUNT, "maximum": 2**31 - 1}, "minItems": 1}
 
 
-def _list(items: Json, **limits: int) -> Json:
-    return {"type": "array", "items": items, **limits}
-
-
 _CARD: Json = record(
     id=_ID,
     object={"const": "model"},
@@ -44,16 +42,6 @@ _CARD: Json = record(
     modality={"enum": ["image", "text"]},
 )
 _CARD["properties"]["dimensions"] = {**NUMBER, "description": "Of its embeddings, where it makes any."}
-_CARD_EXAMPLE = {
-    "id": "intents",
-    "object": "model",
-    "created": 1790000000,
-    "owned_by": OWNER,
-    "task": "single-label",
-    "modality": "text",
-    "dimensions": 384,
-}
-
 OPENAI_SCHEMAS: Json = {
     "OpenAIError": {
         **record(
@@ -67,20 +55,19 @@ OPENAI_SCHEMAS: Json = {
         "description": "As OpenAI's clients read it.",
     },
     "Models": {
-        **record(models=_list(NAME), object={"const": "list"}, data=_list(ref("ModelCard"))),
+        **record(models=array(NAME), object={"const": "list"}, data=array(ref("ModelCard"))),
         "description": "`models` are the names, as KServe's clients read them; `data` has everything that can be asked.",
-        "examples": [{"models": ["intents"], "object": "list", "data": [_CARD_EXAMPLE]}],
     },
-    "ModelCard": {**_CARD, "examples": [_CARD_EXAMPLE]},
+    "ModelCard": _CARD,
     "Embeddings": {
         **record(
             model=_ID,
             input={
                 "anyOf": [
                     {**TEXT, "minLength": 1},
-                    _list({**TEXT, "minLength": 1}, minItems=1, maxItems=MOST_INPUTS),
+                    array({**TEXT, "minLength": 1}, minItems=1, maxItems=MOST_INPUTS),
                     _TOKENS,
-                    _list(_TOKENS, minItems=1, maxItems=MOST_INPUTS),
+                    array(_TOKENS, minItems=1, maxItems=MOST_INPUTS),
                 ],
                 "description": "Texts; or tokens of the model's own tokenizer, with or without its special ones; or images as "
                 "`data:image/...;base64,...`.",
@@ -91,12 +78,12 @@ OPENAI_SCHEMAS: Json = {
     "EmbeddingList": {
         **record(
             object={"const": "list"},
-            data=_list(
+            data=array(
                 record(
                     object={"const": "embedding"},
                     index=_COUNT,
                     embedding={
-                        "anyOf": [_list({"type": "number"}, minItems=1), {**TEXT, "contentEncoding": "base64"}],
+                        "anyOf": [array({"type": "number"}, minItems=1), {**TEXT, "contentEncoding": "base64"}],
                         "description": "Of length 1; in base64 the bytes of FP32, little-endian.",
                     },
                 ),
@@ -105,23 +92,14 @@ OPENAI_SCHEMAS: Json = {
             model={**TEXT, "description": "Who answered: `name:number`, or the backbone."},
             usage=record(prompt_tokens=_COUNT, total_tokens=_COUNT),
         ),
-        "examples": [
-            {
-                "object": "list",
-                "data": [{"object": "embedding", "index": 0, "embedding": [0.6, -0.8]}],
-                "model": "intents:1",
-                "usage": {"prompt_tokens": 7, "total_tokens": 7},
-            }
-        ],
     },
 }
-_PROBLEM: Json = SCHEMAS["Problem"]
+_PROBLEM: Json = {name: value for name, value in SCHEMAS["Problem"].items() if name != "examples"}
 OPENAI_SCHEMAS["ListingProblem"] = {
     **_PROBLEM,
     "required": [*_PROBLEM["required"], "error"],
     "properties": {**_PROBLEM["properties"], **OPENAI_SCHEMAS["OpenAIError"]["properties"]},
     "description": "RFC 9457, and OpenAI's shape beside it.",
-    "examples": [],
 }
 OPENAI_SCHEMAS["Embeddings"]["properties"] |= {
     "encoding_format": {"enum": ["float", "base64"], "default": "float"},
@@ -141,13 +119,20 @@ def openai_paths() -> Json:
         scope=Scope.PREDICT,
         refusals=_EMBED,
         errors=_error,
+        examples=examples.EMBEDDINGS,
     )
     card = {"allOf": [ref("Model"), ref("ModelCard")]}
     version = {"allOf": [ref("ModelCard"), record(name=NAME, version=NUMBER, state=TEXT)]}
     return {
         "/v1/embeddings": {"post": {**embed, "requestBody": _body()}},
         "/v1/models": get(
-            "list_models", "All models", ref("Models"), scope=Scope.METADATA, refusals=ANY, errors=_listing_error
+            "list_models",
+            "All models",
+            ref("Models"),
+            scope=Scope.METADATA,
+            refusals=ANY,
+            errors=_listing_error,
+            examples=examples.MODELS,
         ),
         "/v1/models/{id}": get(
             "model_status",
@@ -157,20 +142,21 @@ def openai_paths() -> Json:
             scope=Scope.METADATA,
             refusals=(*VERSION, errors.VersionNotFound),
             errors=_listing_error,
+            examples=examples.MODEL,
         ),
     }
 
 
 def _body() -> Json:
     pixel = f"data:image/png;base64,{WHITE_PIXEL}"
-    examples = {
+    sent = {
         "texts": {"model": "intents", "input": ["where is my card?", "my card is lost"]},
         "pairs": {"model": "duplicates:1", "input": "where is my card?", "encoding_format": "base64", "dimensions": 8},
         "images": {"model": "flowers", "input": [pixel]},
     }
     content = {
         "schema": ref("Embeddings"),
-        "examples": {kind: {"value": example} for kind, example in examples.items()},
+        "examples": {kind: {"value": example} for kind, example in sent.items()},
     }
     return {"required": True, "content": {"application/json": content}}
 

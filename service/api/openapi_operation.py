@@ -77,7 +77,7 @@ def operation(
     scope: Scope | None,
     refusals: Refusals = ANY,
     errors: ErrorShape = problem,
-    examples: Mapping[str, object] | None = None,
+    examples: Mapping[str, object],
 ) -> Json:
     """An operation.
 
@@ -88,7 +88,8 @@ def operation(
         scope: what a key must allow; None where nobody is asked for one.
         refusals: errors that it may end with, beside those of keys.
         errors: the shape of its errors: that of its dialect.
-        examples: good answers by name; each is that to the examples of the same name among parameters and bodies.
+        examples: good answers by name. Each is that to the examples of the same name among parameters and bodies; where there
+            is one only, it stands for all. A test sends them to a server.
     """
     references = [ref(parameter, "parameters") for parameter in (*parameters, "X-Request-Id")]
     keyed = {"security": SECURITY, "description": f"Where keys are asked for, one that allows `{scope}`."}
@@ -97,7 +98,7 @@ def operation(
         "summary": summary,
         "parameters": references,
         "responses": {
-            "200": _response("OK", {media_type: _media(schema, examples)}),
+            "200": _response("OK", {media_type: media(schema, examples)}),
             **_refused((*refusals, *(_KEY if scope else ())), errors),
         },
         **(keyed if scope else {}),
@@ -113,16 +114,16 @@ def get(
     refusals: Refusals = ANY,
     media_type: str = "application/json",
     errors: ErrorShape = problem,
-    examples: Mapping[str, object] | None = None,
+    examples: Mapping[str, object],
 ) -> Json:
     """A path that is only read; see `operation`."""
     options: Json = {"scope": scope, "refusals": refusals, "errors": errors, "examples": examples}
     return {"get": operation(name, summary, parameters, schema, media_type, **options)}
 
 
-def _media(schema: Json, examples: Mapping[str, object] | None) -> Json:
-    named = {name: {"value": value} for name, value in (examples or {}).items()}
-    return {"schema": schema, **({"examples": named} if named else {})}
+def media(schema: Json, examples: Mapping[str, object]) -> Json:
+    """What an answer of one media type holds."""
+    return {"schema": schema, "examples": {name: {"value": value} for name, value in examples.items()}}
 
 
 def _refused(refusals: Refusals, shape: ErrorShape) -> Json:

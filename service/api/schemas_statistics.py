@@ -12,14 +12,11 @@ _BATCHES: Json = record(
     compute_infer=_DURATION,
     compute_output=_DURATION,
 )
-_ONCE: Json = {"count": 1, "ns": 1_500_000}
-_NEVER: Json = {"count": 0, "ns": 0}
 
 STATISTICS_SCHEMAS: Json = {
     "Statistics": {
         **record(model_stats={"type": "array", "items": ref("VersionStatistics")}),
         "description": "Triton's statistics extension.",
-        "examples": [{"model_stats": []}],
     },
     "VersionStatistics": {
         **record(
@@ -42,27 +39,5 @@ STATISTICS_SCHEMAS: Json = {
             batch_stats={"type": "array", "items": _BATCHES},
             memory_usage={"type": "array", "maxItems": 0},
         ),
-        "examples": [
-            {
-                "name": "intents",
-                "version": "1",
-                "last_inference": 1_767_225_600_000,
-                "inference_count": 1,
-                "execution_count": 1,
-                "inference_stats": {
-                    "success": _ONCE,
-                    "fail": _NEVER,
-                    "queue": {"count": 1, "ns": 0},
-                    "compute_input": {"count": 1, "ns": 100_000},
-                    "compute_infer": {"count": 1, "ns": 1_000_000},
-                    "compute_output": {"count": 1, "ns": 0},
-                    "cache_hit": _NEVER,
-                    "cache_miss": _NEVER,
-                },
-                "response_stats": {},
-                "batch_stats": [],
-                "memory_usage": [],
-            }
-        ],
     },
 }

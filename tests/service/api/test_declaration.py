@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from service.api.application import Application
 from service.api.declaration import Declaration, route, routes
+from service.api.docs import DocsRoutes
 from service.api.gate import Gate
 from service.api.metrics import Metrics
 from service.api.model_listing import ModelRoutes
@@ -83,7 +84,7 @@ def test_what_each_route_of_the_server_needs() -> None:
     of_oip = [("GET", path + end) for path in models for end in ("", "/config", "/ready", "/stats")]
     left_out = [f"/v2/{path}" for path in missing] + [f"{models[0]}/trace/setting"]
     oip = (MetadataRoutes, MissingRoutes, RepositoryRoutes, StatisticsRoutes)
-    assert declared(Application, ModelRoutes, OpenApiRoute, *oip) == {
+    assert declared(Application, ModelRoutes, OpenApiRoute, DocsRoutes, *oip) == {
         **dict.fromkeys(predictions, Scope.PREDICT),
         ("GET", "/v2"): Scope.METADATA,
         ("GET", "/v2/models/stats"): Scope.METADATA,
@@ -93,6 +94,8 @@ def test_what_each_route_of_the_server_needs() -> None:
         ("GET", "/v1/models/{id:model_id}"): Scope.METADATA,
         ("GET", "/v1/models/{name:model}/metadata"): Scope.METADATA,
         ("GET", "/openapi.json"): Scope.METADATA,
+        ("GET", "/docs"): None,
+        ("GET", "/docs/{file}"): None,
         ("GET", "/metrics"): Scope.METRICS,
         ("GET", "/health/live"): None,
         ("GET", "/health/ready"): None,

@@ -21,7 +21,10 @@ from tests.server_process import Reply, json_body, samples
 from tests.service.site import Client, Play, Site
 
 PREDICT = "/v1/models/letters:predict"
-OPEN = ["/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"]
+OPEN = [
+    *("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"),
+    *("/docs", "/docs/init.js", "/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js"),
+]
 NEEDS = {
     Scope.METADATA: [
         *("/v1/models", "/v1/models/letters", "/v1/models/letters/metadata", "/openapi.json"),

@@ -1,22 +1,15 @@
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import reduce
-from operator import getitem
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
 
 import jsonschema_rs
 import pytest
 import schemathesis
 
-from finetune.importing import import_classifier
 from models import version
-from models.aliases import promote
 from models.errors import (
     DatasetInvalid,
     DeadlineExceeded,
@@ -37,11 +30,10 @@ from models.errors import (
     Unavailable,
     VersionNotLoaded,
 )
-from models.repository import ModelRepository
-from models.version import Reference
 from service.api import telemetry
 from service.api.admin import AdminRoutes
 from service.api.application import Application
+from service.api.docs import DocsRoutes
 from service.api.model_listing import ModelRoutes
 from service.api.oip.metadata_routes import MetadataRoutes, MissingRoutes
 from service.api.oip.repository import RepositoryRoutes
@@ -49,30 +41,8 @@ from service.api.oip.statistics import StatisticsRoutes
 from service.api.openapi import MEDIA_TYPE, OpenApiRoute, openapi_document
 from service.api.schemas import ALIAS, MAX_INSTANCES, NAME, REQUEST_ID
 from service.settings import ServerSettings
-from tests.server_process import Reply, ServerProcess, ready_server
+from tests.service.api.described import COMPONENTS, DOCUMENT, nodes, resolve, validator
 from tests.service.site import Play, Site
-from tests.tiny_models import TorchEngines, picture, publish_texts
-
-DOCUMENT = openapi_document("0.0", admin=True)
-COMPONENTS = DOCUMENT["components"]
-
-
-def resolve(node: Any) -> Any:
-    """What a reference refers to."""
-    return reduce(getitem, node["$ref"].removeprefix("#/").split("/"), DOCUMENT)
-
-
-def validator(schema: Any) -> Any:
-    return jsonschema_rs.Draft202012Validator({**schema, "components": COMPONENTS})
-
-
-def nodes(node: Any) -> Iterator[Mapping[str, Any]]:
-    """Every object in the document."""
-    if isinstance(node, dict):
-        yield node
-    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        yield from nodes(child)
-
 
 # The document
 
@@ -152,7 +122,7 @@ def test_every_error_has_an_example() -> None:
 def test_it_says_which_routes_need_which_key() -> None:
     needed = {}
     oip = (MetadataRoutes, RepositoryRoutes, StatisticsRoutes, MissingRoutes)
-    for owner in (Application, ModelRoutes, OpenApiRoute, *oip, AdminRoutes):
+    for owner in (Application, ModelRoutes, OpenApiRoute, DocsRoutes, *oip, AdminRoutes):
         for member in vars(owner).values():
             for declaration in getattr(member, "__declarations__", ()):
                 for path in declaration.paths:
@@ -205,114 +175,3 @@ def test_it_is_served_to_this_machine_only(play: Play) -> None:
 
     play(local, workers=0)
     play(public, workers=0, host="0.0.0.0")
-
-
-# Its examples, sent to a real server
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """A request that is made of the examples of one name."""
-
-    method: str
-    target: str
-    headers: Mapping[str, str]
-    body: bytes | None
-    answer: Mapping[str, Any]
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.target} {self.headers.get('Content-Type', '')}"
-
-
-def examples() -> Iterator[Example]:
-    for path, item in DOCUMENT["paths"].items():
-        for method, operation in item.items():
-            if "`admin`" in operation.get("description", ""):  # they change what the others ask: see test_admin
-                continue
-            parameters = [resolve(reference) for reference in operation["parameters"]]
-            for kind in ("texts", "pairs", "images"):
-                target, headers = place(path, parameters, kind)
-                answer = operation["responses"].get("200", {})
-                for media_type, body in bodies(operation, kind):
-                    yield Example(
-                        method=method.upper(),
-                        target=target,
-                        headers=headers | ({"Content-Type": media_type} if media_type else {}),
-                        body=body,
-                        answer=answer,
-                    )
-
-
-def place(path: str, parameters: list[Mapping[str, Any]], kind: str) -> tuple[str, dict[str, str]]:
-    """Path, query and headers with the examples in them."""
-    query, headers = {}, {}
-    for parameter in parameters:
-        if kind not in parameter["examples"]:
-            assert not parameter.get("required")
-            continue
-        value = parameter["examples"][kind]["value"]
-        text = value if isinstance(value, str) else json.dumps(value)
-        match parameter["in"]:
-            case "path":
-                path = path.replace(f"{{{parameter['name']}}}", quote(text, safe="/"))
-            case "query":
-                query[parameter["name"]] = text
-            case "header":
-                headers[parameter["name"]] = text
-    return path + ("?" + urlencode(query) if query else ""), headers
-
-
-def bodies(operation: Mapping[str, Any], kind: str) -> Iterator[tuple[str, bytes | None]]:
-    if "requestBody" not in operation:
-        yield "", None
-        return
-    for media_type, content in operation["requestBody"]["content"].items():
-        if kind in content.get("examples", {}):
-            value = content["examples"][kind]["value"]
-            if media_type == "multipart/form-data":
-                part = '--limit\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
-                form = "".join(part.format(*each) for each in value.items()) + "--limit--\r\n"
-                yield f"{media_type}; boundary=limit", form.encode()
-            else:
-                yield media_type, (value if media_type == "text/plain" else json.dumps(value)).encode()
-        elif kind == "images" and not content:  # bytes as they are, which a document cannot hold
-            file_format = media_type.removeprefix("image/") if media_type.startswith("image/") else "png"
-            yield media_type, picture(1, file_format=file_format)
-
-
-@pytest.fixture(scope="module")
-def documented_server(
-    tmp_path_factory: pytest.TempPathFactory, tiny_vision: str, tiny_text: str
-) -> Iterator[ServerProcess]:
-    """A server of the models that the examples ask."""
-    repository = ModelRepository(tmp_path_factory.mktemp("documented") / "repository")
-    import_classifier(repository, tiny_vision, "flowers", TorchEngines())
-    publish_texts(repository, tiny_text, "intents", ("lost_card", "arrival"), seed=1)
-    publish_texts(repository, tiny_text, "duplicates", ("yes", "no"), seed=1, pair="separate")
-    for name in ("flowers", "intents", "duplicates"):
-        promote(repository, Reference(name=name, number=1), "champion")
-    with ready_server(repository.root) as server:
-        yield server
-
-
-def test_the_server_takes_every_example(documented_server: ServerProcess) -> None:
-    sent = 0
-    for example in examples():
-        reply = documented_server.request(example.method, example.target, example.body, example.headers)
-        if not example.answer:  # a part of a protocol that is left out
-            assert (reply.status, reply.code) == (501, "not_supported"), example
-            continue
-        assert reply.status == 200, (example, reply.body)
-        assert reply.headers["x-request-id"] == example.headers.get("X-Request-Id", reply.headers["x-request-id"])
-        check_answer(reply, example)
-        sent += 1
-    assert sent > 30
-
-
-def check_answer(reply: Reply, example: Example) -> None:
-    media_type = reply.headers["content-type"].partition(";")[0]
-    content = example.answer["content"][media_type]
-    if media_type == "application/octet-stream":
-        assert example.headers["Content-Type"] == media_type
-    elif media_type != "text/plain":
-        validator(content["schema"]).validate(reply.json())
