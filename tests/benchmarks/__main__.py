@@ -22,6 +22,7 @@ BENCHMARKS = (
     "batching",
     "serving",
     "peers",
+    "embeddings",
     "heads",
     "training",
 )
