@@ -1,6 +1,6 @@
 """All benchmarks, a table each; their figures are written to build/bench.json: ``make bench``.
 
-python -m tests.benchmarks             # about fifteen minutes on two cores
+python -m tests.benchmarks             # about twenty minutes on two cores
 python -m tests.benchmarks noop hop    # these only; the other figures stay as they are
 """
 
@@ -22,6 +22,7 @@ BENCHMARKS = (
     "batching",
     "serving",
     "peers",
+    "embeddings",
     "heads",
     "training",
 )

@@ -39,20 +39,25 @@ class Clients:
         self._bodies = workload.bodies
         self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
 
-    def run(self, concurrency: int, seconds: float) -> tuple[float, list[float]]:
+    def run(self, concurrency: int, seconds: float, *, drain: bool = False) -> tuple[float, list[float]]:
         """Requests a second, and every request's latency in seconds.
+
+        Args:
+            concurrency: how many clients.
+            seconds: for which they ask.
+            drain: those that were asked by then are waited for, and count; for requests that take long.
 
         Raises:
             RuntimeError: an answer other than 200.
         """
-        return self._pool.submit(ask, self._port, self._heads, self._bodies, concurrency, seconds).result()
+        return self._pool.submit(ask, self._port, self._heads, self._bodies, concurrency, seconds, drain).result()
 
     def close(self) -> None:
         self._pool.shutdown()
 
 
 def ask(
-    port: int, heads: Sequence[bytes], bodies: Sequence[bytes], concurrency: int, seconds: float
+    port: int, heads: Sequence[bytes], bodies: Sequence[bytes], concurrency: int, seconds: float, drain: bool = False
 ) -> tuple[float, list[float]]:
     """See `Clients`; runs in a process of its own."""
     requests = _requests(heads, bodies)
@@ -63,14 +68,17 @@ def ask(
         for connection in sockets:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             selector.register(connection, selectors.EVENT_READ, _Pending(next(requests), connection))
-        while (now := time.perf_counter()) < started + seconds:
+        while (now := time.perf_counter()) < started + seconds or (drain and selector.get_map()):
             events = selector.select(TIMEOUT_SECONDS)
             if not events:
                 raise RuntimeError(f"no answer within {TIMEOUT_SECONDS:g} seconds")
             for key, _ in events:
                 if (latency := key.data.receive()) is not None:
                     latencies.append(latency)
-                    key.data.send(next(requests))
+                    if drain and time.perf_counter() >= started + seconds:
+                        selector.unregister(key.fileobj)
+                    else:
+                        key.data.send(next(requests))
         for connection in sockets:
             connection.close()
     return len(latencies) / (now - started), latencies

@@ -174,7 +174,7 @@ def start(stack: ExitStack) -> Mapping[str, Contestant]:
         for name, (batch, wait) in MOSEC.items():
             peer = Peer(
                 arguments=["tests.benchmarks.mosec_echo", f"--wait={wait}"],
-                environment=[f"MOSEC_ECHO_BATCH={batch}"],
+                environment={"MOSEC_ECHO_BATCH": str(batch)},
                 python=python,
                 probe=_probe("/inference"),
             )

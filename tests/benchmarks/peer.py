@@ -20,19 +20,17 @@ class Peer(ServerProcess):
 
     Attributes:
         arguments: of the Python that runs it, but for the port.
-        environment: variables of it.
         python: that runs it.
         probe: a request's path, body and media type; it is ready once it answers that.
     """
 
     repository: Path = Path()
     arguments: Sequence[str]
-    environment: Sequence[str] = ()
     python: str = sys.executable
     probe: tuple[str, bytes, str]
 
     def command(self) -> Sequence[str]:
-        return ["env", *self.environment, self.python, "-m", *self.arguments, f"--port={self.port}"]
+        return [self.python, "-m", *self.arguments, f"--port={self.port}"]
 
     def wait_until_ready(self, seconds: float = 180.0) -> None:
         wait_for(self._answers, seconds, self.log.read_text)

@@ -84,17 +84,21 @@ def servers(repository: Path, workload: Workload) -> Mapping[str, tuple[ServerPr
         arguments = ["tests.benchmarks.litserve_model", f"--backbone={BACKBONES[workload.name]}", *options]
         probe = ("/predict", in_json.bodies[0], in_json.content_type)
         # Left to itself, its allocator gives memory back with every batch, and takes twice as long.
-        environment = [f"{key}={value}" for key, value in WORKER_ENVIRONMENT.items()]
-        found[name] = (Peer(arguments=arguments, probe=probe, environment=environment), in_json, "/predict")
+        found[name] = (Peer(arguments=arguments, probe=probe, environment=WORKER_ENVIRONMENT), in_json, "/predict")
     python = os.environ.get("MOSEC_PYTHON", sys.executable)
-    libraries = f"PYTHONPATH={os.pathsep.join([os.getcwd(), sysconfig.get_path('purelib')])}"
+    libraries = os.pathsep.join([os.getcwd(), sysconfig.get_path("purelib")])
     if subprocess.run([python, "-c", "import mosec"], capture_output=True).returncode:
         print(f"mosec is not installed, so its figures are left out; the start of {__file__} says how to have them")
         return found
     for name, (workers, batch) in MOSEC.items():
-        environment = [f"{key}={value}" for key, value in WORKER_ENVIRONMENT.items()]
-        environment += [f"MOSEC_MODEL={workload.name}", f"MOSEC_REPOSITORY={repository}", libraries]
-        environment += [f"MOSEC_WORKERS={workers}", f"MOSEC_BATCH={batch}"]
+        environment = {
+            **WORKER_ENVIRONMENT,
+            "PYTHONPATH": libraries,
+            "MOSEC_MODEL": workload.name,
+            "MOSEC_REPOSITORY": str(repository),
+            "MOSEC_WORKERS": str(workers),
+            "MOSEC_BATCH": str(batch),
+        }
         probe = ("/inference", workload.bodies[0], workload.content_type)
         peer = Peer(arguments=["tests.benchmarks.mosec_model"], environment=environment, python=python, probe=probe)
         found[name] = (peer, workload, "/inference")
