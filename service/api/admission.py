@@ -19,7 +19,8 @@ class Admission:
     """Counts rows and bytes from their arrival to their answer.
 
     A request is admitted while fewer than ``max_rows`` rows are in flight, so that even the largest one is admitted to an
-    idle server. Bytes are counted as they arrive, not as they are announced: who sends slowly holds no more than he sent.
+    idle server. Lists, which may be far longer, wait: their rows get in a part at a time, as long as a quarter of the room is
+    left to others, and a list is refused only where what waits before it would take longer than it waits. Bytes are counted as they arrive, not as they are announced: who sends slowly holds no more than he sent.
 
     Args:
         max_rows: in flight.
@@ -35,9 +36,10 @@ class Admission:
         self._seconds_a_batch = 0.0
         self._rows_a_batch = 0.0
         self.rows = 0
+        self.waiting = 0  # rows of lists
         self.bytes = 0
-        self._room: asyncio.Event = asyncio.Event()
-        metrics.rows_in_flight.set_function(lambda: self.rows)
+        self._room = asyncio.Event()
+        metrics.rows_in_flight.set_function(lambda: self.rows + self.waiting)
         metrics.bytes_in_flight.set_function(lambda: self.bytes)
 
     def ticket(self) -> Ticket:
@@ -62,8 +64,11 @@ class Admission:
 
     def retry_after_seconds(self) -> int:
         """When what is in flight now will have been computed, by the measured rate."""
-        seconds = self.rows * self._seconds_a_batch / max(1.0, self._rows_a_batch) / self._workers
-        return min(max(1, math.ceil(seconds)), MOST_SECONDS)
+        return min(max(1, math.ceil(self._seconds_ahead())), MOST_SECONDS)
+
+    def _seconds_ahead(self) -> float:
+        rows = self.rows + self.waiting
+        return rows * self._seconds_a_batch / max(1.0, self._rows_a_batch) / self._workers
 
     def _take_rows(self, rows: int) -> None:
         if self.rows >= self._max_rows:
@@ -75,11 +80,17 @@ class Admission:
             raise self._overloaded()
         self.bytes += size
 
-    async def room(self) -> None:
-        """Waits until there is room for more rows of a long list, and for others beside it: it never takes the last quarter."""
+    def _announce(self, rows: int, seconds: float) -> None:
+        if self._seconds_ahead() > seconds:
+            raise self._overloaded()
+        self.waiting += rows
+
+    async def _admit(self, rows: int) -> None:
         while self.rows >= max(1, self._max_rows * 3 // 4):
             self._room.clear()
             await self._room.wait()
+        self.waiting -= rows
+        self.rows += rows
 
     def _release(self, rows: int, size: int) -> None:
         self.rows -= rows
@@ -96,6 +107,7 @@ class Ticket:
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._rows = 0
+        self._waiting = 0
         self._bytes = 0
 
     def take_rows(self, rows: int) -> None:
@@ -108,10 +120,20 @@ class Ticket:
         self._admission._release(rows, 0)
         self._rows -= rows
 
+    def announce_rows(self, rows: int, seconds: float) -> None:
+        """There are so many rows in its list, and they have so long.
+
+        Raises:
+            Overloaded: what waits already takes longer.
+        """
+        self._admission._announce(rows, seconds)
+        self._waiting += rows
+
     async def wait_for_rows(self, rows: int) -> None:
-        """Takes more rows once there is room for them."""
-        await self._admission.room()
-        self.take_rows(rows)
+        """Takes rows that were announced, once there is room for them."""
+        await self._admission._admit(rows)
+        self._waiting -= rows
+        self._rows += rows
 
     def take_bytes(self, size: int) -> None:
         """Raises: Overloaded: the server is full."""
@@ -122,4 +144,5 @@ class Ticket:
         return self
 
     def __exit__(self, *_error: object) -> None:
+        self._admission.waiting -= self._waiting
         self._admission._release(self._rows, self._bytes)

@@ -197,6 +197,9 @@ class Question:
             GraftworkError: as `WorkerPool.predict` raises it.
         """
         self.ticket.take_rows(len(items))
+        return self._ask(items, wish, priority)
+
+    def _ask(self, items: Sequence[Item], wish: Wish, priority: int) -> Awaitable[Reply]:
         places = range(len(items)) if len(items) > 1 else None
         return self._inference.ask(self._entry, items, self._patience.deadline, wish, priority, places)
 
@@ -206,15 +209,16 @@ class Question:
         Each part has as long as a request has. Raises as `ask`.
         """
         size = self._inference.batch_rows
+        self.ticket.announce_rows(len(items), self._patience.seconds_left)
         if len(items) <= size:
-            return [Part(places=range(len(items)), reply=await self.ask(items, wish))]
+            await self.ticket.wait_for_rows(len(items))
+            return [Part(places=range(len(items)), reply=await self._ask(items, wish, 0))]
         order = sorted(range(len(items)), key=lambda place: len(items[place]))
         parts = [order[start : start + size] for start in range(0, len(order), size)]
-        self.ticket.take_rows(len(parts[0]))
+        asked = []
         try:
             async with asyncio.TaskGroup() as group:
-                asked = [group.create_task(self._ask_part(items, parts[0], wish))]
-                for places in parts[1:]:
+                for places in parts:
                     await self.ticket.wait_for_rows(len(places))
                     asked.append(group.create_task(self._ask_part(items, places, wish)))
         except ExceptionGroup as errors:

@@ -89,6 +89,11 @@ class Patience:
             self._connection.on_disconnect(self._hang_up)
         return self
 
+    @property
+    def seconds_left(self) -> float:
+        """Until the deadline."""
+        return self.deadline - time.monotonic()
+
     def limit(self, seconds: float) -> None:
         """Brings the deadline forward, to so many seconds after the start; one that is earlier stays."""
         self._is_limited = True

@@ -58,9 +58,7 @@ ROUNDS = 3
 SECONDS = float(os.environ.get("GRAFTWORK_BENCH_SECONDS", "4"))
 BAR = 3.0  # times the texts a second of the better peer
 
-# What a user gets, and not what tests start quickest with; by default two long lists fill a server of one worker, and a third
-# is refused.
-OPTIONS = ("--engine", "auto", "--max-rows-in-flight", "1024")
+OPTIONS = ("--engine", "auto")  # what a user gets, and not what tests start quickest with
 
 OURS, OURS_FP32 = "graftwork", "graftwork --precision fp32"
 INFINITY = "infinity-emb"

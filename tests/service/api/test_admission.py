@@ -15,6 +15,7 @@ from service.api.metrics import Metrics
 from service.messages import Batch
 
 MOST_ROWS, MOST_BYTES, LARGEST = 20, 1000, 12
+LONG = 1e6  # seconds
 
 
 def admission(*, max_rows: int = MOST_ROWS, max_bytes: int = MOST_BYTES, workers: int = 1) -> Admission:
@@ -173,7 +174,8 @@ def test_long_lists_leave_the_last_quarter_to_others() -> None:
     async def story() -> None:
         limits = admission(max_rows=20)
         listing, other = limits.ticket(), limits.ticket()
-        listing.take_rows(8)
+        listing.announce_rows(24, LONG)
+        await listing.wait_for_rows(8)
         await listing.wait_for_rows(8)  # 16 of 20 are taken now
         waiting = asyncio.create_task(listing.wait_for_rows(8))
         await asyncio.sleep(0)
@@ -181,11 +183,34 @@ def test_long_lists_leave_the_last_quarter_to_others() -> None:
         listing.give_rows(4)  # 16 again: no room yet
         await asyncio.sleep(0)
         assert not waiting.done()
+        assert (limits.rows, limits.waiting) == (16, 8)
         other.__exit__()
         await waiting
-        assert limits.rows == 20
+        assert (limits.rows, limits.waiting) == (20, 0)
         listing.__exit__()
         assert limits.rows == 0
+
+    asyncio.run(story())
+
+
+def test_lists_get_in_by_turns_and_none_is_refused() -> None:
+    async def story() -> None:
+        limits = admission(max_rows=40)
+        entered: list[str] = []
+
+        async def embed(name: str) -> None:
+            with limits.ticket() as ticket:
+                ticket.announce_rows(30, LONG)
+                for _ in range(3):
+                    await ticket.wait_for_rows(10)
+                    entered.append(name)
+                    await asyncio.sleep(0)
+                    ticket.give_rows(10)
+
+        await asyncio.gather(*map(embed, "abcd"))
+        assert sorted(entered) == sorted("abcd" * 3)
+        assert set(entered[:6]) == set("abcd")  # the last one has not waited for all of the first
+        assert (limits.rows, limits.waiting) == (0, 0)
 
     asyncio.run(story())
 
@@ -194,7 +219,8 @@ def test_the_smallest_server_has_room_for_a_list() -> None:
     async def story() -> None:
         limits = admission(max_rows=1)
         ticket = limits.ticket()
-        ticket.take_rows(5)
+        ticket.announce_rows(10, LONG)
+        await ticket.wait_for_rows(5)
         waiting = asyncio.create_task(ticket.wait_for_rows(5))
         await asyncio.sleep(0)
         assert not waiting.done()
@@ -203,3 +229,21 @@ def test_the_smallest_server_has_room_for_a_list() -> None:
         assert limits.rows == 5
 
     asyncio.run(story())
+
+
+def test_a_list_is_refused_where_what_waits_takes_longer_than_it_has() -> None:
+    limits = admission(max_rows=20)
+    limits.ticket().announce_rows(1000, LONG)  # nothing has been measured yet
+    limits.observe([batch(10, 1.0)])
+    limits.ticket().announce_rows(1, 101.0)
+    with pytest.raises(Overloaded) as refused:
+        limits.ticket().announce_rows(1, 99.0)
+    assert refused.value.retry_after_seconds == MOST_SECONDS
+    assert limits.waiting == 1001
+
+
+def test_a_list_that_is_given_up_waits_no_more() -> None:
+    limits = admission(max_rows=20)
+    with limits.ticket() as ticket:
+        ticket.announce_rows(1000, LONG)
+    assert (limits.rows, limits.waiting) == (0, 0)
