@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Sequence
 from typing import Self
 
@@ -38,7 +39,7 @@ class Admission:
         self.rows = 0
         self.waiting = 0  # rows of lists
         self.bytes = 0
-        self._room = asyncio.Event()
+        self._queue: deque[tuple[asyncio.Future[None], int]] = deque()  # of parts of lists, and their rows
         metrics.rows_in_flight.set_function(lambda: self.rows + self.waiting)
         metrics.bytes_in_flight.set_function(lambda: self.bytes)
 
@@ -86,16 +87,30 @@ class Admission:
         self.waiting += rows
 
     async def _admit(self, rows: int) -> None:
-        while self.rows >= max(1, self._max_rows * 3 // 4):
-            self._room.clear()
-            await self._room.wait()
-        self.waiting -= rows
-        self.rows += rows
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append((turn, rows))
+        self._let_in()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it was its turn just now
+                self.waiting += rows
+                self._release(rows, 0)
+            raise
+
+    def _let_in(self) -> None:
+        """Parts of lists, in the order of their coming; those that are given up are passed over."""
+        while self._queue and (self._queue[0][0].done() or self.rows < max(1, self._max_rows * 3 // 4)):
+            turn, rows = self._queue.popleft()
+            if not turn.done():
+                self.waiting -= rows
+                self.rows += rows
+                turn.set_result(None)
 
     def _release(self, rows: int, size: int) -> None:
         self.rows -= rows
         self.bytes -= size
-        self._room.set()
+        self._let_in()
 
     def _overloaded(self) -> Overloaded:
         return Overloaded("the server is full; try again later", retry_after_seconds=self.retry_after_seconds())

@@ -242,8 +242,33 @@ def test_a_list_is_refused_where_what_waits_takes_longer_than_it_has() -> None:
     assert limits.waiting == 1001
 
 
-def test_a_list_that_is_given_up_waits_no_more() -> None:
-    limits = admission(max_rows=20)
-    with limits.ticket() as ticket:
-        ticket.announce_rows(1000, LONG)
-    assert (limits.rows, limits.waiting) == (0, 0)
+@pytest.mark.parametrize("its_turn", [False, True])
+def test_a_list_that_is_given_up_waits_no_more(*, its_turn: bool) -> None:
+    async def story() -> None:
+        limits = admission(max_rows=20)
+        full = limits.ticket()
+        full.take_rows(19)
+
+        async def embed() -> None:
+            with limits.ticket() as ticket:
+                ticket.announce_rows(1000, LONG)
+                await ticket.wait_for_rows(10)
+
+        waiting = asyncio.create_task(embed())
+        await asyncio.sleep(0)
+        assert (limits.rows, limits.waiting) == (19, 1000)
+        if its_turn:
+            full.__exit__()
+            assert (limits.rows, limits.waiting) == (10, 990)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        if not its_turn:
+            full.__exit__()
+        assert (limits.rows, limits.waiting) == (0, 0)
+        later = limits.ticket()
+        later.announce_rows(1, LONG)
+        async with asyncio.timeout(10):
+            await later.wait_for_rows(1)
+
+    asyncio.run(story())
