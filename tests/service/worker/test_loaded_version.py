@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,17 +15,22 @@ from models.batch import ImageRow, TextRow
 from models.errors import EmptyText, ImageUndecodable, InvalidUtf8
 from models.head import Head
 from models.manifest import Calibration
+from models.preprocessor import PairReading
 from models.repository import ModelRepository
-from service.messages import Wish, pack_pair
+from service.messages import Embedding, Wish, pack_pair
 from service.worker.loaded_version import LoadedVersion
 from service.worker.pending import PendingRequest, PendingRow
 from service.worker.registry import Registry
 from tests.service.echo_engine import NOT_FINITE, SCALE, EchoEngine, decoded, echo_version
-from tests.tiny_models import TorchEngines, picture, text_manifest
+from tests.tiny_models import LETTERS, TorchEngines, picture, publish_texts, text_manifest
 
 
 def waiting(
-    version: LoadedVersion, *items: bytes, top_k: int | None = None, truncate: bool = False
+    version: LoadedVersion,
+    *items: bytes,
+    top_k: int | None = None,
+    truncate: bool = False,
+    wish: Wish | None = None,
 ) -> list[PendingRow]:
     """The rows of a request, ready for the device."""
     request = PendingRequest(
@@ -31,16 +38,13 @@ def waiting(
         version=version,
         key=("echo", 1),
         deadline=math.inf,
-        wish=Wish(top_k=top_k, truncate=truncate),
+        wish=wish or Wish(top_k=top_k, truncate=truncate),
         isolated=False,
         results=[None] * len(items),
         missing=len(items),
     )
-    prepared = [version.prepare(item, truncate=truncate) for item in items]
-    return [
-        PendingRow(request=request, index=index, row=each.row, group=each.group, length=each.length, rows=each.rows)
-        for index, each in enumerate(prepared)
-    ]
+    prepared = [version.prepare(item, request.wish.form, truncate=truncate) for item in items]
+    return [PendingRow(request=request, index=index, **each._asdict()) for index, each in enumerate(prepared)]
 
 
 @pytest.fixture(scope="module")
@@ -269,3 +273,35 @@ def test_bytes_of_a_pair_that_are_no_text_are_refused(tasks: Registry, name: str
     for pair in (pack_pair(b"\xff", b"a"), pack_pair(b"a", b"\xff")):
         with pytest.raises(InvalidUtf8):
             tasks.get(name, 1).prepare(pair, truncate=False)
+
+
+def test_embeddings_share_a_pass_with_predictions_and_leave_out_the_head() -> None:
+    engine = EchoEngine()
+    version = echo_version(engine)
+    rows = [*waiting(version, b"1"), *waiting(version, b"2", b"3", wish=Wish(form="text", embedding=Embedding()))]
+    rows += waiting(
+        version, array("i", [4, 0]).tobytes(), wish=Wish(form="tokens", embedding=Embedding(normalize=False))
+    )
+    prediction, *found = version.compute(rows)
+    assert isinstance(prediction, dict)
+    assert decoded([prediction], 1.0) == [1]
+    assert engine.batches == [[1, 2, 3, 4]]
+    vectors = [np.frombuffer(row[0], "<f4") for row in found if not isinstance(row, dict)]
+    ratios = [round(float(first / second) * SCALE, 1) for first, second in vectors]
+    assert ratios == [2, 3, 4]
+    assert vectors[2].tolist() == pytest.approx([4 / SCALE, 1])
+    assert np.linalg.norm(vectors[0]) == pytest.approx(1)
+    assert [row.tokens for row in rows] == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("pair", ["joint", "separate"])
+def test_a_model_of_pairs_has_embeddings_of_single_texts(
+    tmp_path: Path, tiny_text: str, registry: Registry, pair: PairReading
+) -> None:
+    repository = ModelRepository(tmp_path)
+    publish_texts(repository, tiny_text, "pairs", LETTERS, seed=1, pair=pair)
+    version = Registry(repository, TorchEngines()).load("pairs", 1)
+    rows = waiting(version, b"where is my card?", wish=Wish(form="text", embedding=Embedding(normalize=False)))
+    ((raw,),) = version.compute(rows)
+    expected = registry.get("letters", 1).predictor.features(["where is my card?"])
+    assert np.frombuffer(raw, "<f4") == pytest.approx(expected[0].numpy(), abs=1e-6)
