@@ -14,7 +14,7 @@ import jsonschema_rs
 import pytest
 import schemathesis
 
-from finetune.importing import import_classifier
+from finetune.importing import import_checkpoint
 from models import version
 from models.aliases import promote
 from models.errors import (
@@ -274,7 +274,7 @@ def documented_server(
 ) -> Iterator[ServerProcess]:
     """A server of the models that the examples ask."""
     repository = ModelRepository(tmp_path_factory.mktemp("documented") / "repository")
-    import_classifier(repository, tiny_vision, "flowers", TorchEngines())
+    import_checkpoint(repository, tiny_vision, "flowers", TorchEngines())
     publish_texts(repository, tiny_text, "intents", ("lost_card", "arrival"), seed=1)
     publish_texts(repository, tiny_text, "duplicates", ("yes", "no"), seed=1, pair="separate")
     for name in ("flowers", "intents", "duplicates"):
