@@ -39,7 +39,7 @@ def embeddings(version: ModelVersion, stored: StoredBackbone, precision: Precisi
     """What its backbone makes of its golden inputs."""
     golden = GoldenSet.read(version.directory, version.manifest.modality, precision)
     preprocessor = build_preprocessor(version.manifest.preprocessor, stored.directory)
-    batch = preprocessor.collate([preprocessor.prepare(item) for item in golden.items])
+    batch = preprocessor.collate([preprocessor.prepare(item, truncate=True) for item in golden.items])
     return TwoPrecisions(FINE).build(stored, precision).features(batch, FeatureKind.POOLED).values
 
 
