@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from finetune.card_results import NOUN, precisions, results
+from finetune.card_results import NOUN, embedding_precisions, precisions, results
 from finetune.evaluations.metrics import HEADLINES, METRICS
 from finetune.label_history import sentence
 from finetune.markdown import escape, table
@@ -82,7 +82,8 @@ class CardFacts:
         temperature: what logits are divided by before they become scores; None where they are the answer.
         threshold: of the scores of labels that hold.
         interval: half the width of the interval around a value.
-        evaluation: of the test split, as `Evaluation.to_dict` gives it; None for an imported classifier.
+        dimensions: of an embedding; None where there is a head.
+        evaluation: of the test split, as `Evaluation.to_dict` gives it; None for what was imported.
         figures: title and file of each.
         without_duplicates: the same for the test rows that have no duplicate in the training data.
         heads: by precision, as in the manifest; compared in a table where there are several.
@@ -110,6 +111,7 @@ class CardFacts:
     temperature: float | None = None
     threshold: float | None = None
     interval: float | None = None
+    dimensions: int | None = None
     evaluation: Mapping[str, Any] | None = None
     without_duplicates: Mapping[str, Any] | None = None
     figures: Sequence[tuple[str, str]] = ()
@@ -134,7 +136,7 @@ def model_card(facts: CardFacts) -> str:
         *_results(facts),
         *_section("## Mistakes", facts.mistakes),
         *_section("## Against the version before", facts.comparison),
-        *precisions(facts.task, facts.heads),
+        *(precisions(facts.task, facts.heads) if facts.dimensions is None else embedding_precisions(facts.heads)),
         *_calls(facts),
         *_limitations(facts),
         "## Made with",
@@ -182,6 +184,8 @@ def _front_matter(facts: CardFacts) -> str:
 
 def _pipeline(facts: CardFacts) -> str:
     """The Hub's name for the task."""
+    if facts.task is Task.EMBEDDING:
+        return "image-feature-extraction" if facts.modality is Modality.IMAGE else "feature-extraction"
     if facts.task is Task.TOKEN_CLASSIFICATION:
         return "token-classification"
     if facts.task is Task.REGRESSION and facts.pair:
@@ -203,6 +207,11 @@ def _purpose(facts: CardFacts) -> str:
     how = f"a head on the pretrained backbone {escape(facts.backbone)}."
     classes = list(facts.classes)
     match facts.task:
+        case Task.EMBEDDING:
+            return (
+                f"Turns {what} into an embedding of {facts.dimensions:,} numbers: the features of the pretrained backbone "
+                f"{escape(facts.backbone)}, without a head. What is alike has a high cosine."
+            )
         case Task.REGRESSION:
             return f"For {what} it predicts {escape(classes[0])}, with a 90 % interval: {how}"
         case Task.MULTI_LABEL:
@@ -272,10 +281,8 @@ def _training(facts: CardFacts) -> list[str]:
 
 def _results(facts: CardFacts) -> list[str]:
     if facts.evaluation is None:
-        return [
-            "## Results",
-            "Not evaluated here: the classifier was imported, not trained on data of this repository.",
-        ]
+        what = "classifier" if facts.dimensions is None else "backbone"
+        return ["## Results", f"Not evaluated here: the {what} was imported, not trained on data of this repository."]
     figures = [f"![{escape(title)}]({file})" for title, file in facts.figures]
     return ["## Results", *results(facts.task, facts.evaluation, facts.without_duplicates), *figures]
 

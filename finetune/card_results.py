@@ -113,7 +113,7 @@ def precisions(task: Task, heads: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 "" if training is None else f"{training['validation_score']:.3f}",
                 f"{metrics[primary]:.3f}" if primary in metrics else "",
                 "" if head["agreement"] is None else f"{head['agreement']:.3f}",
-                "yes" if head["refused"] is None else f"no: {escape(head['refused'])}",
+                _may_serve(head),
             )
         )
     return [
@@ -125,6 +125,24 @@ def precisions(task: Task, heads: Mapping[str, Mapping[str, Any]]) -> list[str]:
             rows,
         ),
     ]
+
+
+def embedding_precisions(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """As `precisions`, of an embedding: what computes it, and how near it is to fp32."""
+    rows = [
+        (
+            escape(precision),
+            escape(record["engine"]["identity"]),
+            "" if record["agreement"] is None else f"{record['agreement']:.3f}",
+            _may_serve(record),
+        )
+        for precision, record in records.items()
+    ]
+    return ["## Precisions", table(("precision", "engine", "mean cosine with fp32", "may serve"), rows)]
+
+
+def _may_serve(record: Mapping[str, Any]) -> str:
+    return "yes" if record["refused"] is None else f"no: {escape(record['refused'])}"
 
 
 def _validation(heads: Iterable[Mapping[str, Any]]) -> str:

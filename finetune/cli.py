@@ -216,30 +216,36 @@ app.add_typer(data_app)
 
 
 def import_command(
-    backbone: Annotated[str, typer.Argument(metavar="BACKBONE", help="timm:MODEL or dir:PATH with a classifier.")],
+    backbone: Annotated[str, typer.Argument(metavar="BACKBONE", help="timm:MODEL, hf:REPOSITORY or dir:PATH.")],
     name: Annotated[str, typer.Option(help="The model's name.")],
+    embedding: Annotated[
+        bool, typer.Option("--embedding", help="Answer with embeddings, also where there is a classifier.")
+    ] = False,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     cache_dir: CacheDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a checkpoint's own classifier as a version, without training."""
-    from finetune.importing import import_classifier
+    """Publish a checkpoint without training: its own classifier, or else its embeddings."""
+    from finetune.importing import import_checkpoint
     from models.engine_factory import EngineFactory
     from models.repository import ModelRepository
 
     threads, cache = len(os.sched_getaffinity(0)), cache_dir or default_cache_dir(os.environ)
     engines = EngineFactory("cpu", threads=threads, cache_dir=cache, wanted=engine, precision=precision)
-    version = import_classifier(ModelRepository(repository), backbone, name, engines)
+    version = import_checkpoint(ModelRepository(repository), backbone, name, engines, embedding=embedding)
+    dimensions, classes = version.manifest.backbone.feature_dim, len(version.manifest.labels)
     document = {
         "model": version.name,
         "version": version.number,
         "task": version.manifest.task,
-        "classes": len(version.manifest.labels),
+        "classes": classes,
+        "dimensions": dimensions,
         "path": str(version.directory),
     }
-    print(json.dumps(document) if as_json else f"{version} is published: {len(version.manifest.labels)} classes")
+    what = f"{classes} classes" if classes else f"embeddings of {dimensions} numbers"
+    print(json.dumps(document) if as_json else f"{version} is published: {what}")
 
 
 def _device(device: str) -> str:

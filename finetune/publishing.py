@@ -16,6 +16,8 @@ from models.engine import Engine
 from models.golden import GoldenSet
 from models.head import Head
 from models.manifest import (
+    EMBEDDING_SCHEMA_VERSION,
+    SCHEMA_VERSION,
     BackboneReference,
     Calibration,
     Data,
@@ -54,7 +56,7 @@ class FittedHead:
 
     Attributes:
         engine: computed the features that it was fitted on, and will compute those that it serves with.
-        head: with the activation of the task.
+        head: with the activation of the task; `Head.none` for an embedding.
         metrics: of the evaluation, as plain JSON; empty where there was none.
         agreement, refused: see `models.manifest.HeadRecord`.
     """
@@ -97,6 +99,12 @@ class Graft:
     def __post_init__(self) -> None:
         if any(fitted.head.activation != self.task.traits.activation for fitted in self.heads.values()):
             raise ValueError(f"the heads for {self.task} have the activation {self.task.traits.activation}")
+        if any((fitted.head.classes == 0) is not self.is_embedding for fitted in self.heads.values()):
+            raise ValueError("an embedding has no head, and all else has one")
+
+    @property
+    def is_embedding(self) -> bool:
+        return self.task is Task.EMBEDDING
 
     @property
     def serving(self) -> Mapping[Precision, FittedHead]:
@@ -128,6 +136,7 @@ def publish(repository: ModelRepository, graft: Graft) -> ModelVersion:
     config = graft.backbone.config
     created_at = datetime.now(UTC)
     manifest = Manifest(
+        schema_version=EMBEDDING_SCHEMA_VERSION if graft.is_embedding else SCHEMA_VERSION,
         name=graft.name,
         number=1,
         task=graft.task,
@@ -143,7 +152,8 @@ def publish(repository: ModelRepository, graft: Graft) -> ModelVersion:
     )
     files = dict(graft.report)
     for precision, fitted in graft.serving.items():
-        files[precision.file(HEAD)] = fitted.head.to_bytes()
+        if not graft.is_embedding:
+            files[precision.file(HEAD)] = fitted.head.to_bytes()
         files |= GoldenSet.of(graft.predictor(precision, fitted.head), graft.golden_items, precision).files()
     return repository.publish(
         manifest,
@@ -183,9 +193,10 @@ def _card(graft: Graft, manifest: Manifest, number: int) -> str:
         libraries=manifest.libraries,
         task=manifest.task,
         pair=manifest.pair is not None,
-        temperature=None if manifest.task is Task.REGRESSION else calibration.temperature,
+        temperature=calibration.temperature if manifest.task.traits.activation != "identity" else None,
         threshold=calibration.threshold,
         interval=calibration.interval,
+        dimensions=manifest.backbone.feature_dim if graft.is_embedding else None,
         label_changes=manifest.label_changes,
         heads={precision: record.model_dump() for precision, record in manifest.heads.items()},
         **graft.card,

@@ -7,6 +7,8 @@ proves all three in this process, on this machine. The next one shares the first
 memory; only its head is new, and the kept features prove that: they, too, must lead to the golden scores. A version whose
 features came from another engine than those that were proven here is checked from its raw inputs.
 
+The features of an embedding are its answers: nothing but the whole way proves those, and it has no scores.
+
 Features are compared as well as scores: a score near 0 or 1 hides much. In 8 bits they also depend on how a processor multiplies
 (sums of products saturate with AVX2, and do not with VNNI), and a little on the size of the batch.
 
@@ -49,7 +51,7 @@ class GoldenSet:
 
     Attributes:
         items: texts, pairs of them, or the bytes of image files.
-        scores_VC: the score of every label.
+        scores_VC: the score of every label; of an embedding, none.
         features_VD: fp32; what the engine made of the items at publishing.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,6 +56,11 @@ class Head:
     bias_C: torch.Tensor
     activation: Activation = "softmax"
     hidden: Hidden | None = None
+
+    @classmethod
+    def none(cls, feature_dim: int) -> Head:
+        """That of an embedding: it reads features, and makes nothing of them."""
+        return cls(weight_CD=torch.empty(0, feature_dim), bias_C=torch.empty(0), activation="identity")
 
     def to_bytes(self) -> bytes:
         """The contents of ``head.safetensors``; equal heads give equal bytes."""
@@ -192,7 +198,7 @@ def _activate(
         logits_L /= 2
 
 
-def best(scores_C: NDArray[np.float64], count: int) -> Sequence[int]:
+def best(scores_C: NDArray[np.floating[Any]], count: int) -> Sequence[int]:
     """The classes with the highest scores, best first; of equal ones, the one that comes first among the labels.
 
     Args:

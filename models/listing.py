@@ -80,7 +80,7 @@ class Listing:
             yield [
                 name,
                 " ".join(version["aliases"]),
-                str(version["classes"]),
+                str(version["classes"] or ""),
                 "" if accuracy is None else f"{accuracy:.3f}",
                 size(version["size_bytes"]),
                 version["backbone"],

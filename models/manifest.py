@@ -15,6 +15,8 @@ from models.preprocessor import PAIR_WIDTH, ImagePreprocessorConfig, PairReading
 from models.task import Task
 
 SCHEMA_VERSION = 4
+EMBEDDING_SCHEMA_VERSION = 5  # the same, but without a head: who knows no such version says that it has to be upgraded
+SCHEMAS = range(SCHEMA_VERSION, EMBEDDING_SCHEMA_VERSION + 1)
 
 Setting: TypeAlias = str | int | float | bool
 
@@ -80,12 +82,13 @@ class Training(_Part):
 
 
 class HeadRecord(_Part):
-    """A head for the features that a backbone gives in one precision.
+    """A head for the features that a backbone gives in one precision; of an embedding, those features themselves.
 
     Attributes:
         metrics: the evaluation on the test split, each figure with its interval beside it; empty for an imported
             classifier.
-        agreement: of an imported classifier: the share of fixed inputs for which it gives the label that fp32 gives.
+        agreement: of an imported classifier: the share of fixed inputs for which it gives the label that fp32 gives; of an
+            embedding: the mean cosine of fixed inputs with those of fp32.
         refused: why this head must not serve, and was not kept; None where it may.
     """
 
@@ -134,13 +137,14 @@ class Manifest(_Part):
     """A version's own description.
 
     Attributes:
-        labels: class names in the order of a head's rows; for tokens BIO tags, for a regression the one name of the value.
+        labels: class names in the order of a head's rows; for tokens BIO tags, for a regression the one name of the value; none
+            for an embedding, which has no head.
         heads: by precision; the one for fp32 is always there, and always may serve.
         label_changes: since the version before; None where there was none of the same task, or that is not known.
         files: every file of the version but this one, by relative path.
     """
 
-    schema_version: int = Field(default=SCHEMA_VERSION, ge=SCHEMA_VERSION, le=SCHEMA_VERSION)
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=SCHEMAS[0], le=SCHEMAS[-1])
     name: str
     number: int = Field(ge=1)
     task: Task
@@ -158,7 +162,7 @@ class Manifest(_Part):
     @model_validator(mode="after")
     def _has_a_head_that_serves(self) -> Manifest:
         if Precision.FP32 not in self.heads or self.heads[Precision.FP32].refused is not None:
-            raise ValueError("a version has a head for fp32 that may serve")
+            raise ValueError("a version has a head, or an embedding, for fp32 that may serve")
         return self
 
     @field_validator("files")
@@ -179,8 +183,12 @@ class Manifest(_Part):
     @model_validator(mode="after")
     def _fits_its_task(self) -> Manifest:
         task = self.task
-        if task is Task.EMBEDDING or not self.labels:
-            raise ValueError("a version has a head, and that has labels")
+        if (task is Task.EMBEDDING) is bool(self.labels):
+            raise ValueError("a head has labels, and an embedding has none")
+        if (task is Task.EMBEDDING) is not (self.schema_version == EMBEDDING_SCHEMA_VERSION):
+            raise ValueError(f"schema {EMBEDDING_SCHEMA_VERSION} is that of embeddings, and of nothing else")
+        if task is Task.EMBEDDING and self.pair is not None:
+            raise ValueError("an embedding is that of one text or image")
         if task is Task.REGRESSION and len(self.labels) != 1:
             raise ValueError("a regression has one value")
         if task is Task.TOKEN_CLASSIFICATION and not (

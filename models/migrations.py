@@ -75,12 +75,14 @@ class Chain:
     Attributes:
         model: reads today's.
         schema: today's number.
+        newest: up to which documents are read as they are.
         cure: of a damaged document.
         steps: the first from schema 1 to 2, the next from 2 to 3.
     """
 
     model: type[BaseModel]
     schema: int
+    newest: int
     cure: str
     steps: Sequence[Step]
 
@@ -95,11 +97,11 @@ class Chain:
             found = document["schema_version"]
             if type(found) is not int or found < 1:
                 raise ValueError("no schema")
-            if found > self.schema:
-                raise VersionCorrupt(f"written in schema {found}, this is {self.schema}; upgrade graftwork")
+            if found > self.newest:
+                raise VersionCorrupt(f"written in schema {found}, this is {self.newest}; upgrade graftwork")
             for step in self.steps[found - 1 :]:
                 document = step(document)
-            document = {**document, "schema_version": self.schema}
+            document = {**document, "schema_version": max(found, self.schema)}
             return found, self.model.model_validate_json(json.dumps(document))
         except (ValidationError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise VersionCorrupt(f"damaged; {self.cure}") from None
@@ -108,12 +110,14 @@ class Chain:
 MANIFESTS = Chain(
     model=Manifest,
     schema=manifest.SCHEMA_VERSION,
+    newest=manifest.SCHEMAS[-1],
     cure="publish the model again",
     steps=(heads_by_precision, training_of_any_strategy, unknown_label_changes),
 )
 DEPLOYMENTS = Chain(
     model=Deployment,
     schema=deployment.SCHEMA_VERSION,
+    newest=deployment.SCHEMA_VERSION,
     cure="delete its deployment.json",
     steps=(aliases_without_a_past,),
 )
@@ -186,7 +190,7 @@ def _migrate_file(chain: Chain, file: Path, name: str, directory: Path, dry_run:
         found, model = chain.migrated(_read(file))
     except VersionCorrupt as error:
         return Migrated(name=name, found=None, schema=chain.schema, problem=error.message)
-    if found == chain.schema:
+    if found >= chain.schema:
         return None
     if not dry_run:
         # Not beside the file: what an interrupted step left in a version would be no part of it.

@@ -66,11 +66,13 @@ class Predictor:
 
 
 def read_head(directory: Path, manifest: Manifest, precision: Precision = Precision.FP32) -> Head:
-    """The head for one precision of a version's directory, checked against its manifest.
+    """The head for one precision of a version's directory, checked against its manifest; `Head.none` of an embedding.
 
     Raises:
         VersionCorrupt: it is damaged, or its shape is not what the manifest says.
     """
+    if manifest.task is Task.EMBEDDING:
+        return Head.none(manifest.head_dim)
     version = f"{manifest.name}:{manifest.number}"
     try:
         data = storage.read_file(directory / precision.file("head.safetensors"))

@@ -77,7 +77,7 @@ class ModelRepository:
         except FileNotFoundError:
             return Deployment()
         except (OSError, ValidationError):
-            _refuse_other_schema(file, f"the aliases of '{name}'", deployment_schema.SCHEMA_VERSION)
+            _refuse_other_schema(file, f"the aliases of '{name}'", [deployment_schema.SCHEMA_VERSION])
             raise VersionCorrupt(f"the aliases of '{name}' are damaged; delete its deployment.json") from None
 
     def resolve(self, reference: Reference) -> ModelVersion:
@@ -130,7 +130,7 @@ class ModelRepository:
                 raise VersionNotFound(f"there is no version {number} of '{name}'") from None
             raise VersionCorrupt(f"{name}:{number} has no readable manifest; publish the model again") from None
         except ValidationError as error:
-            _refuse_other_schema(directory / MANIFEST, f"{name}:{number}", manifest_schema.SCHEMA_VERSION)
+            _refuse_other_schema(directory / MANIFEST, f"{name}:{number}", manifest_schema.SCHEMAS)
             fields = _damaged_fields(error)
             raise VersionCorrupt(
                 f"the manifest of {name}:{number} is damaged ({fields}); publish the model again"
@@ -314,12 +314,13 @@ def _damaged_fields(error: ValidationError) -> str:
     return ", ".join(sorted(found & Manifest.model_fields.keys())) or "syntax"
 
 
-def _refuse_other_schema(file: Path, what: str, ours: int) -> None:
+def _refuse_other_schema(file: Path, what: str, ours: Sequence[int]) -> None:
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         found = json.loads(storage.read_file(file))["schema_version"]
-        if isinstance(found, int) and found != ours:
-            cure = "upgrade graftwork" if found > ours else "run: graftwork models migrate"
-            raise VersionCorrupt(f"{what}: written in schema {found}, this is {ours}; {cure}")
+        if isinstance(found, int) and found not in ours:
+            newer = found > ours[-1]
+            cure = "upgrade graftwork" if newer else "run: graftwork models migrate"
+            raise VersionCorrupt(f"{what}: written in schema {found}, this is {ours[-1 if newer else 0]}; {cure}")
 
 
 def _ranges(numbers: Sequence[int]) -> str:

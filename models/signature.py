@@ -82,7 +82,7 @@ def signature(manifest: Manifest) -> Signature:
     normalised as the backbone's checkpoint has it. Texts are UTF-8.
 
     Logits are divided by the temperature, so that their softmax (or sigmoid) is ``probabilities``; ``embedding`` is what the
-    head reads of the row. ``entities`` holds one JSON list a text. Pairs that are read as two texts have no embedding of one.
+    head reads of the row, or would. ``entities`` holds one JSON list a text. Pairs that are read as two texts have no embedding of one.
     """
     return Signature(
         inputs=_inputs(manifest), outputs=tuple(_outputs(manifest)), alternatives=manifest.modality is Modality.IMAGE
@@ -103,6 +103,8 @@ def _outputs(manifest: Manifest) -> list[TensorSpec]:
     match manifest.task:
         case Task.TOKEN_CLASSIFICATION:
             return [TensorSpec(name=ENTITIES, datatype="BYTES")]
+        case Task.EMBEDDING:
+            found = []
         case Task.REGRESSION:
             found = [
                 TensorSpec(name=VALUE, datatype="FP32"),

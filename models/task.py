@@ -22,7 +22,7 @@ class Task(StrEnum):
     | multi-label | pooled (B, D) | (B, C) | every label, scores are independent |
     | regression | pooled (B, D) | (B, 1) | one number |
     | token-classification | tokens (B, T, D) and mask (B, T) | (B, T, C) | spans |
-    | embedding | pooled (B, D) | none | the features |
+    | embedding | pooled (B, D) | none: it has no head | the features |
 
     A pair (two texts) is one joint row for an encoder that takes segments, or two rows whose features are combined
     before the head; either way the head sees pooled features.

@@ -266,6 +266,9 @@ def _summary(prediction: Mapping[str, Any]) -> str:
     if "value" in prediction:
         low, high = prediction["interval"]
         return f"{prediction['value']:.6g}   {low:.6g} to {high:.6g}"
+    if "embedding" in prediction:
+        first = "  ".join(f"{number:.4f}" for number in prediction["embedding"][:5])
+        return f"{len(prediction['embedding'])} numbers: {first} ..."
     if "entities" in prediction:
         return "   ".join(f"{each['label']} {each['text']!r} {each['score']:.3f}" for each in prediction["entities"])
     holding = prediction.get("labels", ())

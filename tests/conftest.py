@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from finetune.importing import import_classifier
+from finetune.importing import import_checkpoint
 from models.repository import ModelRepository
 from tests.server_process import ServerProcess, ready_server
 from tests.tiny_models import (
@@ -51,7 +51,7 @@ def shared_data() -> Path:
 def models_on_disk(tmp_path_factory: pytest.TempPathFactory, tiny_vision: str, tiny_text: str) -> Path:
     """A repository with ``colours:1`` for images, and ``letters:1`` and ``moods:1`` on one text encoder; read only."""
     repository = ModelRepository(tmp_path_factory.mktemp("models") / "repository")
-    import_classifier(repository, tiny_vision, "colours", TorchEngines())
+    import_checkpoint(repository, tiny_vision, "colours", TorchEngines())
     publish_texts(repository, tiny_text, "letters", LETTERS, seed=1)
     publish_texts(repository, tiny_text, "moods", MOODS, seed=2)
     return repository.root
@@ -59,10 +59,13 @@ def models_on_disk(tmp_path_factory: pytest.TempPathFactory, tiny_vision: str, t
 
 @pytest.fixture(scope="session")
 def tasks_on_disk(tmp_path_factory: pytest.TempPathFactory, tiny_text: str) -> Path:
-    """A repository with a model for each task (`tests.tiny_models.publish_tasks`), and ``letters:1``; read only."""
+    """A repository with a model for each task (`tests.tiny_models.publish_tasks`), ``letters:1``, and ``vectors:1``, which has no
+    head; all on one backbone; read only.
+    """
     repository = ModelRepository(tmp_path_factory.mktemp("tasks") / "repository")
     publish_texts(repository, tiny_text, "letters", LETTERS, seed=1)
     publish_tasks(repository, tiny_text)
+    import_checkpoint(repository, tiny_text, "vectors", TorchEngines())
     return repository.root
 
 

@@ -83,6 +83,22 @@ def test_an_error_is_one_line_that_names_the_cure(tmp_path: Path) -> None:
     assert done.stderr == "error: there is no model 'flowers'\n"
 
 
+def test_a_checkpoint_is_imported_as_an_embedding(tmp_path: Path, tiny_vision: str, tiny_text: str) -> None:
+    asked = run("models", "import", tiny_vision, "--name", "photos", "--embedding", "--json", repository=tmp_path)
+    document = json.loads(asked.stdout)
+    assert (document["task"], document["classes"]) == ("embedding", 0)
+    assert document["dimensions"] > 0
+    done = run("models", "import", tiny_text, "--name", "texts", repository=tmp_path)
+    assert done.stdout == "texts:1 is published: embeddings of 16 numbers\n"
+    assert run("models", "promote", "texts:1", repository=tmp_path).returncode == 0
+    listed = run("models", "list", repository=tmp_path).stdout.splitlines()
+    assert [line.split()[-8] for line in listed[2:4]] == [
+        "photos:1",
+        "champion",
+    ]  # no labels are counted before the size
+    assert "an embedding of 16 numbers" in run("models", "show", "texts", repository=tmp_path).stdout
+
+
 def test_the_life_of_an_imported_classifier(tmp_path: Path, tiny_vision: str) -> None:
     imported = run("models", "import", tiny_vision, "--name", "colours", "--json", repository=tmp_path)
     document = json.loads(imported.stdout)

@@ -39,7 +39,7 @@ PREDICTION_SCHEMAS: Json = {
         "description": "One prediction for each instance, in their order.",
     },
     "Prediction": {
-        "anyOf": [ref(name) for name in ("SingleLabel", "MultiLabel", "Value", "Entities")],
+        "anyOf": [ref(name) for name in ("SingleLabel", "MultiLabel", "Value", "Entities", "Features")],
         "description": "By the task of the version (`task` in its metadata).",
     },
     "SingleLabel": _prediction(
@@ -82,6 +82,14 @@ PREDICTION_SCHEMAS: Json = {
                 score={**SCORE, "description": "The probability of its least certain word."},
             )
         ),
+    ),
+    "Features": _prediction(
+        "Of `embedding`.",
+        {"embedding": [0.25, -0.5, 0.125]},
+        embedding={
+            **array({"type": "number"}, minItems=1),
+            "description": "As the backbone gives it, in 32 bits; of length 1 only where the backbone makes it so.",
+        },
     ),
 }
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from models.batch import Row, TextRow
@@ -14,7 +15,8 @@ from models.head import best
 from models.manifest import Calibration
 from models.task import Task
 
-Scores: TypeAlias = Sequence[NDArray[np.float64]]  # each (C,): one, or one for each word that has a token
+# Each (C,): one, or one for each word that has a token. Of an embedding, the one row of features: (D,).
+Scores: TypeAlias = Sequence[NDArray[np.floating[Any]]]
 Prediction: TypeAlias = dict[str, object]
 
 
@@ -51,7 +53,7 @@ def answers_for(task: Task, labels: Sequence[str], calibration: Calibration) -> 
         case Task.TOKEN_CLASSIFICATION:
             return Entities(labels)
         case Task.EMBEDDING:
-            raise AssertionError("an embedding has no head")
+            return Features()
 
 
 class SingleLabel:
@@ -133,3 +135,10 @@ class Entities:
             score = min(certainties[first:last])
             found.append({"label": label, "text": words.text[start:end], "start": start, "end": end, "score": score})
         return {"entities": found}
+
+
+class Features:
+    """The features as the backbone gives them, each number as short as its 32 bits can be told."""
+
+    def __call__(self, scores: Scores, row: Row, top_k: int | None) -> Prediction:
+        return {"embedding": orjson.Fragment(orjson.dumps(scores[0], option=orjson.OPT_SERIALIZE_NUMPY))}

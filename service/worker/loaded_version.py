@@ -20,6 +20,7 @@ from models.head_inputs import head_inputs
 from models.manifest import Manifest
 from models.predictor import Predictor
 from models.preprocessor import RawItem
+from models.task import Task
 from service.messages import Form, Serving, unpack_pair
 from service.worker.answers import Answers, answers_for
 from service.worker.embedding import embedding
@@ -105,7 +106,10 @@ class LoadedVersion:
         rows = [waiting.row for waiting in batch]
         versions = [v for v in (w.request.version for w in batch) if isinstance(v, LoadedVersion)]
         features = self.predictor.engine.features(self.predictor.preprocessor.collate(rows), self.kind)
-        has_head = [waiting.request.wish.embedding is None for waiting in batch]
+        has_head = [
+            waiting.request.wish.embedding is None and version.predictor.task is not Task.EMBEDDING
+            for waiting, version in zip(batch, versions, strict=True)
+        ]
         vectors: list[list[NDArray[np.float32]]] = [[] for _ in rows]
         scores: list[list[NDArray[np.float64]]] = [[] for _ in rows]
         for inputs in head_inputs(features, rows):
@@ -136,7 +140,8 @@ def _answer(
     wish = waiting.request.wish
     if wish.embedding is not None:
         return [embedding(vectors[0], wish.embedding)]
-    predict = partial(version.answers, scores, waiting.row, wish.top_k)
+    read = vectors if version.predictor.task is Task.EMBEDDING else scores
+    predict = partial(version.answers, read, waiting.row, wish.top_k)
     if wish.outputs:
         row = ComputedRow(predictor=version.predictor, vectors=vectors, scores=scores, predict=predict)
         return row_tensors(row, wish.outputs)

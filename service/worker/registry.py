@@ -17,6 +17,7 @@ from models.precision import Precision
 from models.predictor import Predictor, check_reads, read_head
 from models.preprocessor import ImagePreprocessorConfig, Preprocessor, TextPreprocessorConfig, build_preprocessor
 from models.repository import ModelRepository
+from models.task import Task
 from models.version import ModelVersion
 from service.messages import Serving
 from service.worker.loaded_version import LoadedVersion
@@ -51,8 +52,8 @@ class Registry:
         """Verifies, loads and warms up a version, and checks its golden outputs, before it can be looked up.
 
         It is served in the fastest precision that it has a head for, and gives its golden answers in; where no faster engine
-        does, by torch. Of versions that share all but the head, only the first runs the backbone for that: see
-        `models.golden`.
+        does, by torch. Of versions that share all but the head, only the first runs the backbone for that, and each embedding:
+        see `models.golden`.
 
         Raises:
             GraftworkError: it must not be served; whatever was loaded before still is.
@@ -109,7 +110,7 @@ class Registry:
         )
         golden = GoldenSet.read(version.directory, manifest.modality, precision)
         way = (manifest.preprocessor.model_dump_json(), engine.identity, manifest.heads[precision].engine.identity)
-        if way in backbone.proven:
+        if way in backbone.proven and manifest.task is not Task.EMBEDDING:
             golden.check_head(predictor)
         else:
             golden.check(predictor)

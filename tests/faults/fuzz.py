@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
-from finetune.importing import import_classifier
+from finetune.importing import import_checkpoint
 from models.aliases import promote
 from models.repository import ModelRepository
 from models.version import Reference
@@ -92,7 +92,7 @@ def tiny_server() -> Iterator[ServerProcess]:
         for kind in ("vision", "text"):
             (directory / kind).mkdir()
         repository = ModelRepository(directory / "repository")
-        import_classifier(repository, write_tiny_vision(directory / "vision"), "colours", TorchEngines())
+        import_checkpoint(repository, write_tiny_vision(directory / "vision"), "colours", TorchEngines())
         checkpoint = write_tiny_text(directory / "text")
         publish_texts(repository, checkpoint, "letters", LETTERS, seed=1)
         publish_texts(repository, checkpoint, "moods", MOODS, seed=2)

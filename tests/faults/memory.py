@@ -24,7 +24,7 @@ from pathlib import Path
 
 from scipy.stats import linregress, ttest_1samp
 
-from finetune.importing import import_classifier
+from finetune.importing import import_checkpoint
 from models.repository import ModelRepository
 from service.http.limits import ConnectionLimits
 from tests.faults.echo_server import echo_server
@@ -247,6 +247,6 @@ def image_server() -> Iterator[ServerProcess]:
     with tempfile.TemporaryDirectory(prefix="gw-test-") as directory:
         (checkpoint := Path(directory, "checkpoint")).mkdir()
         repository = ModelRepository(Path(directory, "repository"))
-        import_classifier(repository, write_tiny_vision(checkpoint), "colours", TorchEngines())
+        import_checkpoint(repository, write_tiny_vision(checkpoint), "colours", TorchEngines())
         with ready_server(repository.root) as server:
             yield server

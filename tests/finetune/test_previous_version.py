@@ -81,6 +81,12 @@ def test_the_newest_version_is_asked(repository: ModelRepository, tiny_text: str
     assert result.previous == "letters:2"
 
 
+def test_an_embedding_of_the_same_name_is_not_compared_with(repository: ModelRepository) -> None:
+    found = compare(repository, "vectors", examples_of(TEXTS, ["vowel"] * 60), says(["vowel"] * 60))
+    assert isinstance(found, Finding)
+    assert "answers another task, embedding" in found.message
+
+
 def test_seed_and_metric_are_the_callers(repository: ModelRepository) -> None:
     given = (examples_of(TEXTS, ["vowel", "mark"] * 30), says(["vowel"] * 60))
     first, again, other = (compare(repository, "letters", *given, seed=seed) for seed in (0, 0, 1))

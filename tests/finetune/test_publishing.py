@@ -54,6 +54,24 @@ def test_the_card_says_what_is_answered_and_how_it_is_asked(tiny_text: str, tmp_
             assert each in cards[name], (name, each)
 
 
+def test_an_embedding_has_no_head_and_all_else_has_one(tiny_text: str, tmp_path: Path) -> None:
+    checkpoint = fetch_checkpoint(tiny_text)
+    stored = ModelRepository(tmp_path).backbones.add(checkpoint)
+    width = stored.config.feature_dim
+    some = Head(weight_CD=torch.ones(2, width), bias_C=torch.zeros(2), activation="identity")
+    for task, head in ((Task.EMBEDDING, some), (Task.REGRESSION, Head.none(width))):
+        with pytest.raises(ValueError, match="an embedding has no head"):
+            Graft(
+                name="x",
+                backbone=stored,
+                preprocessor=checkpoint.preprocessor,
+                heads={Precision.FP32: FittedHead(engine=torch_engine(stored), head=head)},
+                labels=("value",),
+                golden_items=["a"],
+                task=task,
+            )
+
+
 def test_a_head_with_the_activation_of_another_task_is_no_graft(tiny_text: str, tmp_path: Path) -> None:
     checkpoint = fetch_checkpoint(tiny_text)
     stored: StoredBackbone = ModelRepository(tmp_path).backbones.add(checkpoint)

@@ -15,7 +15,7 @@ from models.manifest import SCHEMA_VERSION, BackboneReference, Calibration, File
 from models.precision import Precision
 from models.preprocessor import ImagePreprocessorConfig, PairReading, TextPreprocessorConfig
 from models.task import Task
-from tests.models.versions import HEAD, manifest
+from tests.models.versions import EMBEDDING, HEAD, manifest
 
 TRAINING = Training(
     strategy="probe",
@@ -48,6 +48,8 @@ IMAGES = ImagePreprocessorConfig(input_size=(3, 224, 224), interpolation="bicubi
         {"task": Task.REGRESSION, "labels": ("price",), "heads": {Precision.FP32: INTERVAL}},
         {"task": Task.TOKEN_CLASSIFICATION, "labels": ("B-x", "I-x", "O")},
         {"preprocessor": SEPARATE},
+        EMBEDDING,
+        {**EMBEDDING, "preprocessor": IMAGES},
     ],
 )
 def test_a_manifest_survives_json(changes: dict[str, Any]) -> None:
@@ -83,6 +85,12 @@ def test_the_preprocessor_says_its_modality() -> None:
         {"labels": "ab"},
         {"labels": []},
         {"task": "embedding"},
+        {"task": "embedding", "labels": []},  # in the schema of all others
+        {**EMBEDDING, "labels": ["a"]},
+        {**EMBEDDING, "heads": {}},
+        {**EMBEDDING, "preprocessor": {**SEPARATE.model_dump(), "pair": "joint"}},
+        {**EMBEDDING, "heads": {"fp32": {**RECORD, "calibration": {"threshold": 0.5}}}},
+        {**EMBEDDING, "schema_version": SCHEMA_VERSION + 2},
         {"task": "multi-label"},  # without a threshold
         {"heads": {"fp32": {**RECORD, "calibration": {"threshold": 0.5}}}},
         *(

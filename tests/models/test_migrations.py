@@ -21,11 +21,14 @@ from models.manifest import Manifest
 from models.migrations import DEPLOYMENTS, MANIFESTS, Migrated, migrate
 from models.precision import Precision
 from models.repository import ModelRepository
+from models.task import Task
 from tests.models.old_manifests import METRICS, place, schema_1, schema_2, schema_3
-from tests.models.versions import leftovers, parse, publish
+from tests.models.versions import EMBEDDING, leftovers, parse, publish
+from tests.models.versions import manifest as described
 
 SCHEMAS = [schema_1, schema_2, schema_3]
 OURS = manifest.SCHEMA_VERSION
+NEWEST = manifest.SCHEMAS[-1]
 
 
 def read(document: dict[str, Any]) -> Manifest:
@@ -95,7 +98,10 @@ def test_steps_change_no_document_in_place() -> None:
     [
         (schema_1(files={}), "no golden features to be checked by; publish the model again"),
         (schema_2(task="multi-label"), "that of a single label; publish the model again"),
-        (schema_3(schema_version=OURS + 1), rf"^written in schema {OURS + 1}, this is {OURS}; upgrade graftwork$"),
+        (
+            schema_3(schema_version=NEWEST + 1),
+            rf"^written in schema {NEWEST + 1}, this is {NEWEST}; upgrade graftwork$",
+        ),
         *(
             (document, "^damaged; publish the model again$")
             for document in (
@@ -181,7 +187,7 @@ def test_what_is_damaged_or_newer_is_listed_and_left_as_it_is(old: ModelReposito
     damaged, newer = old.root / "flowers" / "2" / "manifest.json", old.root / "flowers" / "3" / "manifest.json"
     aliases = old.root / "flowers" / "deployment.json"
     damaged.write_bytes(b"{")
-    newer.write_text(json.dumps(schema_3(number=3, schema_version=OURS + 1)))
+    newer.write_text(json.dumps(schema_3(number=3, schema_version=NEWEST + 1)))
     aliases.write_text(json.dumps({"schema_version": 99}))
     (old.root / "flowers" / "4" / "manifest.json").unlink()
     left = {file: file.read_bytes() for file in (damaged, newer, aliases)}
@@ -190,11 +196,20 @@ def test_what_is_damaged_or_newer_is_listed_and_left_as_it_is(old: ModelReposito
         "dogs:1": None,
         "flowers:1": None,
         "flowers:2": "damaged; publish the model again",
-        "flowers:3": f"written in schema {OURS + 1}, this is {OURS}; upgrade graftwork",
+        "flowers:3": f"written in schema {NEWEST + 1}, this is {NEWEST}; upgrade graftwork",
         "flowers:4": "damaged; publish the model again",
         "aliases of flowers": f"written in schema 99, this is {deployment.SCHEMA_VERSION}; upgrade graftwork",
     }
     assert {file: file.read_bytes() for file in left} == left
+
+
+def test_an_embedding_stays_in_its_schema(repository: ModelRepository) -> None:
+    """Who reads that of all others only is told to upgrade, and not that it is damaged."""
+    embedding = json.loads(described("vectors", **EMBEDDING).model_dump_json())
+    place(repository, embedding)
+    assert embedding["schema_version"] == OURS + 1
+    assert migrate(repository) == []
+    assert repository.read("vectors", 1).manifest.task is Task.EMBEDDING
 
 
 def test_there_may_be_no_repository(repository: ModelRepository) -> None:

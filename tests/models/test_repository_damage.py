@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from models import deployment, manifest
 from models.aliases import promote
 from models.deployment import CHAMPION
 from models.errors import PromotionRefused, VersionCorrupt, VersionNotFound
@@ -145,9 +146,11 @@ def test_a_newer_schema_is_refused_without_writing(repository: ModelRepository) 
     """Also where all the fields that this version knows are there: they may mean something else by then."""
     version = publish(repository)
     promote(repository, parse("flowers:1"), CHAMPION)
-    for file in (version.directory / "manifest.json", repository.root / "flowers" / "deployment.json"):
+    for file, ours in (
+        (version.directory / "manifest.json", manifest.SCHEMAS[-1]),
+        (repository.root / "flowers" / "deployment.json", deployment.SCHEMA_VERSION),
+    ):
         old = file.read_text()
-        ours = json.loads(old)["schema_version"]
         for newer in ({"schema_version": ours + 1}, {"schema_version": ours + 2, "new_field": []}):
             content = json.dumps({**json.loads(old), **newer})
             file.write_text(content)

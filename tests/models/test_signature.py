@@ -11,6 +11,7 @@ from models.precision import Precision
 from models.preprocessor import TextPreprocessorConfig
 from models.signature import TensorSpec, signature
 from models.task import Task
+from tests.models.versions import EMBEDDING as WITHOUT_HEAD
 from tests.models.versions import HEAD, manifest
 from tests.tiny_models import IMAGES, text_manifest
 
@@ -42,6 +43,10 @@ def test_each_task_has_its_outputs(task: Task, labels: tuple[str, ...], expected
     calibration = {Task.MULTI_LABEL: {"threshold": 0.5}, Task.REGRESSION: {"interval": 0.5}}.get(task, {})
     found = outputs(task=task, labels=labels, heads=head(**calibration))
     assert list(found.items()) == list(expected.items())
+
+
+def test_an_embedding_is_all_that_one_without_a_head_gives() -> None:
+    assert outputs(**WITHOUT_HEAD) == EMBEDDING
 
 
 def test_a_text_model_reads_texts() -> None:

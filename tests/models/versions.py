@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from models.backbone import BackboneConfig, Modality, backbone_digest
-from models.manifest import BackboneReference, Calibration, EngineReference, HeadRecord, Manifest
+from models.manifest import (
+    EMBEDDING_SCHEMA_VERSION,
+    BackboneReference,
+    Calibration,
+    EngineReference,
+    HeadRecord,
+    Manifest,
+)
 from models.precision import Precision
 from models.preprocessor import TextPreprocessorConfig
 from models.repository import ModelRepository
@@ -24,6 +31,12 @@ BACKBONE_FILES = {
 BACKBONE = backbone_digest(BACKBONE_FILES)
 HEAD = HeadRecord(engine=EngineReference(identity="torch/cpu/fp32"), calibration=Calibration(temperature=1.5))
 FILES = {"head.safetensors": b"weights", "report/figure.png": b"figure", "golden/expected.json": b"{}"}
+
+EMBEDDING: dict[str, Any] = {  # what sets the manifest of one apart
+    "schema_version": EMBEDDING_SCHEMA_VERSION,
+    "task": Task.EMBEDDING,
+    "labels": (),
+}
 
 
 def manifest(name: str = "flowers", **changes: Any) -> Manifest:

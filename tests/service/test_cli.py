@@ -143,9 +143,15 @@ def test_predict_shows_what_each_task_answers(answering: list[Any]) -> None:
         {"value": 3.25, "interval": [2.5, 4.0]},
         {"labels": ["food"], "scores": {"food": 0.9, "war": 0.1}},
         {"entities": [{"label": "city", "text": "New York", "start": 0, "end": 8, "score": 0.75}]},
+        {"embedding": [0.25, -0.5, 0.125, 0.0, 1.0, 2.0]},
     ]
-    shown = CliRunner().invoke(app, ["predict", "any", "one", "two", "three"]).output
-    for words in ("one    3.25   2.5 to 4", "two    food* 0.900   war 0.100", "three  city 'New York' 0.750"):
+    shown = CliRunner().invoke(app, ["predict", "any", "one", "two", "three", "four"]).output
+    for words in (
+        "one    3.25   2.5 to 4",
+        "two    food* 0.900   war 0.100",
+        "three  city 'New York' 0.750",
+        "four   6 numbers: 0.2500  -0.5000  0.1250  0.0000  1.0000 ...",
+    ):
         assert words in shown
 
 

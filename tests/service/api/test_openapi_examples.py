@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from finetune.importing import import_classifier
+from finetune.importing import import_checkpoint
 from models.aliases import promote
 from models.repository import ModelRepository
 from models.version import Reference
@@ -187,7 +187,7 @@ def documented_server(
     """A server of the models that the examples ask, two versions each, where everything may be changed."""
     repository = ModelRepository(tmp_path_factory.mktemp("documented") / "repository")
     for seed in (1, 2):
-        import_classifier(repository, tiny_vision, "flowers", TorchEngines())
+        import_checkpoint(repository, tiny_vision, "flowers", TorchEngines())
         publish_texts(repository, tiny_text, "intents", ("lost_card", "arrival"), seed=seed)
         publish_texts(repository, tiny_text, "duplicates", ("yes", "no"), seed=seed, pair="separate")
     for name in ("flowers", "intents", "duplicates"):

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import numpy as np
+import orjson
 import pytest
 from numpy.typing import NDArray
 
 from models.batch import Row, TextRow, Words
 from models.manifest import Calibration
 from models.task import Task
-from service.worker.answers import Entities, MultiLabel, SingleLabel, Value, answers_for
+from service.worker.answers import Entities, Features, MultiLabel, SingleLabel, Value, answers_for
 
 ROW = TextRow(ids=[1], segments=[0])
 
@@ -87,7 +88,15 @@ def test_each_task_has_its_own() -> None:
         Task.MULTI_LABEL: Calibration(threshold=0.5),
         Task.REGRESSION: Calibration(interval=0.5),
         Task.TOKEN_CLASSIFICATION: Calibration(),
+        Task.EMBEDDING: Calibration(),
     }
     found = [type(answers_for(task, TAGS, calibration)) for task, calibration in calibrations.items()]
-    assert found == [SingleLabel, MultiLabel, Value, Entities]
-    assert {*Task} - {*calibrations} == {Task.EMBEDDING}
+    assert found == [SingleLabel, MultiLabel, Value, Entities, Features]
+    assert {*Task} == {*calibrations}
+
+
+def test_features_are_told_in_the_digits_of_their_32_bits() -> None:
+    features_D = np.array([0.1, -1 / 3, 1e-30, 3e38], dtype=np.float32)
+    told = orjson.dumps(Features()([features_D], ROW, 1))
+    assert told.startswith(b'{"embedding":[0.1,-0.33333334,')
+    assert np.array_equal(np.array(orjson.loads(told)["embedding"], dtype=np.float32), features_D)

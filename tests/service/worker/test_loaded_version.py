@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 import torch
 
@@ -215,7 +216,7 @@ def test_an_image_model_gets_bytes_and_a_text_model_text() -> None:
 @pytest.fixture(scope="module")
 def tasks(tasks_on_disk: Path) -> Registry:
     made = Registry(ModelRepository(tasks_on_disk), TorchEngines())
-    for name in ("letters", "topics", "prices", "names", "follows", "likeness"):
+    for name in ("letters", "topics", "prices", "names", "follows", "likeness", "vectors"):
         made.load(name, 1)
     return made
 
@@ -237,6 +238,28 @@ def test_single_texts_and_pairs_of_many_tasks_share_one_pass(tasks: Registry) ->
         assert found.keys() == alone.keys()
         for key in ("score", "value", "interval", "scores"):
             assert found.get(key) == pytest.approx(alone.get(key), abs=1e-5)
+
+
+def test_what_has_no_head_shares_the_pass_of_what_has_one(tasks: Registry) -> None:
+    vectors, letters = tasks.get("vectors", 1), tasks.get("letters", 1)
+    wanted = vectors.predictor.features(["abc", "de f"]).tolist()
+    mixed = [*waiting(vectors, b"abc"), *waiting(letters, b"abc"), *waiting(vectors, b"de f", top_k=1)]
+    (label,) = letters.compute(waiting(letters, b"abc"))
+    for version in (vectors, letters):  # whichever of them is asked
+        first, second, third = version.compute(mixed)
+        assert second["scores"] == pytest.approx(label["scores"], abs=1e-6)
+        for found, features_D in zip((first, third), wanted, strict=True):
+            assert orjson.loads(orjson.dumps(found)) == {"embedding": pytest.approx(features_D, abs=1e-5)}
+
+
+def test_the_embedding_of_what_has_no_head_is_that_of_any_version_on_its_backbone(tasks: Registry) -> None:
+    for wish in (Embedding(), Embedding(normalize=False, dimensions=4)):
+        found = []
+        for name in ("vectors", "letters"):
+            (row,) = waiting(tasks.get(name, 1), b"abc")
+            row.request.wish = Wish(embedding=wish)
+            found += row.request.version.compute([row])
+        assert found[0] == found[1]
 
 
 def test_rows_of_tokens_have_batches_of_their_own(tasks: Registry) -> None:

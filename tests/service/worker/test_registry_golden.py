@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -153,7 +154,7 @@ def test_a_version_must_give_its_golden_answers(texts_on_disk: ModelRepository) 
 
 def test_every_task_must_give_its_golden_answers(tasks_on_disk: Path) -> None:
     crooked = Registry(ModelRepository(tasks_on_disk), Crooked(lambda stored: CrookedEngine(torch_engine(stored))))
-    for name in ("letters", *TASK_MODELS):
+    for name in ("letters", *TASK_MODELS, "vectors"):
         with pytest.raises(VersionCorrupt, match="golden"):
             crooked.load(name, 1)
 
@@ -213,4 +214,44 @@ def test_what_does_not_fit_together_is_refused_though_its_checksums_are_right(
         counting.registry.load("moods", 1)
     with pytest.raises(VersionNotFound):
         counting.registry.get("moods", 1)
+    counting.registry.load("letters", 1)
+
+
+@pytest.fixture
+def beside_vectors(tmp_path: Path, tasks_on_disk: Path) -> ModelRepository:
+    shutil.copytree(tasks_on_disk, tmp_path / "repository")
+    return ModelRepository(tmp_path / "repository")
+
+
+def test_an_embedding_always_runs_the_backbone_and_proves_it_for_others(beside_vectors: ModelRepository) -> None:
+    """Its features are its answers: what others have proven says nothing about those that it keeps."""
+    counting = Counting(beside_vectors)
+    rows = counting.rows_to_load("vectors")
+    assert rows > 0
+    assert counting.rows_to_load("letters") == 0
+    assert counting.rows_to_load("vectors") == rows
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["as the first", "as one of the following"])
+@pytest.mark.parametrize("damaged", ["features", "texts", "scores", "width"])
+def test_an_embedding_whose_golden_answers_are_others_is_refused_though_its_checksums_are_right(
+    damaged: str, first: bool, beside_vectors: ModelRepository
+) -> None:
+    directory = beside_vectors.read("vectors", 1).directory
+    features = load((directory / FEATURES).read_bytes())["features"]
+    expected = json.loads((directory / "golden/expected.json").read_text())
+    changes: dict[str, dict[str, bytes | None]] = {
+        "features": {FEATURES: save({"features": features.flip(0).contiguous()})},
+        "texts": {"golden/expected.json": json.dumps({**expected, "texts": expected["texts"][::-1]}).encode()},
+        "scores": {"golden/expected.json": json.dumps({**expected, "scores": [[0.5]] * len(features)}).encode()},
+        "width": {FEATURES: save({"features": features[:, :8].contiguous()})},
+    }
+    rewrite(beside_vectors, "vectors", changes[damaged])
+    counting = Counting(beside_vectors)
+    if not first:
+        counting.registry.load("letters", 1)
+    with pytest.raises(VersionCorrupt, match="golden"):
+        counting.registry.load("vectors", 1)
+    with pytest.raises(VersionNotFound):
+        counting.registry.get("vectors", 1)
     counting.registry.load("letters", 1)
