@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import GraftworkError
 from service.client import Client
 from service.demo import free_port
 
@@ -76,13 +75,10 @@ def test_every_task_of_the_readme_works_as_written(tmp_path: Path) -> None:
 
 
 def _wait_until_ready(port: int, server: subprocess.Popen[bytes]) -> None:
-    client, deadline = Client(f"http://127.0.0.1:{port}"), time.monotonic() + 90
-    while True:
-        assert server.poll() is None, "the server ended"
-        try:
-            client.get("/health/ready")
-            return
-        except GraftworkError:
+    deadline = time.monotonic() + 90
+    with Client(f"http://127.0.0.1:{port}") as client:
+        while not client.is_ready():
+            assert server.poll() is None, "the server ended"
             assert time.monotonic() < deadline, "the server was not ready in 90 s"
             time.sleep(0.1)
 

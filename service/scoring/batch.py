@@ -1,0 +1,110 @@
+"""A batch from its input to its last answer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from models.errors import Conflict
+from models.version import Reference
+from service.client import AsyncClient
+from service.scoring.columns import Columns
+from service.scoring.folder import Folder
+from service.scoring.output import Done, Lines, Output
+from service.scoring.progress import progress_bar
+from service.scoring.row import Row, Source
+from service.scoring.scoring import Scoring
+from service.scoring.table import Table
+
+RETRIES = 8  # about a minute: as long as a server takes to start again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What to score, and how.
+
+    Attributes:
+        path: a folder of images, or a table.
+        columns: of the table that the user named.
+        output: a CSV or JSONL file; None stands for JSONL on standard output.
+        overwrite: begin anew where there is something.
+    """
+
+    reference: Reference
+    path: Path
+    columns: Columns
+    output: Path | None
+    overwrite: bool
+    top_k: int
+    truncate: bool
+    concurrency: int
+
+    def source(self) -> Source:
+        """What is to be scored.
+
+        Raises:
+            DatasetInvalid: it cannot be.
+        """
+        return Folder(self.path) if self.path.is_dir() else Table(self.path, self.columns)
+
+    async def run(self, url: str, api_key: str | None, console: Console) -> Done:
+        """Scores what has no answer yet.
+
+        Args:
+            console: where progress is shown.
+
+        Returns:
+            All that is written now.
+        """
+        source = self.source()
+        rows = source.rows()
+        if self.output is None:
+            return await self._score(source, rows, Lines(sys.stdout.buffer, source), Done(), url, api_key, console)
+        with Output(self.output, source, overwrite=self.overwrite) as output:
+            done = output.resume(rows)
+            return await self._score(source, rows, output, done, url, api_key, console)
+
+    async def _score(
+        self,
+        source: Source,
+        rows: Iterator[Row],
+        output: Output | Lines,
+        done: Done,
+        url: str,
+        api_key: str | None,
+        console: Console,
+    ) -> Done:
+        count, errors, model = done.rows, done.errors, done.model
+        async with AsyncClient(url, api_key) as opening, AsyncClient(url, api_key, retries=RETRIES) as client:
+            scoring = Scoring(
+                opening,
+                client,
+                self._pinned(done),
+                top_k=self.top_k,
+                truncate=self.truncate,
+                concurrency=self.concurrency,
+            )
+            with progress_bar(console, count, source.count) as report:
+                async with aclosing(scoring.answers(rows, begun=count > 0)) as found:
+                    async for answers in found:
+                        output.write(answers)
+                        count += len(answers)
+                        errors += sum(1 for answer in answers if answer.error)
+                        model = answers[-1].model
+                        report(count, errors)
+        return Done(rows=count, before=done.rows, errors=errors, model=model)
+
+    def _pinned(self, done: Done) -> Reference:
+        """The version that has answered what is there."""
+        if done.model is None:
+            return self.reference
+        there = Reference.parse(done.model)
+        wanted = self.reference
+        if there.name != wanted.name or wanted.number not in (None, there.number):
+            raise Conflict(f"{self.output} has answers of {there}, not of {wanted}; --overwrite writes it anew")
+        return there
