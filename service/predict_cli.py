@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+RETRIES = 8  # about a minute: as long as a server takes to start again
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 _BATCH = "For a folder or a table"
 
@@ -147,9 +148,14 @@ def predict(
 def _score(batch: Batch, url: str, api_key: str | None, *, as_json: bool) -> None:
     from rich.console import Console
 
-    console = Console(stderr=True)
+    from service.client import AsyncClient
+
+    async def run() -> Done:
+        async with AsyncClient(url, api_key) as opening, AsyncClient(url, api_key, retries=RETRIES) as client:
+            return await batch.run(opening, client, Console(stderr=True))
+
     try:
-        done = asyncio.run(batch.run(url, api_key, console))
+        done = asyncio.run(run())
     except KeyboardInterrupt:
         again = "; the same command goes on from there" if batch.output else ""
         print(f"stopped{again}", file=sys.stderr)

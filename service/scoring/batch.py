@@ -12,16 +12,13 @@ from rich.console import Console
 
 from models.errors import Conflict
 from models.version import Reference
-from service.client import AsyncClient
 from service.scoring.columns import Columns
 from service.scoring.folder import Folder
 from service.scoring.output import Done, Lines, Output
 from service.scoring.progress import progress_bar
 from service.scoring.row import Row, Source
-from service.scoring.scoring import Scoring
+from service.scoring.scoring import Asks, Scoring
 from service.scoring.table import Table
-
-RETRIES = 8  # about a minute: as long as a server takes to start again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +49,12 @@ class Batch:
         """
         return Folder(self.path) if self.path.is_dir() else Table(self.path, self.columns)
 
-    async def run(self, url: str, api_key: str | None, console: Console) -> Done:
+    async def run(self, opening: Asks, client: Asks, console: Console) -> Done:
         """Scores what has no answer yet.
 
         Args:
+            opening: who is asked until there is an answer.
+            client: who is asked then.
             console: where progress is shown.
 
         Returns:
@@ -64,40 +63,21 @@ class Batch:
         source = self.source()
         rows = source.rows()
         if self.output is None:
-            return await self._score(source, rows, Lines(sys.stdout.buffer, source), Done(), url, api_key, console)
+            scoring = self._scoring(opening, client, self.reference)
+            return await _write(scoring, source, rows, Lines(sys.stdout.buffer, source), Done(), console)
         with Output(self.output, source, overwrite=self.overwrite) as output:
             done = output.resume(rows)
-            return await self._score(source, rows, output, done, url, api_key, console)
+            return await _write(self._scoring(opening, client, self._pinned(done)), source, rows, output, done, console)
 
-    async def _score(
-        self,
-        source: Source,
-        rows: Iterator[Row],
-        output: Output | Lines,
-        done: Done,
-        url: str,
-        api_key: str | None,
-        console: Console,
-    ) -> Done:
-        count, errors, model = done.rows, done.errors, done.model
-        async with AsyncClient(url, api_key) as opening, AsyncClient(url, api_key, retries=RETRIES) as client:
-            scoring = Scoring(
-                opening,
-                client,
-                self._pinned(done),
-                top_k=self.top_k,
-                truncate=self.truncate,
-                concurrency=self.concurrency,
-            )
-            with progress_bar(console, count, source.count) as report:
-                async with aclosing(scoring.answers(rows, begun=count > 0)) as found:
-                    async for answers in found:
-                        output.write(answers)
-                        count += len(answers)
-                        errors += sum(1 for answer in answers if answer.error)
-                        model = answers[-1].model
-                        report(count, errors)
-        return Done(rows=count, before=done.rows, errors=errors, model=model)
+    def _scoring(self, opening: Asks, client: Asks, reference: Reference) -> Scoring:
+        return Scoring(
+            opening,
+            client,
+            reference,
+            top_k=self.top_k,
+            truncate=self.truncate,
+            concurrency=self.concurrency,
+        )
 
     def _pinned(self, done: Done) -> Reference:
         """The version that has answered what is there."""
@@ -108,3 +88,18 @@ class Batch:
         if there.name != wanted.name or wanted.number not in (None, there.number):
             raise Conflict(f"{self.output} has answers of {there}, not of {wanted}; --overwrite writes it anew")
         return there
+
+
+async def _write(
+    scoring: Scoring, source: Source, rows: Iterator[Row], output: Output | Lines, done: Done, console: Console
+) -> Done:
+    count, errors, model = done.rows, done.errors, done.model
+    with progress_bar(console, count, source.count) as report:
+        async with aclosing(scoring.answers(rows, begun=count > 0)) as found:
+            async for answers in found:
+                output.write(answers)
+                count += len(answers)
+                errors += sum(1 for answer in answers if answer.error)
+                model = answers[-1].model
+                report(count, errors)
+    return Done(rows=count, before=done.rows, errors=errors, model=model)

@@ -55,7 +55,11 @@ def _guessed(there: Sequence[str], file: str) -> Columns:
     images = [Columns(image=name) for known, name in plain.items() if known in IMAGE_COLUMNS]
     if len(texts + images) == 1 and not pairs:
         return (texts + images)[0]
-    what = "more than one column may be meant" if texts or images else "no column is known to hold a text or an image"
+    what = (
+        "more than one column may be meant"
+        if pairs or texts or images
+        else "no column is known to hold a text or an image"
+    )
     cure = "name it with --text-column (for pairs --pair-column too) or --image-column"
     raise DatasetInvalid(f"{what} among {_listed(there)}; {cure}", file=file)
 
