@@ -60,7 +60,11 @@ def test_every_task_of_the_readme_works_as_written(tmp_path: Path) -> None:
                 continue
             done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-            if words[:2] == ["graftwork", "predict"] or ":predict" in command or words[1] == "-c":
+            if words[:2] == ["graftwork", "predict"] and "--output" in words:
+                answers = (tmp_path / words[-1]).read_text()
+                assert ("flower.jpg,daisy," in answers) == words[-1].endswith(".csv")
+                assert '"prediction": {"label": ' in answers or words[-1].endswith(".csv")
+            elif words[:2] == ["graftwork", "predict"] or ":predict" in command or words[1] == "-c":
                 assert "daisy" in done.stdout
             elif words[-1].endswith("/metrics"):
                 assert "graftwork_requests_total" in done.stdout

@@ -13,7 +13,7 @@ import httpx2
 from models.version import Reference
 from service.client.call import Outcome, Pause, Reply, Send, Steps, T
 from service.client.client import RETRIES, TIMEOUT_SECONDS
-from service.client.connections import failure_of, options, timeouts
+from service.client.connections import explaining_proxies, failure_of, options, timeouts
 from service.client.embeddings import Embeddings
 from service.client.items import Item
 from service.client.predictions import Predictions
@@ -41,7 +41,8 @@ class AsyncClient:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._routes = Routes(url, api_key, timeout=timeout, deadline=deadline, retries=retries, clock=clock)
-        self._http = httpx2.AsyncClient(transport=transport, **options(self._routes.replicas.urls))
+        with explaining_proxies():
+            self._http = httpx2.AsyncClient(transport=transport, **options(self._routes.replicas.urls))
         self._sleep = sleep
 
     @property

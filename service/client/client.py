@@ -11,7 +11,7 @@ import httpx2
 
 from models.version import Reference
 from service.client.call import Outcome, Pause, Reply, Send, Steps, T
-from service.client.connections import failure_of, options, timeouts
+from service.client.connections import explaining_proxies, failure_of, options, timeouts
 from service.client.embeddings import Embeddings
 from service.client.items import Item
 from service.client.predictions import Predictions
@@ -56,7 +56,8 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._routes = Routes(url, api_key, timeout=timeout, deadline=deadline, retries=retries, clock=clock)
-        self._http = httpx2.Client(transport=transport, **options(self._routes.replicas.urls))
+        with explaining_proxies():
+            self._http = httpx2.Client(transport=transport, **options(self._routes.replicas.urls))
         self._clock = clock
         self._sleep = sleep
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypedDict
 from urllib.parse import urlsplit
 
 import httpx2
 
+from models.errors import InvalidParameter
 from service.client.call import Failure
 
 CONNECT_SECONDS = 5.0
@@ -35,6 +37,16 @@ def options(urls: Sequence[str]) -> Options:
     local = all(urlsplit(url).hostname in LOOPBACK for url in urls)
     headers = {"User-Agent": "graftwork", "Accept": "application/json, */*"}
     return Options(headers=headers, limits=_LIMITS, mounts=mounts, trust_env=not local)
+
+
+@contextmanager
+def explaining_proxies() -> Iterator[None]:
+    """While a client is made: says so where the environment names a proxy that it cannot use."""
+    try:
+        yield
+    except (ImportError, ValueError) as error:
+        names = "HTTP_PROXY, HTTPS_PROXY and ALL_PROXY"
+        raise InvalidParameter(f"a proxy of the environment cannot be used ({error}); see {names}") from error
 
 
 def timeouts(seconds: float) -> httpx2.Timeout:

@@ -199,6 +199,13 @@ def test_this_machine_is_never_asked_through_a_proxy(client: Client, monkeypatch
         assert proxied.get("/x") == b"/x"
 
 
+def test_a_proxy_that_cannot_be_used_is_said_where_one_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "gopher://127.0.0.1:1")
+    Client("http://127.0.0.1:1").close()
+    with pytest.raises(InvalidParameter, match="a proxy of the environment cannot be used"):
+        Client("http://elsewhere.invalid")
+
+
 def test_to_import_it_loads_no_heavy_library() -> None:
     code = (
         "import sys, service.client\n"
