@@ -8,55 +8,14 @@ from dataclasses import dataclass
 from finetune.example import Modality
 from finetune.findings import shortlist
 from finetune.rows import Rows
+from models.column_names import IMAGE_COLUMNS, PAIR_COLUMNS, TEXT_COLUMNS
 from models.errors import DatasetInvalid, did_you_mean
 from models.task import Task
 
-_TEXT = frozenset(
-    [
-        "text",
-        "sentence",
-        "review",
-        "content",
-        "message",
-        "comment",
-        "body",
-        "tweet",
-        "utterance",
-        "query",
-        "question",
-        "document",
-        "description",
-        "sms",
-    ]
-)
-_IMAGE = frozenset(
-    [
-        "image",
-        "image_path",
-        "image_file",
-        "image_name",
-        "img",
-        "img_path",
-        "path",
-        "filepath",
-        "file_path",
-        "file",
-        "filename",
-        "file_name",
-    ]
-)
 _LABEL = frozenset(["label", "labels", "class", "class_name", "category", "target", "intent", "sentiment", "topic"])
 _OTHER_LABEL = frozenset(
     ["score", "similarity", "rating", "stars", "value", "tags"]
 )  # where there is none of the above
-_PAIRS = (
-    ("sentence1", "sentence2"),
-    ("text_a", "text_b"),
-    ("premise", "hypothesis"),
-    ("question1", "question2"),
-    ("text", "text_pair"),
-    ("query", "passage"),
-)
 _WORDS = frozenset(["tokens", "words"])
 _TAGS = frozenset(["tags", "ner_tags"])
 _GROUP = frozenset(["group", "group_id"])
@@ -120,7 +79,7 @@ def choose_columns(rows: Rows, named: ColumnNames, task: Task | None = None) -> 
             message = "is asked for tags of words, which neither images nor pairs have; name another --task"
             raise DatasetInvalid(message, file=rows.file)
         label = _column(rows, named.label, (_TAGS, _LABEL), "label", taken=(named.text, group))
-        content = _column(rows, named.text, (_WORDS, _TEXT), "text", taken=(label, group))
+        content = _column(rows, named.text, (_WORDS, TEXT_COLUMNS), "text", taken=(label, group))
         return _checked(
             rows, Columns(modality="text", content=content, label=label, split=split, group=group, tagged=True)
         )
@@ -129,9 +88,9 @@ def choose_columns(rows: Rows, named: ColumnNames, task: Task | None = None) -> 
     label = _column(rows, named.label, (_LABEL, _OTHER_LABEL), "label", taken=taken + (pair or ()))
     modality = _modality(rows, named, (label, group), pair)
     if modality == "text":
-        content = pair[0] if pair else _column(rows, named.text, (_TEXT,), "text", taken=(label, group))
+        content = pair[0] if pair else _column(rows, named.text, (TEXT_COLUMNS,), "text", taken=(label, group))
     else:
-        content = _column(rows, named.image, (_IMAGE,), "image", taken=(label, group))
+        content = _column(rows, named.image, (IMAGE_COLUMNS,), "image", taken=(label, group))
     return _checked(
         rows,
         Columns(
@@ -177,15 +136,15 @@ def _pair(rows: Rows, named: ColumnNames, group: str | None) -> tuple[str, str] 
     """The two columns of a pair: named, or known to go together; one that is named alone is a single text."""
     if named.text_pair is not None:
         second = _named(rows, named.text_pair)
-        first = {right: left for left, right in _PAIRS}.get(second.strip().casefold())
+        first = {right: left for left, right in PAIR_COLUMNS}.get(second.strip().casefold())
         partner = [] if first is None else _matching(rows, frozenset([first]), (named.label,))
         if named.text is None and partner:
             return partner[0], second
-        return _column(rows, named.text, (_TEXT,), "text", taken=(second, named.label, group)), second
+        return _column(rows, named.text, (TEXT_COLUMNS,), "text", taken=(second, named.label, group)), second
     if named.text is not None or named.image is not None:
         return None
     there = {name.strip().casefold(): name for name in rows.columns if name not in (named.label, group)}
-    pairs = [(there[first], there[second]) for first, second in _PAIRS if first in there and second in there]
+    pairs = [(there[first], there[second]) for first, second in PAIR_COLUMNS if first in there and second in there]
     if len(pairs) > 1:
         message = f"more than one pair of columns may hold texts: {shortlist(name for pair in pairs for name in pair)}"
         raise DatasetInvalid(message + "; name two with --text-column and --text-pair-column", file=rows.file, line=1)
@@ -197,7 +156,7 @@ def _modality(rows: Rows, named: ColumnNames, taken: tuple[str | None, ...], pai
         return "text"
     if named.image is not None:
         return "image"
-    texts, images = list(pair or _matching(rows, _TEXT, taken)), _matching(rows, _IMAGE, taken)
+    texts, images = list(pair or _matching(rows, TEXT_COLUMNS, taken)), _matching(rows, IMAGE_COLUMNS, taken)
     if texts and images:
         message = f"columns {shortlist(texts + images)} may hold the content; name one: --text-column or --image-column"
         raise DatasetInvalid(message, file=rows.file, line=1)

@@ -1,4 +1,4 @@
-"""``graftwork serve`` and ``graftwork predict``."""
+"""``graftwork serve`` and ``graftwork demo``."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from pydantic import ByteSize, Field, TypeAdapter, ValidationError
 
 from models.compute_environment import COMPUTE_ENVIRONMENT
-from models.errors import InvalidParameter
 from models.options import (
     DEFAULT_REPOSITORY,
     CacheDirOption,
     EngineOption,
-    JsonOption,
     PrecisionOption,
     RepositoryOption,
     check_engine,
@@ -30,14 +27,10 @@ from models.options import (
 from service.auth.cli import KeysOption
 from service.auth.key_file import open_key_file
 
-if TYPE_CHECKING:
-    from service.client import Item
-
 logger = logging.getLogger(__name__)
 
 app = typer.Typer()
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif")
 LOOPBACK = ("127.0.0.1", "localhost")
 
 OFFLINE = {
@@ -196,100 +189,6 @@ def _bytes(text: str) -> ByteSize:
         return TypeAdapter(Annotated[ByteSize, Field(gt=0)]).validate_python(text)
     except ValidationError:
         raise typer.BadParameter(f"{text}: name a size such as 4GiB or 500MB", param_hint="--backbone-memory") from None
-
-
-@app.command(
-    epilog=example(
-        "graftwork predict flowers photo.jpg",
-        "graftwork predict intents@champion 'where is my card?' --top-k 3",
-        "graftwork predict flowers:2 *.jpg --json",
-        "graftwork predict duplicates --pairs 'where is my card?' 'my card has not come'",
-    )
-)
-def predict(
-    reference: Annotated[str, typer.Argument(metavar="NAME[:N|@ALIAS]", help="Which model answers.")],
-    inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Image files or texts; - reads one text a line.")
-    ],
-    url: Annotated[str, typer.Option(envvar="GRAFTWORK_URL", help="The server.")] = "http://127.0.0.1:8000",
-    api_key: Annotated[
-        str | None,
-        typer.Option(
-            envvar="GRAFTWORK_API_KEY", show_default=False, help="The key to show; better in the environment."
-        ),
-    ] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="How many scores to show.")] = 3,
-    truncate: Annotated[bool, typer.Option("--truncate", help="Cut texts that are too long.")] = False,
-    pairs: Annotated[
-        bool, typer.Option("--pairs", help="Take texts two by two, for a model that reads pairs.")
-    ] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Ask a running server."""
-    from models.version import Reference
-    from service.client import Client
-
-    parsed = Reference.parse(reference)
-    items: list[Item] = []
-    for text in inputs:
-        items.extend(line.rstrip("\n") for line in sys.stdin) if text == "-" else items.append(_item(text))
-    if not items:
-        raise InvalidParameter("there is nothing to predict; name image files or texts")
-    kinds = {isinstance(item, Path) for item in items}
-    if len(kinds) > 1:
-        names = [str(item) for item in items if not isinstance(item, Path)]
-        raise InvalidParameter(f"a model reads images or texts, and '{names[0]}' is no file while others are")
-    if pairs:
-        items = _two_by_two(items)
-    answers = Client(url, api_key).predict(parsed, items, top_k=top_k, truncate=truncate)
-    if as_json:
-        import json
-
-        print(json.dumps(answers))
-        return
-    predictions = answers["predictions"]
-    width = max(len(str(item)) for item in items)
-    for item, prediction in zip(items, predictions, strict=True):
-        print(f"{item!s:<{min(width, 60)}.60}  {_summary(prediction)}")
-    print(f"answered by {answers['model']}:{answers['version']}")
-
-
-def _two_by_two(items: Sequence[Item]) -> list[Item]:
-    texts = [item for item in items if isinstance(item, str)]
-    if len(texts) % 2 or len(texts) < len(items):
-        raise InvalidParameter("--pairs takes an even number of texts")
-    return list(zip(texts[::2], texts[1::2], strict=True))
-
-
-def _summary(prediction: Mapping[str, Any]) -> str:
-    """A prediction of any task in one line; of several labels, those that hold have a star."""
-    if "value" in prediction:
-        low, high = prediction["interval"]
-        return f"{prediction['value']:.6g}   {low:.6g} to {high:.6g}"
-    if "embedding" in prediction:
-        first = "  ".join(f"{number:.4f}" for number in prediction["embedding"][:5])
-        return f"{len(prediction['embedding'])} numbers: {first} ..."
-    if "entities" in prediction:
-        return "   ".join(f"{each['label']} {each['text']!r} {each['score']:.3f}" for each in prediction["entities"])
-    holding = prediction.get("labels", ())
-    return "   ".join(
-        f"{label}{'*' if label in holding else ''} {score:.3f}" for label, score in prediction["scores"].items()
-    )
-
-
-def _item(text: str) -> str | Path:
-    """A file where there is one of that name, else a text, unless it looks like a file that is not there."""
-    try:
-        path = Path(text)
-        if path.is_file():
-            return path
-        if path.suffix.lower() in IMAGE_SUFFIXES and not any(c.isspace() for c in text):
-            raise InvalidParameter(f"{text}: there is no such file")
-        if path.is_dir():
-            raise InvalidParameter(f"{text} is a folder; name the files in it: {text.rstrip('/')}/*")
-    except (OSError, ValueError):  # too long for a name, or not one: a text
-        pass
-    return text
 
 
 @app.command(epilog=example("graftwork demo", "graftwork demo --keep"))

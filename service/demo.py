@@ -25,7 +25,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from models.errors import GraftworkError, NotReady
-from models.version import Reference
 from service.client import Client
 
 CLIENTS = 8  # requests under way at a time in the load step
@@ -200,7 +199,7 @@ class Demo:
     @contextmanager
     def _server(self) -> Iterator[Client]:
         port = free_port()
-        client = Client(f"http://127.0.0.1:{port}")
+        client = Client(f"http://127.0.0.1:{port}", retries=0)  # it counts every refusal
         self._headline("A server")
         command = ["serve", "--port", str(port), "--repository", str(self._repository)]
         self._command("graftwork", *command)
@@ -210,7 +209,7 @@ class Demo:
         with log.open("w") as output:
             process = subprocess.Popen([*_GRAFTWORK, *command], stderr=output, start_new_session=True, env=without_keys)
         try:
-            _wait_for(lambda: process.poll() is not None or _is_ready(client), seconds=120)
+            _wait_for(lambda: process.poll() is not None or client.is_ready(), seconds=120)
             if process.poll() is not None:
                 raise NotReady(f"the server ended; see {log}")
             self._say(f"Ready after {time.monotonic() - started:.1f} s; its log, one JSON object a line, is {log}.")
@@ -219,6 +218,7 @@ class Demo:
         finally:
             process.send_signal(signal.SIGTERM)
             code = process.wait(60)
+            client.close()
         self._say(f"SIGTERM: what was accepted is answered, then the server ends with exit code {code}.")
 
     def _ask(self, model: str, *inputs: str) -> None:
@@ -254,17 +254,9 @@ _GRAFTWORK = [sys.executable, "-m", "graftwork"]
 def _outcome(client: Client, model: str, item: str | bytes) -> str:
     """Which version answered, or the error's code."""
     try:
-        return f"version {client.predict(Reference.parse(model), [item], top_k=1)['version']}"
+        return f"version {client.predict(model, [item], top_k=1).version}"
     except GraftworkError as error:
         return error.code
-
-
-def _is_ready(client: Client) -> bool:
-    try:
-        client.get("/health/ready")
-    except GraftworkError:
-        return False
-    return True
 
 
 def _wait_for(condition: Any, *, seconds: float) -> None:

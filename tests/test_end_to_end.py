@@ -15,14 +15,13 @@ import pytest
 
 from models.embedded import EMBEDDED, embedded_directory
 from models.engine_factory import EngineFactory
-from models.errors import GraftworkError
 from models.golden import SCORE_TOLERANCE
 from models.options import EngineName, PrecisionName
 from models.precision import Precision
 from models.preprocessor import RawItem
 from models.repository import ModelRepository
 from models.version import Reference
-from service.client import Client
+from service.client import Client, SingleLabel
 from service.demo import free_port
 from service.worker.loaded_version import LoadedVersion
 from service.worker.registry import Registry
@@ -86,16 +85,13 @@ def client(output: str, directory: Path) -> Iterator[Client]:
     )
     client, deadline = Client(f"http://127.0.0.1:{port}"), time.monotonic() + 90
     try:
-        while True:
-            try:
-                client.get("/health/ready")
-                break
-            except GraftworkError:
-                assert process.poll() is None, "the server ended"
-                assert time.monotonic() < deadline, "the server was not ready in 90 s"
-                time.sleep(0.1)
+        while not client.is_ready():
+            assert process.poll() is None, "the server ended"
+            assert time.monotonic() < deadline, "the server was not ready in 90 s"
+            time.sleep(0.1)
         yield client
     finally:
+        client.close()
         process.terminate()
         assert process.wait(60) == 0
 
@@ -129,14 +125,15 @@ def test_http_gives_what_the_process_gives(client: Client, directory: Path, name
     version = in_process(directory, name)
     predictor = version.predictor
     expected_NC = predictor.predict(raw)
-    predictions = client.predict(Reference(name=name), items)["predictions"]
+    predictions = client.predict(name, items).predictions
     assert len(predictions) == len(items) > 1
     for prediction, expected_C in zip(predictions, expected_NC.tolist(), strict=True):
         wanted = dict(zip(predictor.labels, expected_C, strict=True))
-        assert prediction["scores"].keys() == wanted.keys()
+        assert isinstance(prediction, SingleLabel)
+        assert prediction.scores.keys() == wanted.keys()
         # In 8 bits, a batch of another size may round features to the next step.
         most = 1e-5 if version.serving.precision == "fp32" else SCORE_TOLERANCE[Precision.INT8]
-        assert max(abs(prediction["scores"][label] - wanted[label]) for label in wanted) < most
+        assert max(abs(prediction.scores[label] - wanted[label]) for label in wanted) < most
     by_torch_NC = in_process(directory, name, engine="torch").predictor.predict(raw)
     in_fp32_NC = in_process(directory, name, precision="fp32").predictor.predict(raw)
     assert (by_torch_NC - in_fp32_NC).abs().max() < 1e-3

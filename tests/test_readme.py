@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import GraftworkError
 from service.client import Client
 from service.demo import free_port
 
@@ -61,7 +60,11 @@ def test_every_task_of_the_readme_works_as_written(tmp_path: Path) -> None:
                 continue
             done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-            if words[:2] == ["graftwork", "predict"] or ":predict" in command or words[1] == "-c":
+            if words[:2] == ["graftwork", "predict"] and "--output" in words:
+                answers = (tmp_path / words[-1]).read_text()
+                assert ("flower.jpg,daisy," in answers) == words[-1].endswith(".csv")
+                assert '"prediction": {"label": ' in answers or words[-1].endswith(".csv")
+            elif words[:2] == ["graftwork", "predict"] or ":predict" in command or words[1] == "-c":
                 assert "daisy" in done.stdout
             elif words[-1].endswith("/metrics"):
                 assert "graftwork_requests_total" in done.stdout
@@ -76,13 +79,10 @@ def test_every_task_of_the_readme_works_as_written(tmp_path: Path) -> None:
 
 
 def _wait_until_ready(port: int, server: subprocess.Popen[bytes]) -> None:
-    client, deadline = Client(f"http://127.0.0.1:{port}"), time.monotonic() + 90
-    while True:
-        assert server.poll() is None, "the server ended"
-        try:
-            client.get("/health/ready")
-            return
-        except GraftworkError:
+    deadline = time.monotonic() + 90
+    with Client(f"http://127.0.0.1:{port}") as client:
+        while not client.is_ready():
+            assert server.poll() is None, "the server ended"
             assert time.monotonic() < deadline, "the server was not ready in 90 s"
             time.sleep(0.1)
 

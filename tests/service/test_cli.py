@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from graftwork import app
 from models.errors import InvalidParameter
 from models.version import Reference
-from service.client import Client, Item
+from service.client import Client, Item, Predictions
+from service.client.predictions import parse_prediction
 from service.substrate import SOCKET_NAME, make_runtime_dir
 from tests.processes import free_port
 from tests.server_process import ServerProcess
@@ -129,10 +130,10 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Answers of a server; what it was asked is put behind them."""
     answers: list[Any] = []
 
-    def predict(self: Client, reference: Reference, items: Sequence[Item], **options: object) -> dict[str, Any]:
-        predictions = list(answers)
+    def predict(self: Client, reference: Reference, items: Sequence[Item], **options: object) -> Predictions:
+        predictions = tuple(map(parse_prediction, answers))
         answers.append(list(items))
-        return {"predictions": predictions, "model": reference.name, "version": 1}
+        return Predictions(model=reference.name, version=1, request_id="r", predictions=predictions)
 
     monkeypatch.setattr(Client, "predict", predict)
     return answers
@@ -178,7 +179,13 @@ def test_predict_without_a_server_is_one_line() -> None:
         (("photo.jpg",), "photo.jpg: there is no such file"),
         (("there.png", "photo.webp"), "photo.webp: there is no such file"),
         (("there.png", "a text"), "a model reads images or texts, and 'a text' is no file while others are"),
-        (("folder",), "folder is a folder; name the files in it: folder/*"),
+        (("rows.csv",), "rows.csv: there is no such file"),
+        (("folder", "there.png"), "folder is scored row by row; name nothing beside it"),
+        (("folder", "--pairs"), "--pairs is for texts; name two columns: --text-column and --pair-column"),
+        (
+            ("there.png", "--output", "a.csv"),
+            "--output and the names of columns are for a folder of images, or a .csv, .tsv or .jsonl file",
+        ),
     ],
 )
 def test_an_input_that_cannot_be_meant_is_refused_before_it_is_sent(

@@ -12,8 +12,7 @@ import pytest
 from models.head import best
 from models.predictor import Predictor
 from models.repository import ModelRepository
-from models.version import Reference
-from service.client import Client
+from service.client import Client, Value
 from service.worker.registry import Registry
 from tests.server_process import Reply, ServerProcess, ready_server
 from tests.service.answers import TOLERANCE, check_refusal
@@ -100,10 +99,10 @@ def test_pairs(tasks_server: ServerProcess, registry: Registry, name: str) -> No
 
 
 def test_the_client_sends_pairs(tasks_server: ServerProcess, registry: Registry) -> None:
-    client = Client(f"http://127.0.0.1:{tasks_server.port}")
-    found = client.predict(Reference(name="likeness"), PAIRS)["predictions"]
+    with Client(f"http://127.0.0.1:{tasks_server.port}") as client:
+        found = client.predict("likeness", PAIRS).predictions
     wanted = predictor(registry, "likeness").predict(PAIRS)[:, 0].tolist()
-    assert [each["value"] for each in found] == pytest.approx(wanted, abs=1e-4)
+    assert [each.value for each in found if isinstance(each, Value)] == pytest.approx(wanted, abs=1e-4)
 
 
 def test_a_text_where_a_pair_is_read_and_a_pair_where_a_text_is_read(tasks_server: ServerProcess) -> None:

@@ -1,0 +1,1 @@
+"""Scores a folder or a table: every row is asked about, and its answer written beside it."""

@@ -1,0 +1,287 @@
+"""From a folder or a table to a file of answers, whatever comes between."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from models.errors import Conflict, DatasetInvalid, InvalidInstances, InvalidParameter, NotReady, RequestTimeout
+from service.client.items import CHUNK_ITEMS
+from service.scoring.columns import Columns
+from service.scoring.scoring import MOST_REFUSED
+from tests.service.scoring.asked import Asked, score, single_label
+
+REFUSED = "image_undecodable: instance 0: no image"
+
+
+def write_table(path: Path, texts: list[str], **more: str) -> Path:
+    """A CSV with the columns ``id``, ``text`` and others that have one value."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "text", *more])
+        writer.writerows([number, text, *more.values()] for number, text in enumerate(texts))
+    return path
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def numbered(count: int) -> list[str]:
+    return [f"text {number}" for number in range(count)]
+
+
+def test_a_row_keeps_its_columns_and_gets_its_answer(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "q.csv", ["one", "bad", "", "four"], label="old")
+    done = score(table, tmp_path / "a.csv")
+    assert (done.rows, done.errors, done.model) == (4, 2, "m:3")
+    nothing = {"predicted_label": "", "score": "", "label": "old", "model": "m:3"}
+    assert rows_of(tmp_path / "a.csv") == [
+        {
+            "id": "0",
+            "text": "one",
+            "label": "old",
+            "predicted_label": "eno",
+            "score": "0.003",
+            "error": "",
+            "model": "m:3",
+        },
+        {**nothing, "id": "1", "text": "bad", "error": REFUSED},
+        {**nothing, "id": "2", "text": "", "error": "empty_text: instance 0: the text is empty"},
+        {
+            "id": "3",
+            "text": "four",
+            "label": "old",
+            "predicted_label": "ruof",
+            "score": "0.004",
+            "error": "",
+            "model": "m:3",
+        },
+    ]
+    score(table, tmp_path / "a.jsonl")
+    assert rows_of(tmp_path / "a.jsonl")[:2] == [
+        {"id": "0", "text": "one", "label": "old", "prediction": single_label("one"), "model": "m:3"},
+        {"id": "1", "text": "bad", "label": "old", "error": REFUSED, "model": "m:3"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("document", "columns"),
+    [
+        ({"labels": ["a", "b"], "scores": {"a": 0.5}}, {"labels": "a|b"}),
+        ({"value": 2.5, "interval": [1.0, 4.0]}, {"value": "2.5", "low": "1.0", "high": "4.0"}),
+        (
+            {"entities": [{"label": "ort", "text": "Köln", "start": 0, "end": 4, "score": 0.5}]},
+            {"entities": '[{"label": "ort", "text": "Köln", "start": 0, "end": 4, "score": 0.5}]'},
+        ),
+    ],
+)
+def test_every_task_has_its_columns(document: dict[str, Any], columns: dict[str, str], tmp_path: Path) -> None:
+    table = write_table(tmp_path / "q.csv", ["bad", "x"])
+    score(table, tmp_path / "a.csv", Asked(answer=lambda _: document))
+    first, second = rows_of(tmp_path / "a.csv")
+    assert first == {"id": "0", "text": "bad", **dict.fromkeys(columns, ""), "error": REFUSED, "model": "m:3"}
+    assert second == {"id": "1", "text": "x", **columns, "error": "", "model": "m:3"}
+
+
+def test_images_come_from_a_folder_or_a_column(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    (folder / "b").mkdir(parents=True)
+    for name, data in (("z.PNG", "z"), ("b/c.jpg", "c"), ("a.jpg", "bad"), ("note.txt", "x"), (".hidden.jpg", "h")):
+        (folder / name).write_text(data)
+    score(folder, tmp_path / "a.csv")
+    assert [(row["file"], row["label"] or row["error"]) for row in rows_of(tmp_path / "a.csv")] == [
+        ("a.jpg", REFUSED),
+        ("b/c.jpg", "c"),
+        ("z.PNG", "z"),
+    ]
+    table = tmp_path / "rows.jsonl"
+    table.write_text('{"path": "photos/z.PNG", "n": 1}\n{"path": "photos/none.jpg"}\n{"path": 3}\n')
+    score(table, tmp_path / "b.csv")
+    found = [(row["path"], row["n"], row["label"] or row["error"]) for row in rows_of(tmp_path / "b.csv")]
+    assert found == [
+        ("photos/z.PNG", "1", "z"),
+        ("photos/none.jpg", "", "invalid_parameter: photos/none.jpg: there is no such file"),
+        ("3", "", "invalid_value: line 3: column 'path' holds no text"),
+    ]
+
+
+def test_pairs_come_from_two_columns(tmp_path: Path) -> None:
+    table = tmp_path / "pairs.tsv"
+    table.write_text("text_a\ttext_b\tother\none\ttwo\tx\n")
+    score(table, tmp_path / "a.csv")
+    score(table, tmp_path / "b.csv", columns=Columns(text="other", pair="text_a"))
+    assert rows_of(tmp_path / "a.csv")[0]["label"] == "owt|eno"
+    assert rows_of(tmp_path / "b.csv")[0]["label"] == "eno|x"
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_answers_come_in_the_order_of_the_rows_and_few_are_asked_at_a_time(concurrency: int, tmp_path: Path) -> None:
+    texts = numbered(20 * CHUNK_ITEMS + 3)
+    table, asked = write_table(tmp_path / "q.csv", texts), Asked()
+    done = score(table, tmp_path / "a.csv", asked, concurrency=concurrency)
+    assert [row["label"] for row in rows_of(tmp_path / "a.csv")] == [text[::-1] for text in texts]
+    assert asked.most == concurrency
+    assert done.rows == len(texts)
+    assert asked.requests[0] == ("m", CHUNK_ITEMS)
+    assert {reference for reference, _ in asked.requests[1:]} == {"m:3"}
+
+
+def test_a_bad_row_takes_no_others_with_it(tmp_path: Path) -> None:
+    texts = numbered(3 * CHUNK_ITEMS)
+    for place in (0, CHUNK_ITEMS, CHUNK_ITEMS + 7, 3 * CHUNK_ITEMS - 1):
+        texts[place] = f"bad {place}"
+    table, asked = write_table(tmp_path / "q.csv", texts), Asked()
+    assert score(table, tmp_path / "a.csv", asked).errors == 4
+    for row in rows_of(tmp_path / "a.csv"):
+        assert row["error"] == (REFUSED if "bad" in row["text"] else "")
+        assert row["label"] == ("" if "bad" in row["text"] else row["text"][::-1])
+    assert len(asked.requests) < 3 * CHUNK_ITEMS  # not row by row
+
+
+def test_rows_that_are_all_refused_are_written_too(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "q.csv", ["bad", "bad"])
+    done = score(table, tmp_path / "a.csv")
+    assert (done.rows, done.errors, done.model) == (2, 2, "m")
+    assert rows_of(tmp_path / "a.csv")[1] == {"id": "1", "text": "bad", "error": REFUSED, "model": "m"}
+    assert score(table, tmp_path / "a.csv").before == 2
+
+
+def test_what_is_wrong_with_all_rows_ends_the_run(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "q.csv", ["bad"] * (MOST_REFUSED + 50))
+    with pytest.raises(Exception, match=r"not one of the first 1,008 rows is answered: .*no image"):
+        score(table, tmp_path / "a.csv")
+    asked = Asked()
+    asked.lost = {"text 0": InvalidInstances("this model reads images"), "text 1": InvalidInstances("no")}
+    with pytest.raises(InvalidInstances, match="this model reads images"):
+        score(write_table(tmp_path / "q.csv", numbered(2)), tmp_path / "a.csv", asked)
+    assert (tmp_path / "a.csv").read_bytes() == b""
+
+
+@pytest.mark.parametrize("error", [NotReady("gone"), RequestTimeout("too slow"), KeyboardInterrupt()])
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_run_that_ended_goes_on_where_it_was(error: BaseException, name: str, tmp_path: Path) -> None:
+    texts = numbered(9 * CHUNK_ITEMS + 5)
+    texts[3] = "bad"
+    table, lost = write_table(tmp_path / "q.csv", texts), Asked()
+    score(table, tmp_path / f"whole-{name}")
+    lost.lost = {f"text {6 * CHUNK_ITEMS + 1}": error}
+    with pytest.raises(type(error)):
+        score(table, tmp_path / name, lost)
+    there = len(rows_of(tmp_path / name))
+    # Ctrl-C does not wait for those that were asked before.
+    assert there == 6 * CHUNK_ITEMS or (isinstance(error, KeyboardInterrupt) and there > CHUNK_ITEMS)
+    newer = Asked(number=4)
+    done = score(table, tmp_path / name, newer)
+    assert (done.rows, done.before, done.errors) == (len(texts), there, 1)
+    assert {reference for reference, _ in newer.requests} == {"m:3"}
+    assert sum(items for _, items in newer.requests) == len(texts) - there
+    assert (tmp_path / name).read_bytes() == (tmp_path / f"whole-{name}").read_bytes()
+    again = Asked()
+    assert score(table, tmp_path / name, again).before == len(texts)
+    assert again.requests == []
+
+
+LINES = st.text(st.sampled_from("ab ,;\"'\n\r\tüé😀|\\{}[]:"), max_size=8) | st.text(max_size=5).filter(
+    lambda text: "\x00" not in text
+)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    texts=st.lists(LINES | st.just("bad"), min_size=1, max_size=40),
+    data=st.data(),
+    suffix=st.sampled_from([".csv", ".jsonl"]),
+)
+def test_a_file_that_was_cut_anywhere_becomes_the_same_file(
+    texts: list[str], data: st.DataObject, suffix: str, tmp_path: Path
+) -> None:
+    table, output = tmp_path / "q.jsonl", tmp_path / f"a{suffix}"
+    table.write_text(
+        "".join(json.dumps({"text": text, "no": [number, None]}) + "\n" for number, text in enumerate(texts))
+    )
+    score(table, output, overwrite=True)
+    whole = output.read_bytes()
+    cut = data.draw(st.integers(0, len(whole)))
+    output.write_bytes(whole[:cut])
+    score(table, output)
+    assert output.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_answers_for_something_else_are_left_as_they_are(name: str, tmp_path: Path) -> None:
+    table, output = write_table(tmp_path / "q.csv", numbered(30)), tmp_path / name
+    score(table, output)
+    before = output.read_bytes()
+    others = (
+        write_table(tmp_path / "1.csv", ["other", *numbered(30)[1:]]),
+        write_table(tmp_path / "2.csv", [*numbered(29), "other"]),
+        write_table(tmp_path / "3.csv", numbered(29)),
+        write_table(tmp_path / "4.csv", numbered(30), more="x"),
+    )
+    for other in others:
+        with pytest.raises(Conflict, match=r"holds something else than answers for .*, or add --overwrite"):
+            score(other, output)
+    for model in ("n", "m:4"):
+        with pytest.raises(Conflict, match=r"has answers of m:3, not of .*; --overwrite"):
+            score(table, output, model=model)
+    assert output.read_bytes() == before
+    assert score(others[0], output, overwrite=True).rows == 30
+    assert rows_of(output)[0]["text"] == "other"
+
+
+@pytest.mark.parametrize(
+    "content", [b"my notes", b"my notes\nof today\n", b"\xff\xfe\n", b"[1]\n", b'{"text": 1}\n', b'"']
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_file_of_somebody_else_is_not_touched(name: str, content: bytes, tmp_path: Path) -> None:
+    table, output = write_table(tmp_path / "q.csv", numbered(3)), tmp_path / name
+    output.write_bytes(content)
+    with pytest.raises(Conflict, match="--overwrite"):
+        score(table, output)
+    assert output.read_bytes() == content
+
+
+def test_what_is_overwritten_stays_until_there_is_an_answer(tmp_path: Path) -> None:
+    table, output, lost = write_table(tmp_path / "q.csv", ["one"]), tmp_path / "a.csv", Asked()
+    output.write_text("before")
+    lost.lost = {"one": NotReady("there is no server")}
+    with pytest.raises(NotReady):
+        score(table, output, lost, overwrite=True)
+    assert output.read_text() == "before"
+
+
+def test_one_program_at_a_time_writes_a_file(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "q.csv", ["one"])
+    with (tmp_path / "a.csv").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(Conflict, match="is being written by another program"):
+            score(table, tmp_path / "a.csv")
+    assert score(table, tmp_path / "a.csv").rows == 1
+
+
+def test_where_answers_cannot_go_is_said_first(tmp_path: Path) -> None:
+    table, asked = write_table(tmp_path / "q.csv", ["one"]), Asked()
+    with pytest.raises(InvalidParameter, match=r"answers are written as \.csv or \.jsonl"):
+        score(table, tmp_path / "a.xlsx", asked)
+    with pytest.raises(InvalidParameter, match="is what is to be scored"):
+        score(table, table, asked)
+    with pytest.raises(DatasetInvalid, match="is a folder without images"):
+        score(tmp_path, tmp_path / "a.csv", asked)
+    assert asked.requests == []
+
+
+def test_without_a_file_rows_go_to_standard_output(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    score(write_table(tmp_path / "q.csv", ["one", "bad"]), None)
+    lines = capfdbinary.readouterr().out.splitlines()
+    assert [json.loads(line).get("error") for line in lines] == [None, REFUSED]
