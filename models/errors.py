@@ -18,6 +18,7 @@
     |  |                                BackboneNotFound, KeyNotFound                                                     404
     |  `- MethodNotAllowed                                                                             405
     |- NotSupported                     a part of a protocol that this server leaves out               501
+    |- UnsuitableModel                  the model that a route speaks for does not do what is asked      424
     |- Conflict                         VersionInUse, PromotionRefused                                 409
     |- DatasetInvalid                   what the user's data lacks, with file and line                 422
     |- VersionCorrupt                   EngineMismatch: a version that must not be served             422
@@ -307,6 +308,13 @@ class NotSupported(GraftworkError):
 
     status = 501
     code = "not_supported"
+
+
+class UnsuitableModel(GraftworkError):
+    """A route speaks for one model, which does not do what is asked, or nobody has said which one; asking again does not help."""
+
+    status = 424
+    code = "unsuitable_model"
 
 
 class Conflict(GraftworkError):

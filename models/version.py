@@ -70,6 +70,21 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_model_id(text: str) -> str:
+    """The text itself, if it can mean a model: as `Reference.parse` reads it, or a backbone's name on the hub, ``owner/name``.
+
+    Raises:
+        InvalidParameter: it can not.
+    """
+    owner, slash, name = text.partition("/")
+    if slash:
+        check_name(owner)
+        check_name(name)
+    else:
+        Reference.parse(text)
+    return text
+
+
 def is_alias(alias: str) -> bool:
     """Whether it can be one."""
     return _ALIAS.fullmatch(alias) is not None

@@ -105,6 +105,15 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="Load this model at the start, * for all; with --model-control explicit."),
     ] = None,
+    tei_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:N|@ALIAS]",
+            help="The model, or the backbone, for clients of Text Embeddings Inference, which ask for none.  "
+            "[default: the backbone, if one reads texts]",
+            show_default=False,
+        ),
+    ] = None,
     allow_unauthenticated: Annotated[
         bool, typer.Option("--allow-unauthenticated", help="Bind an address that other machines reach, without keys.")
     ] = False,
@@ -136,7 +145,7 @@ def serve(
             "every model is served; to load them by their names, add --model-control explicit",
             param_hint="--load-model",
         )
-    from models.version import check_name
+    from models.version import check_model_id, check_name
 
     load_models = tuple(name if name == "*" else check_name(name) for name in load_model or ())
     check_engine(engine, precision, device)
@@ -167,6 +176,7 @@ def serve(
         triton_metrics=triton_metrics,
         model_control=model_control,
         load_models=load_models,
+        tei_model=None if tei_model is None else check_model_id(tei_model),
         backbone_memory=memory,
         drain_delay_seconds=drain_delay,
         drain_seconds=max(30, math.ceil(request_timeout)),

@@ -43,6 +43,10 @@ from service.api.oip.statistics import Statistics, StatisticsRoutes
 from service.api.openai.embeddings import EMBEDDINGS, EmbeddingsRoute, match_embeddings
 from service.api.openapi import OpenApiRoute
 from service.api.problems import from_http_exception
+from service.api.tei.errors import HEALTH
+from service.api.tei.info import InfoRoute
+from service.api.tei.routes import TEI, TeiRoutes, match_tei
+from service.api.tei.tei_model import TeiModel
 from service.api.telemetry import RECORD, Telemetry, refuse
 from service.api.triton_metrics import triton_exposition
 from service.api.v1 import PREDICTION, V1Routes, match_prediction
@@ -96,8 +100,9 @@ class Application:
         self._catalog = Catalog(repository, self._metrics, budget_bytes=backbone_memory, load_models=load_models)
         self._model_control = ModelControl(self._catalog, AuditLog(repository.root))
         self._admin = [AdminRoutes(repository, self._catalog)] if settings.admin else []
+        max_rows = settings.max_rows_in_flight or BATCHES_IN_FLIGHT * settings.max_batch_rows * workers
         self._admission = Admission(
-            max_rows=settings.max_rows_in_flight or BATCHES_IN_FLIGHT * settings.max_batch_rows * workers,
+            max_rows=max_rows,
             max_bytes=settings.max_bytes_in_flight,
             workers=workers,
             metrics=self._metrics,
@@ -135,6 +140,11 @@ class Application:
         ids = ModelIds(self._catalog, backbones)
         self._models = ModelRoutes(self._catalog, backbones, ids)
         v1, embeddings = V1Routes(settings, self._inference), EmbeddingsRoute(settings, ids, self._inference)
+        tei_model = TeiModel(settings.tei_model, ids, backbones, self._catalog)
+        tei = TeiRoutes(settings, tei_model, self._inference)
+        self._info = InfoRoute(
+            settings, tei_model, self._catalog, repository, version, workers=workers, max_rows=max_rows
+        )
         self._metadata = MetadataRoutes(self._catalog, version, max_rows=settings.max_instances)
         self._told = Statistics(self._catalog, self._metrics)
         self._statistics = StatisticsRoutes(self._told)
@@ -144,6 +154,7 @@ class Application:
             (match_prediction, v1.predict),
             (match_infer, infer.infer),
             (match_embeddings, embeddings.embed),
+            (match_tei, tei.answer),
         ]
         handlers = {GraftworkError: _on_error, HTTPException: _on_http_exception}
         # Slashes are not added by redirects: the target would be built from a Host header that anyone can send.
@@ -182,7 +193,8 @@ class Application:
         register_url_convertor("model_id", _ModelId())
         # Statistics are before whatever else has a model's name in its path, or all of them would be those of a model "stats".
         oip = (self._statistics, self._metadata, RepositoryRoutes(self._model_control), MissingRoutes())
-        return routes(self._gate, self._models, self, self._openapi, self._docs, *oip, *self._admin)
+        told = (self._models, self, self._info, self._openapi, self._docs)
+        return routes(self._gate, *told, *oip, *self._admin)
 
     def _count_cut_off(self) -> None:
         self.cut_off += 1
@@ -236,14 +248,14 @@ class Application:
         if self._grpc is not None:
             self._grpc.drain()
 
-    # Each has a second path, by which clients of the Open Inference Protocol ask; only the status counts there.
+    # Each has further paths, by which clients of the Open Inference Protocol and of TEI ask; only the status counts there.
 
     @route("GET", "/health/live", "/v2/health/live", scope=None)
     async def live(self, request: Request) -> Response:
         """``GET /health/live``: the process answers."""
         return _json({"live": True})
 
-    @route("GET", "/health/ready", "/v2/health/ready", scope=None)
+    @route("GET", "/health/ready", "/v2/health/ready", HEALTH, scope=None)
     async def ready(self, request: Request) -> Response:
         """``GET /health/ready``: 200 once models are loaded and checked, else 503 with the reason."""
         reason = self._catalog.not_ready_reason()
@@ -265,6 +277,7 @@ class Application:
     @PREDICTION
     @INFER
     @EMBEDDINGS
+    @TEI
     async def only_post(self, request: Request) -> Response:
         """Predictions are dispatched before the router; it overlooks the end of a line behind a path that looks like theirs."""
         raise RouteNotFound(f"there is no route {request.url.path[:128]}")

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.backbone import Modality
-from models.errors import InvalidBase64, InvalidInstances, TooManyInstances
+from models.errors import InvalidBase64, InvalidInstances, InvalidParameter, TooManyInstances
+from models.version import ModelVersion
 from service.messages import Form, Item
 
 MOST_INPUTS = 2048  # in one list, as at OpenAI
@@ -62,6 +63,21 @@ def read_inputs(value: Any, modality: Modality, parameter: str) -> Inputs:
     if modality is Modality.IMAGE:
         return Inputs(form="item", items=[_image(each, row, parameter) for row, each in enumerate(many)])
     return Inputs(form="text", items=[_text(each, row, parameter) for row, each in enumerate(many)])
+
+
+def check_dimensions(value: Any, width: int, version: ModelVersion) -> int | None:
+    """How many dimensions are asked for; None for all.
+
+    Raises:
+        InvalidParameter: it is no number of dimensions that the version has.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= width:
+        raise InvalidParameter(
+            f"'dimensions' must be a whole number from 1 to {width}: {version} has no more", parameter="dimensions"
+        )
+    return None if value == width else value
 
 
 def _is_one(value: Any) -> bool:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from models.errors import GraftworkError, MethodNotAllowed, RateLimited, RouteNotFound, Unauthorized, Unavailable
 from service.api.openai.errors import EMBEDDINGS_PATH, openai_document, openai_headers
+from service.api.tei.errors import is_tei, tei_document, tei_status
 
 
 def error_response(
@@ -21,7 +22,7 @@ def error_response(
 
     Args:
         path: that was asked for. Clients below ``/v2`` read ``{"error": "code: message"}``, as the Open Inference Protocol has
-            it; those of ``/v1/embeddings`` what OpenAI has; all others RFC 9457, ``application/problem+json``, and those of the
+            it; those of ``/v1/embeddings`` what OpenAI has; those of TEI's paths what it has; all others RFC 9457, ``application/problem+json``, and those of the
             models' listing, which have both, both in one document.
         request_id: of the request.
         headers: beside those of the error.
@@ -34,6 +35,8 @@ def error_response(
         return Response(
             orjson.dumps(openai_document(error)), error.status, {**openai_headers(error), **headers}, "application/json"
         )
+    if is_tei(path):
+        return Response(orjson.dumps(tei_document(error)), tei_status(error), headers, "application/json")
     body: dict[str, object] = {
         "type": "about:blank",
         "title": HTTPStatus(error.status).phrase,

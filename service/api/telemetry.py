@@ -183,6 +183,8 @@ def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 def _outcome(status: int, error: GraftworkError | None) -> str:
+    """By the error rather than the status that was sent, which is that of the dialect: TEI says 429 where we say 503."""
+    status = status if error is None else error.status
     if 200 <= status < 300:
         return "ok"
     if status == CLIENT_GONE:

@@ -15,16 +15,17 @@ from service.api.backbones import embeds
 from service.api.body import HEADERS as BODY_HEADERS
 from service.api.body import parse_json, read_body
 from service.api.declaration import route
-from service.api.embedding_request import Inputs, read_inputs
+from service.api.embedding_request import Inputs, check_dimensions, read_inputs
 from service.api.inference import Inference, Part, Question
 from service.api.model_ids import ModelIds
 from service.api.openai.errors import EMBEDDINGS_PATH
+from service.api.part_rows import rows_of
 from service.api.patience import HEADER as TIMEOUT_HEADER
 from service.api.patience import timeout_seconds
 from service.api.telemetry import RECORD
 from service.auth.key import Scope as KeyScope
 from service.http.scope import CONNECTION
-from service.messages import Embedding, Wish, unpack_elements
+from service.messages import Embedding, Wish
 from service.settings import ServerSettings
 
 EMBEDDINGS = route("POST", EMBEDDINGS_PATH, scope=KeyScope.PREDICT)  # answered without the router
@@ -116,36 +117,6 @@ def check_embeds(version: ModelVersion) -> int:
             f"{version} labels words, and has no vector of a whole text; ask another model", parameter="model"
         )
     return version.manifest.backbone.feature_dim
-
-
-def check_dimensions(value: Any, width: int, version: ModelVersion) -> int | None:
-    """How many dimensions are asked for; None for all.
-
-    Raises:
-        InvalidParameter: it is no number of dimensions that the version has.
-    """
-    if value is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= width:
-        raise InvalidParameter(
-            f"'dimensions' must be a whole number from 1 to {width}: {version} has no more", parameter="dimensions"
-        )
-    return None if value == width else value
-
-
-def rows_of(parts: Sequence[Part], count: int, *, as_json: bool) -> list[bytes]:
-    """Each row's embedding in the order of the request: a list of numbers, or FP32."""
-    rows = [b""] * count
-    for part in parts:
-        payload = part.reply.payload
-        if as_json:
-            found = unpack_elements(payload)
-        else:
-            size = len(payload) // len(part.places)
-            found = [payload[start : start + size] for start in range(0, len(payload), size)]
-        for place, row in zip(part.places, found, strict=True):
-            rows[place] = row
-    return rows
 
 
 def _answer(parts: Sequence[Part], count: int, model: str, *, as_json: bool) -> tuple[bytes, Headers]:
