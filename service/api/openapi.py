@@ -17,6 +17,7 @@ from service.api.declaration import route
 from service.api.openapi_oip import OIP_SCHEMAS, oip_paths
 from service.api.openapi_openai import OPENAI_SCHEMAS, openai_paths
 from service.api.openapi_operation import ANY, CHANGE, PREDICT, READY, VERSION, get, media, operation
+from service.api.openapi_tei import TEI_SCHEMAS, tei_paths
 from service.api.schemas import HEADERS, PARAMETERS, SCHEMAS, SECURITY_SCHEMES, TEXT, Json, record, ref
 from service.api.schemas_admin import ADMIN_SCHEMAS, document_body
 from service.api.schemas_predictions import BODY, PREDICTION_SCHEMAS
@@ -91,6 +92,7 @@ def openapi_document(version: str, *, admin: bool = False) -> Json:
                 examples=examples.READY,
             ),
             **oip_paths(live, ready),
+            **tei_paths(ready),
             "/metrics": get(
                 "metrics",
                 "Metrics in the text format of Prometheus",
@@ -127,6 +129,7 @@ def openapi_document(version: str, *, admin: bool = False) -> Json:
                 **ADMIN_SCHEMAS,
                 **OPENAI_SCHEMAS,
                 **OIP_SCHEMAS,
+                **TEI_SCHEMAS,
                 **STATISTICS_SCHEMAS,
                 **_metadata(),
             },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
+from operator import attrgetter
 from typing import TypeAlias
 
 from models import errors
@@ -14,6 +15,7 @@ from service.auth.key import Scope
 Refusals: TypeAlias = Sequence[type[GraftworkError]]
 # A status and the codes that it comes with -> what the answer holds, by media type.
 ErrorShape: TypeAlias = Callable[[int, Sequence[str]], Json]
+StatusOf: TypeAlias = Callable[[type[GraftworkError]], int]
 
 # What routes may refuse.
 _KEY: Refusals = (errors.Unauthorized, errors.Forbidden, errors.RateLimited)
@@ -49,6 +51,7 @@ INFER: Refusals = (
 )
 
 WHAT_IS_WRONG = "what is wrong, and the cure"  # in the place of every message, in examples
+_OWN_STATUS: StatusOf = attrgetter("status")
 _HEADERS = {401: ["WWW-Authenticate"], 405: ["Allow"], 429: ["Retry-After"], 503: ["Retry-After"]}
 
 
@@ -77,6 +80,7 @@ def operation(
     scope: Scope | None,
     refusals: Refusals = ANY,
     errors: ErrorShape = problem,
+    status_of: StatusOf = _OWN_STATUS,
     examples: Mapping[str, object],
 ) -> Json:
     """An operation.
@@ -88,6 +92,7 @@ def operation(
         scope: what a key must allow; None where nobody is asked for one.
         refusals: errors that it may end with, beside those of keys.
         errors: the shape of its errors: that of its dialect.
+        status_of: an error, where the dialect has statuses of its own.
         examples: good answers by name. Each is that to the examples of the same name among parameters and bodies; where there
             is one only, it stands for all. A test sends them to a server.
     """
@@ -99,7 +104,7 @@ def operation(
         "parameters": references,
         "responses": {
             "200": _response("OK", {media_type: media(schema, examples)}),
-            **_refused((*refusals, *(_KEY if scope else ())), errors),
+            **_refused((*refusals, *(_KEY if scope else ())), errors, status_of),
         },
         **(keyed if scope else {}),
     }
@@ -114,10 +119,12 @@ def get(
     refusals: Refusals = ANY,
     media_type: str = "application/json",
     errors: ErrorShape = problem,
+    status_of: StatusOf = _OWN_STATUS,
     examples: Mapping[str, object],
 ) -> Json:
     """A path that is only read; see `operation`."""
-    options: Json = {"scope": scope, "refusals": refusals, "errors": errors, "examples": examples}
+    options: Json = {"scope": scope, "refusals": refusals, "examples": examples}
+    options |= {"errors": errors, "status_of": status_of}
     return {"get": operation(name, summary, parameters, schema, media_type, **options)}
 
 
@@ -126,11 +133,11 @@ def media(schema: Json, examples: Mapping[str, object]) -> Json:
     return {"schema": schema, "examples": {name: {"value": value} for name, value in examples.items()}}
 
 
-def _refused(refusals: Refusals, shape: ErrorShape) -> Json:
+def _refused(refusals: Refusals, shape: ErrorShape, status_of: StatusOf) -> Json:
     """Each status but that of the good answer, with the codes that it comes with."""
     codes: dict[int, list[str]] = {}
     for kind in refusals:
-        codes.setdefault(kind.status, []).append(kind.code)
+        codes.setdefault(status_of(kind), []).append(kind.code)
     responses = {}
     for status in sorted(codes):
         title = f"{HTTPStatus(status).phrase}: {', '.join(codes[status])}"

@@ -75,7 +75,9 @@ class InfoRoute:
             "model_sha": manifest.backbone.digest,
             "model_dtype": _dtype(entry.serving),
             "served_model_name": name,
-            "model_type": {kind: await self._pooling(manifest) if kind is ModelKind.EMBEDDING else _labels(manifest)},
+            "model_type": {
+                kind.value: await self._pooling(manifest) if kind is ModelKind.EMBEDDING else _labels(manifest)
+            },
             "max_concurrent_requests": self._max_rows,
             "max_input_length": preprocessor.max_tokens,
             "max_batch_tokens": rows * preprocessor.max_tokens,

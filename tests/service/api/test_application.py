@@ -15,6 +15,8 @@ GETS = [
     "/v1/models/letters/metadata",
     "/health/live",
     "/health/ready",
+    "/health",
+    "/info",
     "/v2/health/live",
     "/v2/health/ready",
     "/v2/models/stats",
@@ -43,6 +45,11 @@ POSTS = [
     "/v2/repository/models/letters/unload",
     "/v2/models/letters/infer",
     "/v2/models/letters/versions/1/infer",
+    "/embed",
+    "/predict",
+    "/rerank",
+    "/similarity",
+    "/",
 ]
 
 
@@ -64,11 +71,9 @@ def test_every_route_answers_its_methods_and_names_them_to_others(play: Play) ->
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
-        "/predict",
         "/engine",
-        "/health",
-        "/info",
+        "/embed_all",
+        "/embed/",
         "/docs/",
         "/redoc",
         "/v1",

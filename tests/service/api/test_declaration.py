@@ -18,6 +18,8 @@ from service.api.oip.repository import RepositoryRoutes
 from service.api.oip.statistics import StatisticsRoutes
 from service.api.openai.embeddings import EMBEDDINGS
 from service.api.openapi import OpenApiRoute
+from service.api.tei.info import InfoRoute
+from service.api.tei.routes import TEI
 from service.api.v1 import PREDICTION
 from service.auth.key import Scope
 from service.auth.key_file import KeyFile
@@ -78,13 +80,13 @@ def declared(*classes: type) -> dict[tuple[str, str], Scope | None]:
 
 def test_what_each_route_of_the_server_needs() -> None:
     """Who changes this has thought about it."""
-    predictions = [("POST", path) for path in (*PREDICTION.paths, *INFER.paths, *EMBEDDINGS.paths)]
+    predictions = [("POST", path) for path in (*PREDICTION.paths, *INFER.paths, *EMBEDDINGS.paths, *TEI.paths)]
     models = ("/v2/models/{name:model}", "/v2/models/{name:model}/versions/{version}")
     missing = ("systemsharedmemory/{rest:path}", "cudasharedmemory/{rest:path}", "trace/setting", "logging")
     of_oip = [("GET", path + end) for path in models for end in ("", "/config", "/ready", "/stats")]
     left_out = [f"/v2/{path}" for path in missing] + [f"{models[0]}/trace/setting"]
     oip = (MetadataRoutes, MissingRoutes, RepositoryRoutes, StatisticsRoutes)
-    assert declared(Application, ModelRoutes, OpenApiRoute, DocsRoutes, *oip) == {
+    assert declared(Application, ModelRoutes, InfoRoute, OpenApiRoute, DocsRoutes, *oip) == {
         **dict.fromkeys(predictions, Scope.PREDICT),
         ("GET", "/v2"): Scope.METADATA,
         ("GET", "/v2/models/stats"): Scope.METADATA,
@@ -93,12 +95,14 @@ def test_what_each_route_of_the_server_needs() -> None:
         ("GET", "/v1/models"): Scope.METADATA,
         ("GET", "/v1/models/{id:model_id}"): Scope.METADATA,
         ("GET", "/v1/models/{name:model}/metadata"): Scope.METADATA,
+        ("GET", "/info"): Scope.METADATA,
         ("GET", "/openapi.json"): Scope.METADATA,
         ("GET", "/docs"): None,
         ("GET", "/docs/{file}"): None,
         ("GET", "/metrics"): Scope.METRICS,
         ("GET", "/health/live"): None,
         ("GET", "/health/ready"): None,
+        ("GET", "/health"): None,
         ("GET", "/v2/health/live"): None,
         ("GET", "/v2/health/ready"): None,
         ("POST", "/v2/repository/index"): Scope.METADATA,

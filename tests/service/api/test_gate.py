@@ -22,12 +22,12 @@ from tests.service.site import Client, Play, Site
 
 PREDICT = "/v1/models/letters:predict"
 OPEN = [
-    *("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"),
+    *("/health/live", "/health/ready", "/health", "/v2/health/live", "/v2/health/ready"),
     *("/docs", "/docs/init.js", "/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js"),
 ]
 NEEDS = {
     Scope.METADATA: [
-        *("/v1/models", "/v1/models/letters", "/v1/models/letters/metadata", "/openapi.json"),
+        *("/v1/models", "/v1/models/letters", "/v1/models/letters/metadata", "/info", "/openapi.json"),
         *("/v2/models/stats", "/v2/models/letters/stats", "/v2/models/letters/versions/1/stats"),
     ],
     Scope.METRICS: ["/metrics"],

@@ -40,6 +40,7 @@ from service.api.oip.repository import RepositoryRoutes
 from service.api.oip.statistics import StatisticsRoutes
 from service.api.openapi import MEDIA_TYPE, OpenApiRoute, openapi_document
 from service.api.schemas import ALIAS, MAX_INSTANCES, NAME, REQUEST_ID
+from service.api.tei.info import InfoRoute
 from service.settings import ServerSettings
 from tests.service.api.described import COMPONENTS, DOCUMENT, nodes, resolve, validator
 from tests.service.site import Play, Site
@@ -122,7 +123,7 @@ def test_every_error_has_an_example() -> None:
 def test_it_says_which_routes_need_which_key() -> None:
     needed = {}
     oip = (MetadataRoutes, RepositoryRoutes, StatisticsRoutes, MissingRoutes)
-    for owner in (Application, ModelRoutes, OpenApiRoute, DocsRoutes, *oip, AdminRoutes):
+    for owner in (Application, ModelRoutes, InfoRoute, OpenApiRoute, DocsRoutes, *oip, AdminRoutes):
         for member in vars(owner).values():
             for declaration in getattr(member, "__declarations__", ()):
                 for path in declaration.paths:

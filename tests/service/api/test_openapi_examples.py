@@ -192,7 +192,7 @@ def documented_server(
         publish_texts(repository, tiny_text, "duplicates", ("yes", "no"), seed=seed, pair="separate")
     for name in ("flowers", "intents", "duplicates"):
         promote(repository, Reference(name=name, number=1), "champion")
-    everything = ("--admin", "--model-control", "explicit", "--load-model", "*")
+    everything = ("--admin", "--model-control", "explicit", "--load-model", "*", "--tei-model", "intents")
     with ready_server(repository.root, *everything, "--engine", "torch") as server:
         yield server
 
