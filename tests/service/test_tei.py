@@ -149,7 +149,7 @@ def test_a_classifier_gives_every_label_its_score(of_letters: ServerProcess, pat
         assert [each.label for each in found] == list(wanted)
         assert [each.score for each in found] == pytest.approx(list(wanted.values()), abs=TOLERANCE)
         best = client.text_classification(text, top_k=1, function_to_apply="softmax")
-        assert [(each.label, each.score) for each in best] == [(found[0].label, found[0].score)]
+        assert [each.label for each in best] == [found[0].label]
 
 
 def test_a_classifier_answers_as_tei_does(of_letters: ServerProcess, predictors: Mapping[str, Predictor]) -> None:
@@ -162,8 +162,10 @@ def test_a_classifier_answers_as_tei_does(of_letters: ServerProcess, predictors:
         assert [each["label"] for each in ranked] == [each["label"] for each in raw]
         exponents = np.exp([each["score"] for each in raw])
         assert exponents / exponents.sum() == pytest.approx([each["score"] for each in ranked], abs=TOLERANCE)
-    assert post(of_letters, "/predict", {"inputs": TEXTS[0]}) == found[0]
-    assert post(of_letters, "/", {"inputs": TEXTS[0]}) == found[0]
+    for path in ("/predict", "/"):
+        alone = post(of_letters, path, {"inputs": TEXTS[0]})
+        assert [each["label"] for each in alone] == [each["label"] for each in found[0]]
+        assert [each["score"] for each in alone] == pytest.approx([each["score"] for each in found[0]], abs=TOLERANCE)
     info = of_letters.request("GET", "/info").json()
     assert info["model_type"]["classifier"]["id2label"] == {str(n): label for n, label in enumerate(LETTERS)}
 
@@ -183,7 +185,8 @@ def test_a_model_of_pairs_ranks_and_compares_by_its_value(of_pairs: ServerProces
     batch = post(of_pairs, "/predict", {"inputs": [[TEXTS[0], text] for text in TEXTS]})
     assert [[each["label"] for each in row] for row in batch] == [["likeness"]] * 4
     assert [row[0]["score"] for row in batch] == pytest.approx(wanted, abs=1e-4)
-    assert post(of_pairs, "/predict", {"inputs": [TEXTS[0], TEXTS[1]]}) == batch[1]
+    (alone,) = post(of_pairs, "/predict", {"inputs": [TEXTS[0], TEXTS[1]]})
+    assert alone["score"] == pytest.approx(wanted[1], abs=1e-4)
     assert "reranker" in of_pairs.request("GET", "/info").json()["model_type"]
 
 

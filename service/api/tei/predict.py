@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from models.errors import InvalidInstances, InvalidParameter, UnsuitableModel
+from models.errors import InvalidInstances, InvalidParameter, TooManyInstances, UnsuitableModel
 from models.signature import LOGITS, PROBABILITIES, VALUE
 from models.task import Task
 from service.api.part_rows import rows_of
@@ -26,7 +26,8 @@ from service.api.tei.tei_request import (
 from service.api.tei.turns import in_turns
 from service.messages import Wish, pack_pair
 
-_NUMBERS_A_LABEL = 20  # an entry of the answer takes as long as so many numbers elsewhere
+MOST_SCORES = 200_000  # in one answer: some 10 MB
+_NUMBERS_A_LABEL = 50  # an entry of the answer takes as long as so many numbers elsewhere
 _FUNCTIONS = {Task.SINGLE_LABEL: "softmax", Task.MULTI_LABEL: "sigmoid"}  # that make scores of logits
 
 
@@ -49,18 +50,25 @@ async def predict(request: TeiRequest) -> bytes:
     The hub's own clients always send ``parameters``, and read a list of lists, as their hosted models answer.
     """
     document, manifest = request.document, request.manifest
+    labels = manifest.labels
     if request.kind is ModelKind.EMBEDDING:
         raise UnsuitableModel(f"the model is a backbone, and no classifier; name one: {NAME_IT}")
     sequences = read_sequences(member(document, "inputs"), pairs=manifest.pair is not None)
+    if len(sequences.items) > 1 and len(sequences.items) * len(labels) > MOST_SCORES:
+        raise TooManyInstances(
+            f"the model has {len(labels):,} labels; send at most {max(1, MOST_SCORES // len(labels)):,} inputs in one request",
+            parameter="inputs",
+        )
     wish = Wish(outputs=(_output(document, manifest.task),), truncate=read_truncate(document))
     most = _read_top_k(document)
     parts = await request.question.ask_in_parts(sequences.items, wish)
     rows = rows_of(parts, len(sequences.items), as_json=False)
-    labels = manifest.labels
-    answers = [_ranked(labels, row)[:most] async for row in in_turns(rows, len(labels) * _NUMBERS_A_LABEL)]
+    written = [
+        orjson.dumps(_ranked(labels, row)[:most]) async for row in in_turns(rows, len(labels) * _NUMBERS_A_LABEL)
+    ]
     if not sequences.is_batch and "parameters" not in document:
-        return orjson.dumps(answers[0])
-    return b"[%s]" % b",".join([orjson.dumps(answer) async for answer in in_turns(answers, len(labels))])
+        return written[0]
+    return b"[%s]" % b",".join(written)
 
 
 def read_sequences(value: Any, *, pairs: bool) -> Sequences:

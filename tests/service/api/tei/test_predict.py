@@ -82,6 +82,13 @@ def test_every_label_of_several_has_its_score() -> None:
     assert (asked.wish.outputs, asked.wish.truncate) == (("probabilities",), True)
 
 
+def test_an_answer_has_a_size() -> None:
+    asked = ScriptedQuestion(manifest(labels=[f"label {n}" for n in range(1000)]), lambda item: [0.0] * 1000)
+    assert len(answer(asked, inputs=[["a"]] * 200)) == 200
+    with pytest.raises(TooManyInstances, match="send at most 200 inputs"):
+        answer(asked, inputs=[["a"]] * 201)
+
+
 @pytest.mark.parametrize("raw", [False, True])
 def test_a_value_has_the_one_label(*, raw: bool) -> None:
     asked = ScriptedQuestion(manifest(Task.REGRESSION, ("price",)), lambda item: [len(item) + 0.5])
