@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import InvalidParameter
-from models.version import ModelVersion, Reference, check_alias, check_name, is_name, parse_number
+from models.version import ModelVersion, Reference, check_alias, check_model_id, check_name, is_name, parse_number
 from tests.models.versions import manifest
 
 letters = string.ascii_letters + string.digits
@@ -150,3 +150,16 @@ def test_a_version_prints_as_it_is_referred_to() -> None:
     version = ModelVersion(name="flowers", number=3, directory=Path(), manifest=manifest())
     assert str(version) == "flowers:3"
     assert Reference.parse(str(version)) == Reference(name="flowers", number=3)
+
+
+@pytest.mark.parametrize(
+    "text", ["flowers", "flowers:3", "flowers@champion", "all-MiniLM-L6-v2", "BAAI/bge-small-en-v1.5"]
+)
+def test_what_can_mean_a_model_is_an_id(text: str) -> None:
+    assert check_model_id(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "a/b/c", "a/", "/b", "a/b:1", "../b", "a:0", "a@", "a b"])
+def test_what_can_mean_none_is_no_id(text: str) -> None:
+    with pytest.raises(InvalidParameter):
+        check_model_id(text)

@@ -72,6 +72,14 @@ def test_a_model_to_load_whose_name_is_none_is_refused_before_a_server_starts(tm
         CliRunner().invoke(app, ["serve", *arguments], catch_exceptions=False)
 
 
+@pytest.mark.parametrize("wrong", ["../a", "a:b", "a@", "a/b/c", "", "/b"])
+def test_a_model_for_clients_of_tei_that_can_be_none_is_refused_before_a_server_starts(
+    tmp_path: Path, wrong: str
+) -> None:
+    with pytest.raises(InvalidParameter):
+        CliRunner().invoke(app, ["serve", "--repository", str(tmp_path), "--tei-model", wrong], catch_exceptions=False)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

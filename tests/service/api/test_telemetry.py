@@ -165,6 +165,16 @@ def test_every_prediction_request_has_one_outcome(status: int, outcome: str) -> 
     assert errors == (1 if status == 422 else None)
 
 
+def test_an_outcome_is_that_of_the_error_whatever_status_its_dialect_has() -> None:
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        record: RequestRecord = scope[RECORD]
+        record.counted, record.error = True, Overloaded("full")
+        await send({"type": "http.response.start", "status": 429, "headers": []})
+
+    _, metrics = call(answer)
+    assert requests(metrics, "shed") == 1
+
+
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [
