@@ -45,8 +45,8 @@ from service.api.openapi import OpenApiRoute
 from service.api.problems import from_http_exception
 from service.api.tei.errors import HEALTH
 from service.api.tei.info import InfoRoute
+from service.api.tei.model import TeiModel
 from service.api.tei.routes import TEI, TeiRoutes, match_tei
-from service.api.tei.tei_model import TeiModel
 from service.api.telemetry import RECORD, Telemetry, refuse
 from service.api.triton_metrics import triton_exposition
 from service.api.v1 import PREDICTION, V1Routes, match_prediction

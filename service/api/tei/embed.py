@@ -7,8 +7,8 @@ from models.errors import UnsuitableModel
 from service.api.backbones import embeds
 from service.api.embedding_request import check_dimensions, read_inputs
 from service.api.part_rows import rows_of
-from service.api.tei.tei_model import NAME_IT
-from service.api.tei.tei_request import TeiRequest, check_count, flag, member, read_truncate
+from service.api.tei.model import NAME_IT
+from service.api.tei.request import TeiRequest, check_count, flag, member, read_truncate
 from service.messages import Embedding, Wish
 
 

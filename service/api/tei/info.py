@@ -18,7 +18,7 @@ from service.api.catalog import Catalog
 from service.api.declaration import route
 from service.api.embedding_request import MOST_INPUTS
 from service.api.tei.errors import INFO
-from service.api.tei.tei_model import ModelKind, TeiModel, model_kind
+from service.api.tei.model import ModelKind, TeiModel, model_kind
 from service.auth.key import Scope as KeyScope
 from service.messages import Serving
 from service.settings import ServerSettings

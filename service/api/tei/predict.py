@@ -13,8 +13,8 @@ from models.errors import InvalidInstances, InvalidParameter, TooManyInstances, 
 from models.signature import LOGITS, PROBABILITIES, VALUE
 from models.task import Task
 from service.api.part_rows import rows_of
-from service.api.tei.tei_model import NAME_IT, ModelKind
-from service.api.tei.tei_request import (
+from service.api.tei.model import NAME_IT, ModelKind
+from service.api.tei.request import (
     Document,
     TeiRequest,
     check_count,

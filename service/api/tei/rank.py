@@ -8,12 +8,12 @@ from operator import mul
 
 import orjson
 
-from models.errors import InvalidDocument, UnsuitableModel
+from models.errors import BodyTooLarge, InvalidDocument, UnsuitableModel
 from models.signature import VALUE
 from service.api.backbones import embeds
 from service.api.part_rows import rows_of
-from service.api.tei.tei_model import NAME_IT, ModelKind
-from service.api.tei.tei_request import (
+from service.api.tei.model import NAME_IT, ModelKind
+from service.api.tei.request import (
     TeiRequest,
     flag,
     member,
@@ -24,6 +24,8 @@ from service.api.tei.tei_request import (
 )
 from service.api.tei.turns import in_turns
 from service.messages import Embedding, Wish, pack_pair
+
+MOST_PAIR_BYTES = 16 << 20  # of the query in all pairs of one request: a body of 2 MiB could stand for 2 GiB
 
 
 async def rerank(request: TeiRequest) -> bytes:
@@ -52,6 +54,11 @@ async def _scores(request: TeiRequest, query: str, texts: Sequence[str], *, trun
     question, manifest = request.question, request.manifest
     if request.kind is ModelKind.RERANKER:
         start = query.encode()
+        if (size := len(start) * len(texts)) > MOST_PAIR_BYTES:
+            raise BodyTooLarge(
+                f"the query has {size:,} bytes in all, once for each text; send fewer texts in one request"
+            )
+        question.ticket.take_bytes(size)
         pairs = [pack_pair(start, text.encode()) for text in texts]
         parts = await question.ask_in_parts(pairs, Wish(outputs=(VALUE,), truncate=truncate))
         return [array("f", row)[0] for row in rows_of(parts, len(texts), as_json=False)]

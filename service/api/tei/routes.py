@@ -15,10 +15,10 @@ from service.api.patience import HEADER as TIMEOUT_HEADER
 from service.api.patience import timeout_seconds
 from service.api.tei.embed import embed
 from service.api.tei.errors import EMBED, PATHS, PREDICT, RERANK, ROOT, SIMILARITY
+from service.api.tei.model import ModelKind, TeiModel, model_kind
 from service.api.tei.predict import predict
 from service.api.tei.rank import rerank, similarity
-from service.api.tei.tei_model import ModelKind, TeiModel, model_kind
-from service.api.tei.tei_request import TeiRequest, read_object
+from service.api.tei.request import TeiRequest, read_object
 from service.api.telemetry import RECORD
 from service.auth.key import Scope as KeyScope
 from service.http.scope import CONNECTION

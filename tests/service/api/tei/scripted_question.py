@@ -13,8 +13,8 @@ from models.preprocessor import PairReading, TextPreprocessorConfig
 from models.task import Task
 from models.version import ModelVersion
 from service.api.inference import Part, Question
-from service.api.tei.tei_model import ModelKind
-from service.api.tei.tei_request import TeiRequest
+from service.api.tei.model import ModelKind
+from service.api.tei.request import TeiRequest
 from service.api.worker_connection import Reply
 from service.messages import Item, Timings, Wish, pack_element
 from tests.tiny_models import text_manifest
@@ -43,13 +43,19 @@ class ScriptedQuestion:
 
     Attributes:
         wish: that was heard.
+        bytes: that were counted.
     """
 
     def __init__(self, of: Manifest, numbers: Callable[[Item], Sequence[float]]) -> None:
         self.version = ModelVersion(name=of.name, number=of.number, directory=cast("Any", None), manifest=of)
         self._numbers = numbers
+        self.ticket = self
+        self.bytes = 0
         self.wish = Wish()
         self.items: Sequence[Item] = ()
+
+    def take_bytes(self, size: int) -> None:
+        self.bytes += size
 
     async def ask_in_parts(self, items: Sequence[Item], wish: Wish) -> Sequence[Part]:
         self.items, self.wish = items, wish

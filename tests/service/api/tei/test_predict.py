@@ -17,8 +17,8 @@ from models.errors import (
 )
 from models.task import Task
 from service.api.embedding_request import MOST_INPUTS
+from service.api.tei.model import ModelKind
 from service.api.tei.predict import predict, read_sequences
-from service.api.tei.tei_model import ModelKind
 from service.messages import Item, pack_pair
 from tests.service.api.tei.scripted_question import ScriptedQuestion, manifest
 

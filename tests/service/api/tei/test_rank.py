@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from models.errors import (
+    BodyTooLarge,
     EmptyText,
     GraftworkError,
     InvalidDocument,
@@ -16,8 +17,8 @@ from models.errors import (
     UnsuitableModel,
 )
 from models.task import Task
+from service.api.tei.model import ModelKind
 from service.api.tei.rank import rerank, similarity
-from service.api.tei.tei_model import ModelKind
 from service.messages import Item, unpack_pair
 from tests.service.api.tei.scripted_question import ScriptedQuestion, manifest
 
@@ -70,6 +71,15 @@ def test_a_model_that_gives_pairs_a_value_ranks_by_it() -> None:
     found = json.loads(asyncio.run(rerank(request)))
     assert [(each["index"], each["score"]) for each in found] == [(1, 9.0), (0, 6.0), (3, 5.0), (2, 3.0)]
     assert asked.wish.outputs == ("value",)
+    assert asked.bytes == 4 * len("10")
+
+
+def test_a_query_is_not_multiplied_without_end() -> None:
+    asked = ScriptedQuestion(manifest(Task.REGRESSION, ("likeness",), "joint"), lambda item: [0.0])
+    request = asked.request({"query": "a" * (1 << 20), "texts": ["b"] * 17}, ModelKind.RERANKER)
+    with pytest.raises(BodyTooLarge, match="fewer texts"):
+        asyncio.run(rerank(request))
+    assert (asked.items, asked.bytes) == ((), 0)
 
 
 def test_a_model_that_gives_pairs_labels_cannot_rank() -> None:

@@ -11,7 +11,7 @@ from models.manifest import Manifest
 from service.api.body import parse_json
 from service.api.embedding_request import MOST_INPUTS
 from service.api.inference import Question
-from service.api.tei.tei_model import ModelKind
+from service.api.tei.model import ModelKind
 
 Document: TypeAlias = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ from models.errors import ModelNotFound, NotReady, UnsuitableModel
 from models.task import Task
 from models.version import Reference
 from service.api.model_ids import Addressee
-from service.api.tei.tei_model import ModelKind, TeiModel, model_kind
+from service.api.tei.model import ModelKind, TeiModel, model_kind
 from tests.service.api.tei.scripted_question import manifest
 from tests.tiny_models import text_manifest
 
