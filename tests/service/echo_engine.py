@@ -67,13 +67,15 @@ class EchoPreprocessor:
 
     def prepare(self, item: RawItem, *, truncate: bool = False) -> Row:
         assert isinstance(item, str)
-        if item == "blank":
+        if item in ("blank", ""):
             raise EmptyText("the text is empty")
         return self.prepare_tokens([int(word) for word in item.split()], truncate=truncate)
 
     prepare_text = prepare
 
     def prepare_tokens(self, ids: Sequence[int], *, truncate: bool = False) -> TextRow:
+        if not ids:
+            raise EmptyText("there are no tokens")
         return TextRow(ids=ids, segments=[0] * len(ids), truncated=truncate)
 
     def collate(self, rows: Sequence[Row]) -> Batch:

@@ -36,7 +36,7 @@ def model_kind(manifest: Manifest, backbone: str | None) -> ModelKind:
     """
     if manifest.modality is not Modality.TEXT:
         raise UnsuitableModel(f"{manifest.name} reads images, and these routes texts; name another model: {NAME_IT}")
-    if backbone is not None:
+    if backbone is not None or manifest.task is Task.EMBEDDING:
         return ModelKind.EMBEDDING
     if manifest.task is Task.TOKEN_CLASSIFICATION:
         raise UnsuitableModel(

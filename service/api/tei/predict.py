@@ -52,7 +52,7 @@ async def predict(request: TeiRequest) -> bytes:
     document, manifest = request.document, request.manifest
     labels = manifest.labels
     if request.kind is ModelKind.EMBEDDING:
-        raise UnsuitableModel(f"the model is a backbone, and no classifier; name one: {NAME_IT}")
+        raise UnsuitableModel(f"the model makes embeddings, and is no classifier; name one: {NAME_IT}")
     sequences = read_sequences(member(document, "inputs"), pairs=manifest.pair is not None)
     if len(sequences.items) > 1 and len(sequences.items) * len(labels) > MOST_SCORES:
         raise TooManyInstances(

@@ -64,6 +64,7 @@ def test_a_name_that_nobody_has_is_said_once_all_is_loaded() -> None:
 @pytest.mark.parametrize(
     ("task", "pair", "kind"),
     [
+        (Task.EMBEDDING, None, ModelKind.EMBEDDING),
         (Task.SINGLE_LABEL, None, ModelKind.CLASSIFIER),
         (Task.MULTI_LABEL, None, ModelKind.CLASSIFIER),
         (Task.SINGLE_LABEL, "joint", ModelKind.CLASSIFIER),
