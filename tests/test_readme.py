@@ -71,6 +71,8 @@ def test_every_task_of_the_readme_works_as_written(tmp_path: Path) -> None:
             if asks_here:
                 assert "dates" in done.stdout
                 assert "(2, 384)" in done.stdout
+            elif "from openai" in command:
+                assert "all-MiniLM-L6-v2 2 384 " in done.stdout
             elif words[:2] == ["graftwork", "predict"] and "--output" in words:
                 answers = (tmp_path / words[-1]).read_text()
                 assert ("flower.jpg,daisy," in answers) == words[-1].endswith(".csv")
