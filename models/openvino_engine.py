@@ -6,11 +6,14 @@ import threading
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from models.backbone import BackboneConfig
 from models.batch import Batch, TextBatch
 from models.batch_cost import UNMEASURED, BatchCost
+from models.batch_shape import next_size
 from models.engine import blank_batch
 from models.features import FeatureKind, Features
 from models.graph import graph_inputs
@@ -71,16 +74,30 @@ class OpenVinoEngine:
             self._requests.own = self._model.create_infer_request()
         request: Any = self._requests.own
         try:
-            request.infer([tensor.numpy() for tensor in graph_inputs(batch)], share_inputs=True)
+            request.infer(self._inputs(batch), share_inputs=True)
         except RuntimeError as error:
             if "bad_alloc" in str(error) or "allocate" in str(error):
                 raise MemoryError("the machine has too little memory") from None
             raise
-        values = torch.from_numpy(request.get_output_tensor(0).data.copy())
+        found = request.get_output_tensor(0).data
+        if isinstance(batch, TextBatch):
+            rows, tokens = batch.ids_BT.shape
+            found = found[:rows] if kind is FeatureKind.POOLED else found[:rows, :tokens]
+        values = torch.from_numpy(found.copy())
         if kind is FeatureKind.POOLED:
             return Features(kind=kind, values=values)
         mask_BT = batch.mask_BT if isinstance(batch, TextBatch) else torch.ones(values.shape[:2])
         return Features(kind=kind, values=values, mask_BT=mask_BT)
+
+    def _inputs(self, batch: Batch) -> list[NDArray[Any]]:
+        """The graph's; those of texts with more padding, and with the last row again, as `models.batch_shape` says."""
+        inputs = [tensor.numpy() for tensor in graph_inputs(batch)]
+        if not isinstance(batch, TextBatch):
+            return inputs
+        rows, tokens = batch.ids_BT.shape
+        more_rows, more_tokens = next_size(rows) - rows, next_size(tokens, self._config.max_tokens) - tokens
+        wider = [np.pad(array_BT, ((0, 0), (0, more_tokens))) for array_BT in inputs]
+        return [np.pad(array_BT, ((0, more_rows), (0, 0)), mode="edge") for array_BT in wider]
 
     def warm_up(self) -> None:
         self.features(blank_batch(self._config), self._kind)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from models.backbone import Modality
 from models.batch import ImageRow, PairRow, Row, text_length
 from models.batch_cost import BatchCost
+from models.batch_shape import next_size
 from models.errors import InvalidUtf8
 from models.features import FeatureKind
 from models.head import scores_by_head
@@ -78,8 +79,8 @@ class LoadedVersion:
         if isinstance(row, ImageRow):
             return Prepared(row, (*group, tuple(row.pixels_CHW.shape)))
         if isinstance(row, PairRow):
-            return Prepared(row, group, max(1, text_length(row)), 2, len(row.first.ids) + len(row.second.ids))
-        return Prepared(row, group, max(1, text_length(row)), 1, len(row.ids))
+            return Prepared(row, group, next_size(text_length(row)), 2, len(row.first.ids) + len(row.second.ids))
+        return Prepared(row, group, next_size(text_length(row)), 1, len(row.ids))
 
     def _row(self, data: bytes, form: Form, *, truncate: bool) -> Row:
         match form:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,6 +9,7 @@ import torch
 
 from models.backbone_store import BackboneStore, StoredBackbone
 from models.batch import Batch, ImageRow, Row, TextRow, collate
+from models.batch_shape import next_size
 from models.features import FeatureKind
 from models.graph_cache import GraphCache
 from models.openvino_engine import OpenVinoEngine
@@ -131,3 +133,36 @@ def test_it_gives_the_features_of_its_graph_only(graphs: GraphCache, stored: Sto
 def test_nothing_is_reported_to_anybody(graphs: GraphCache, stored: StoredBackbone) -> None:
     engine_of(graphs, stored, Precision.INT8)
     assert sys.modules["openvino_telemetry"] is None
+
+
+def of_lengths(*lengths: int) -> Batch:
+    return collate([TextRow(ids=[7] * length, segments=[0] * length) for length in lengths])
+
+
+@pytest.mark.parametrize("stored", ["text"], indirect=True)
+def test_texts_of_any_lengths_are_few_shapes_to_the_graph(graphs: GraphCache, stored: StoredBackbone) -> None:
+    engine, exact = engine_of(graphs, stored, Precision.FP32), TorchEngine(stored.load())
+    most = stored.config.max_tokens
+    assert most is not None
+    shapes = set()
+    for rows, length in itertools.product(range(1, 18, 4), range(1, most + 1, 3)):
+        batch = of_lengths(*[max(1, length - row) for row in range(rows)])
+        shapes |= {array.shape for array in engine._inputs(batch)}
+        torch.testing.assert_close(pooled(engine, batch), pooled(exact, batch), atol=1e-4, rtol=1e-3)
+    assert {rows for rows, _ in shapes} == {1, 5, 10, 14, 20}
+    assert {length for _, length in shapes} <= {next_size(length, most) for length in range(1, most + 1)}
+
+
+@pytest.mark.parametrize("kind", FeatureKind)
+@pytest.mark.parametrize("stored", ["text"], indirect=True)
+def test_the_longest_text_has_no_token_without_a_position(
+    graphs: GraphCache, stored: StoredBackbone, kind: FeatureKind
+) -> None:
+    most = stored.config.max_tokens
+    assert most is not None
+    batch = of_lengths(most - 1, 3)
+    found = engine_of(graphs, stored, Precision.FP32, kind).features(batch, kind)
+    expected = TorchEngine(stored.load()).features(batch, kind)
+    assert found.values.shape == expected.values.shape
+    mask = 1.0 if found.mask_BT is None else found.mask_BT.unsqueeze(2)
+    torch.testing.assert_close(found.values * mask, expected.values * mask, atol=1e-4, rtol=1e-3)
