@@ -12,6 +12,7 @@ from models.errors import InvalidParameter
 
 # What goes into one request. An item that is larger goes alone.
 CHUNK_ITEMS = 16
+EMBEDDED_ITEMS = 256  # the server takes lists apart itself, and puts texts of like length together
 CHUNK_BYTES = 1 << 20
 
 Item: TypeAlias = str | tuple[str, str] | bytes | Path
@@ -32,17 +33,18 @@ def check_items(items: Sequence[object]) -> None:
         raise InvalidParameter("there is nothing to predict; name image files or texts")
 
 
-def chunks(instances: Iterable[object]) -> Iterator[bytes]:
+def chunks(instances: Iterable[object], most: int = CHUNK_ITEMS) -> Iterator[bytes]:
     """Lists in JSON, each for one request; reads no more than it needs for the next.
 
     Args:
         instances: as JSON has them.
+        most: in a list.
     """
     chunk: list[bytes] = []
     size = 0
     for instance in instances:
         encoded = json.dumps(instance).encode()
-        if chunk and (len(chunk) == CHUNK_ITEMS or size + len(encoded) > CHUNK_BYTES):
+        if chunk and (len(chunk) == most or size + len(encoded) > CHUNK_BYTES):
             yield _listed(chunk)
             chunk, size = [], 0
         chunk.append(encoded)

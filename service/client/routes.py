@@ -15,7 +15,7 @@ from models.version import Reference, check_name
 from service.client.call import Call, Reply, Steps
 from service.client.caller import Caller
 from service.client.embeddings import Embeddings, parse_vectors, stacked
-from service.client.items import Item, check_items, chunks, embedding_input, instance
+from service.client.items import EMBEDDED_ITEMS, Item, check_items, chunks, embedding_input, instance
 from service.client.predictions import Prediction, Predictions, parse_prediction
 from service.client.problem import unlike_ours
 from service.client.replicas import Replicas
@@ -93,7 +93,7 @@ class Routes:
         until = self._until()
         vectors: list[NDArray[np.float32]] = []
         tokens = 0
-        for chunk in chunks(map(embedding_input, items)):
+        for chunk in chunks(map(embedding_input, items), EMBEDDED_ITEMS):
             head = json.dumps({"model": model, **options}).encode()
             call = _document_call("/v1/embeddings", b'%s,"input":%s}' % (head[:-1], chunk))
             reply = yield from self._caller.ask(call, until)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,12 @@ import numpy as np
 import pytest
 
 from models.errors import GraftworkError, InvalidParameter
-from service.client.items import CHUNK_ITEMS
+from models.predictor import Predictor
+from service.client import Client
+from service.client.items import EMBEDDED_ITEMS
+from tests.server_process import ServerProcess
 from tests.service.client.service import Service
+from tests.tiny_models import picture
 
 
 def vector(text: str) -> list[float]:
@@ -43,7 +48,7 @@ class Embedder(Service):
 
 @pytest.mark.parametrize("way", ["ask_once", "ask_async"])
 def test_vectors_come_in_the_order_of_their_items_whatever_their_number(way: str) -> None:
-    texts = [chr(ord("a") + number % 26) * (number + 1) for number in range(2 * CHUNK_ITEMS + 1)]
+    texts = [chr(ord("a") + number % 26) * (number + 1) for number in range(2 * EMBEDDED_ITEMS + 1)]
     service = Embedder()
     found = getattr(service, way)("http://a", "embed", "mini", texts)
     assert found.vectors.dtype == np.float32
@@ -93,3 +98,17 @@ def test_there_has_to_be_a_list_of_items() -> None:
         for items in ([], "text", b"bytes", Path("x")):
             with pytest.raises(InvalidParameter):
                 client.embed("m", items)  # type: ignore[arg-type]
+
+
+def test_a_real_server_gives_the_features_of_its_backbones(
+    server: ServerProcess, predictors: Mapping[str, Predictor]
+) -> None:
+    texts = [f"{'abc' * (number % 5)} {number}" for number in range(300)]
+    with Client(f"http://127.0.0.1:{server.port}") as client:
+        found = client.embed("letters", texts)
+        images = client.embed("colours:1", [picture(1), picture(2, file_format="JPEG")], dimensions=7)
+    expected = predictors["letters"].features(texts).numpy()
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert (found.model, found.vectors.shape) == ("letters:1", (300, 16))
+    assert np.abs(found.vectors - expected).max() < 1e-5
+    assert (images.vectors.shape, images.tokens) == ((2, 7), 0)
