@@ -9,13 +9,13 @@ from typing import Any, TypeAlias
 import orjson
 from starlette.types import Receive, Scope
 
-from models.errors import InvalidDocument, InvalidParameter
+from models.errors import BodyTooLarge, InvalidDocument, InvalidParameter
 from models.version import ModelVersion
 from service.api.backbones import embeds
 from service.api.body import HEADERS as BODY_HEADERS
 from service.api.body import parse_json, read_body
 from service.api.declaration import route
-from service.api.embedding_request import Inputs, check_dimensions, read_inputs
+from service.api.embedding_request import MOST_COMMAS, Inputs, check_dimensions, read_inputs
 from service.api.inference import Inference, Part, Question
 from service.api.model_ids import ModelIds
 from service.api.openai.errors import EMBEDDINGS_PATH
@@ -75,6 +75,8 @@ class EmbeddingsRoute:
 
 
 def _document(body: bytes) -> Mapping[str, Any]:
+    if body.count(b",") > MOST_COMMAS:
+        raise BodyTooLarge(f"the body has more than {MOST_COMMAS:,} commas; send fewer tokens, or the texts")
     document = parse_json(body)
     if not isinstance(document, dict):
         raise InvalidDocument('the body must be {"model": "...", "input": ...}')

@@ -183,3 +183,12 @@ def test_no_body_is_the_servers_fault(play: Play, stream: str) -> None:
         await asyncio.to_thread(check)
 
     play(story)
+
+
+def test_a_million_tokens_are_refused_before_they_are_parsed(play: Play) -> None:
+    async def story(site: Site) -> None:
+        reply = await ask(site, [[7] * 300] * 2000)
+        assert (reply.status, reply.json()["error"]["code"]) == (413, "body_too_large")
+        assert (await ask(site, [[7] * 240] * 2000)).status == 200
+
+    play(story)
