@@ -98,8 +98,6 @@ class TextPreprocessor:
         """
         if not ids:
             raise EmptyText("there are no tokens; send at least one")
-        if (unknown := next((i for i in ids if i < 0 or self._tokenizer.id_to_token(i) is None), None)) is not None:
-            raise InvalidInstances(f"this model has no token {unknown}; send the text, or tokens of its own tokenizer")
         before, after = self._around
         ids, limit = list(ids), self._config.max_tokens
         if ids[: len(before)] == before and ids[len(ids) - len(after) :] == after:
@@ -108,7 +106,10 @@ class TextPreprocessor:
         truncated = len(ids) > room
         if truncated and not truncate:
             raise _too_long(len(before) + len(ids) + len(after), limit)
-        row = [*before, *ids[: max(room, 0)], *after]
+        ids = ids[: max(room, 0)]
+        if (unknown := next((i for i in ids if i < 0 or self._tokenizer.id_to_token(i) is None), None)) is not None:
+            raise InvalidInstances(f"this model has no token {unknown}; send the text, or tokens of its own tokenizer")
+        row = [*before, *ids, *after]
         return TextRow(ids=row, segments=[0] * len(row), truncated=truncated)
 
     @cached_property
@@ -144,7 +145,7 @@ class TextPreprocessor:
 
 def _too_long(tokens: int, limit: int) -> ContextLengthExceeded:
     return ContextLengthExceeded(
-        f"the text has {tokens} tokens, the model reads {limit}; shorten it or add ?truncate=true"
+        f"the text has {tokens} tokens, the model reads {limit}; shorten it, or have it cut: truncate"
     )
 
 

@@ -115,6 +115,7 @@ class Predict(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="kind"
         deadline: by the monotonic clock, which all processes of a machine share, in seconds; a row is not computed later.
         isolated: its rows may have ended a worker: each is computed alone.
         priority: 1 is urgent; 2, and 0, are the default; from 3 on it is in the background.
+        list_id: the same number for all parts of a list, which get the turns of one request; 0 where it is no part.
     """
 
     id: int
@@ -125,6 +126,7 @@ class Predict(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="kind"
     wish: Wish = PREDICTIONS
     isolated: bool = False
     priority: int = 0
+    list_id: int = 0
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="cancel"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Self
@@ -13,6 +14,7 @@ from service.api.metrics import Metrics
 from service.messages import Batch
 
 MOST_SECONDS = 60  # of Retry-After
+YIELDS_SECONDS = 1.0  # for which a part of a list leaves the last quarter to others
 _WEIGHT = 0.1  # of a new batch in the averages
 
 
@@ -21,7 +23,7 @@ class Admission:
 
     A request is admitted while fewer than ``max_rows`` rows are in flight, so that even the largest one is admitted to an
     idle server. Lists, which may be far longer, wait: their rows get in a part at a time, as long as a quarter of the room is
-    left to others, and a list is refused only where what waits before it would take longer than it waits. Bytes are counted as they arrive, not as they are announced: who sends slowly holds no more than he sent.
+    left to others (but for a part that has waited for a while), and a list is refused only where what waits before it would take longer than it waits. Bytes are counted as they arrive, not as they are announced: who sends slowly holds no more than he sent.
 
     Args:
         max_rows: in flight.
@@ -39,17 +41,20 @@ class Admission:
         self.rows = 0
         self.waiting = 0  # rows of lists
         self.bytes = 0
-        self._queue: deque[tuple[asyncio.Future[None], int]] = deque()  # of parts of lists, and their rows
+        self._queue: deque[tuple[asyncio.Future[None], int, float]] = deque()  # of parts of lists: rows, and since when
         metrics.rows_in_flight.set_function(lambda: self.rows + self.waiting)
         metrics.bytes_in_flight.set_function(lambda: self.bytes)
 
-    def ticket(self) -> Ticket:
+    def ticket(self, *, waits: bool = False) -> Ticket:
         """For one request; refused when the server is full already, before its body is read.
+
+        Args:
+            waits: it is one that waits for room instead.
 
         Raises:
             Overloaded: try again later.
         """
-        if self.rows >= self._max_rows:
+        if not waits and self.rows >= self._max_rows:
             raise self._overloaded()
         return Ticket(self)
 
@@ -86,9 +91,12 @@ class Admission:
             raise self._overloaded()
         self.waiting += rows
 
+    def _has_room_now(self) -> bool:
+        return not self._queue and self.rows < self._max_rows
+
     async def _admit(self, rows: int) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append((turn, rows))
+        self._queue.append((turn, rows, time.monotonic()))
         self._let_in()
         try:
             await turn
@@ -100,12 +108,20 @@ class Admission:
 
     def _let_in(self) -> None:
         """Parts of lists, in the order of their coming; those that are given up are passed over."""
-        while self._queue and (self._queue[0][0].done() or self.rows < max(1, self._max_rows * 3 // 4)):
-            turn, rows = self._queue.popleft()
+        while self._queue:
+            turn, rows, since = self._queue[0]
             if not turn.done():
+                if not self._has_room(time.monotonic() - since):
+                    return
                 self.waiting -= rows
                 self.rows += rows
                 turn.set_result(None)
+            self._queue.popleft()
+
+    def _has_room(self, waited: float) -> bool:
+        """For a part of a list: three quarters of all, or all of it where predictions have filled the rest for a while."""
+        most = self._max_rows if waited >= YIELDS_SECONDS else max(1, self._max_rows * 3 // 4)
+        return self.rows < most
 
     def _release(self, rows: int, size: int) -> None:
         self.rows -= rows
@@ -143,6 +159,14 @@ class Ticket:
         """
         self._admission._announce(rows, seconds)
         self._waiting += rows
+
+    async def take_or_wait(self, rows: int, seconds: float) -> None:
+        """Takes the rows of a request that is no long list, at once where there is any room; raises as `announce_rows`."""
+        if self._admission._has_room_now():
+            self.take_rows(rows)
+        else:
+            self.announce_rows(rows, seconds)
+            await self.wait_for_rows(rows)
 
     async def wait_for_rows(self, rows: int) -> None:
         """Takes rows that were announced, once there is room for them."""

@@ -135,6 +135,7 @@ class Application:
             self._metrics,
             timeout_seconds=settings.request_timeout_seconds,
             batch_rows=settings.max_batch_rows,
+            workers=workers,
         )
         backbones = Backbones(self._catalog)
         ids = ModelIds(self._catalog, backbones)

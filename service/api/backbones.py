@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 from models.features import FeatureKind
 from models.manifest import Manifest
 from models.precision import Precision
 from service.api.catalog import Catalog
 from service.api.catalog_model import CatalogVersion, State
+
+_Identity: TypeAlias = tuple[str, str]  # where it is from, and its digest
 
 
 class Backbones:
@@ -25,6 +28,7 @@ class Backbones:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._by_name: dict[str, CatalogVersion] = {}
+        self._by_id: dict[str, CatalogVersion] = {}
         self._seen = -1  # how much had changed when they were looked up
 
     def names(self) -> Mapping[str, CatalogVersion]:
@@ -40,25 +44,27 @@ class Backbones:
         Args:
             name: as `names` has it, or as it is on the hub, such as ``BAAI/bge-small-en``.
         """
-        short = name.rpartition("/")[2]
-        entry = self._by_name.get(short)
+        entry = self._by_id.get(name)
         if entry is None or not self._is_served(entry):
-            entry = self.names().get(short)
-        if entry is None or (short != name and _source(entry) != name):
-            return None
+            self.names()
+            entry = self._by_id.get(name)
         return entry
 
     def _looked_up(self) -> dict[str, CatalogVersion]:
-        found: dict[str, CatalogVersion] = {}
+        found: dict[_Identity, CatalogVersion] = {}
         for model in self._catalog.models.values():
             for entry in model.versions.values():
-                if not self._is_served(entry) or not has_features_of_its_backbone(entry):
-                    continue
-                name = _source(entry).rpartition("/")[2]
-                if name not in found or _rank(entry) < _rank(found[name]):
-                    found[name] = entry
-        before = {name: entry for name, entry in self._by_name.items() if name in found and self._is_served(entry)}
-        return dict(sorted({**found, **before}.items()))
+                if self._is_served(entry) and has_features_of_its_backbone(entry):
+                    identity = _identity(entry)
+                    if identity not in found or _rank(entry) < _rank(found[identity]):
+                        found[identity] = entry
+        before = {_identity(entry): entry for entry in self._by_name.values() if self._is_served(entry)}
+        found |= {identity: entry for identity, entry in before.items() if identity in found}
+        names = _names(found)
+        # On the hub, its name has an owner too.
+        self._by_id = {source: found[source, digest] for source, digest in names if _is_alone(source, names)}
+        self._by_id |= {name: found[identity] for identity, name in names.items()}
+        return {name: found[identity] for identity, name in sorted(names.items(), key=lambda each: each[1])}
 
     def _is_served(self, entry: CatalogVersion) -> bool:
         if not (entry.is_served and entry.is_kept):
@@ -78,6 +84,28 @@ def has_features_of_its_backbone(entry: CatalogVersion) -> bool:
     manifest = entry.version.manifest
     training = manifest.reference.training
     return embeds(manifest) and (training is None or training.strategy == "probe")
+
+
+def _names(known: Iterable[_Identity]) -> dict[_Identity, str]:
+    """The last part of each source; where several have the same, the whole source, or the start of the digest behind it."""
+    short = {(source, digest): source.rpartition("/")[2] for source, digest in known}
+    return {
+        (source, digest): name
+        if list(short.values()).count(name) == 1
+        else source
+        if source != name and _is_alone(source, short)
+        else f"{name}-{digest[:8]}"
+        for (source, digest), name in short.items()
+    }
+
+
+def _is_alone(source: str, known: Iterable[_Identity]) -> bool:
+    return [other for other, _ in known].count(source) == 1
+
+
+def _identity(entry: CatalogVersion) -> _Identity:
+    assert entry.backbone is not None
+    return _source(entry), entry.backbone
 
 
 def _source(entry: CatalogVersion) -> str:

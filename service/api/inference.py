@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -22,6 +23,8 @@ from service.api.worker_connection import Reply
 from service.api.workers import WorkerPool
 from service.messages import PREDICTIONS, Item, Wish
 
+PARTS_IN_FLIGHT = 3  # of a list, for each worker: one being computed, the others ready or on their way
+
 
 class Inference:
     """Asks workers.
@@ -33,6 +36,7 @@ class Inference:
         metrics: what is counted.
         timeout_seconds: the longest that anybody waits.
         batch_rows: the largest batch.
+        workers: how many engine workers there shall be.
 
     Attributes:
         closing: the server is about to stop.
@@ -47,6 +51,7 @@ class Inference:
         *,
         timeout_seconds: float,
         batch_rows: int,
+        workers: int,
     ) -> None:
         self._catalog = catalog
         self._pool = pool
@@ -55,10 +60,21 @@ class Inference:
         self._timeout_seconds = timeout_seconds
         self._deadlines = Deadlines()
         self.batch_rows = batch_rows
+        self.parts_in_flight = PARTS_IN_FLIGHT * workers
+        self._list_ids = itertools.count(1)
         self.closing = False
 
+    def next_list_id(self) -> int:
+        """A number for the parts of one more list."""
+        return next(self._list_ids)
+
     def question(
-        self, reference: Reference | None, record: RequestRecord, connection: Connection | None = None
+        self,
+        reference: Reference | None,
+        record: RequestRecord,
+        connection: Connection | None = None,
+        *,
+        waits: bool = False,
     ) -> Question:
         """A request that is about to be read.
 
@@ -66,6 +82,7 @@ class Inference:
             reference: whom it asks; None where only its body says so: then `Question.choose` does.
             record: of the request; takes the version's name and number.
             connection: of the client, who may hang up; None where the task is cancelled then.
+            waits: it is asked in parts, which wait for room where the server is full.
 
         Raises:
             ModelNotFound, VersionNotFound, VersionNotLoaded, NotReady, VersionCorrupt: no such version is served.
@@ -73,7 +90,7 @@ class Inference:
         """
         hold = None if reference is None else self.hold(reference, record)
         patience = Patience(self._timeout_seconds, connection, self._deadlines)
-        return Question(self, record, hold, self._admission.ticket(), patience)
+        return Question(self, record, hold, self._admission.ticket(waits=waits), patience)
 
     def hold(self, reference: Reference, record: RequestRecord) -> Hold:
         """The version that a request asks; raises as `question`."""
@@ -87,18 +104,21 @@ class Inference:
         items: Sequence[Item],
         deadline: float,
         wish: Wish,
-        priority: int,
         places: Sequence[int] | None,
+        *,
+        priority: int = 0,
+        list_id: int = 0,
     ) -> Reply:
         """Has instances answered by a version that is held.
 
         Args:
             places: of the items in their request, for errors; None where there is only one.
+            priority, list_id: see `service.messages.Predict`.
         """
         await self._catalog.load(entry)
         try:
             reply = await self._pool.predict(
-                entry.name, entry.number, items, deadline=deadline, wish=wish, priority=priority
+                entry.name, entry.number, items, deadline=deadline, wish=wish, priority=priority, list_id=list_id
             )
         except GraftworkError as error:
             if error.row is not None and places is not None:
@@ -199,38 +219,45 @@ class Question:
         self.ticket.take_rows(len(items))
         return self._ask(items, wish, priority)
 
-    def _ask(self, items: Sequence[Item], wish: Wish, priority: int) -> Awaitable[Reply]:
+    def _ask(self, items: Sequence[Item], wish: Wish, priority: int = 0) -> Awaitable[Reply]:
         places = range(len(items)) if len(items) > 1 else None
-        return self._inference.ask(self._entry, items, self._patience.deadline, wish, priority, places)
+        return self._inference.ask(self._entry, items, self._patience.deadline, wish, places, priority=priority)
 
     async def ask_in_parts(self, items: Sequence[Item], wish: Wish = PREDICTIONS) -> Sequence[Part]:
         """Has a list of any length answered, a batch of rows at a time, of like length: there is room for others beside it.
 
-        Each part has as long as a request has. Raises as `ask`.
+        Workers get a few parts at a time, which take the turns of one request, so that each is done before the next. Each has
+        as long as a request has. A list that is one batch takes any room that there is. Raises as `ask`.
         """
         size = self._inference.batch_rows
-        self.ticket.announce_rows(len(items), self._patience.seconds_left)
         if len(items) <= size:
-            await self.ticket.wait_for_rows(len(items))
-            return [Part(places=range(len(items)), reply=await self._ask(items, wish, 0))]
+            await self.ticket.take_or_wait(len(items), self._patience.seconds_left)
+            return [Part(places=range(len(items)), reply=await self._ask(items, wish))]
+        self.ticket.announce_rows(len(items), self._patience.seconds_left)
+        list_id = self._inference.next_list_id()
+        few = asyncio.Semaphore(self._inference.parts_in_flight)
         order = sorted(range(len(items)), key=lambda place: len(items[place]))
         parts = [order[start : start + size] for start in range(0, len(order), size)]
         asked = []
         try:
             async with asyncio.TaskGroup() as group:
                 for places in parts:
+                    await few.acquire()
                     await self.ticket.wait_for_rows(len(places))
-                    asked.append(group.create_task(self._ask_part(items, places, wish)))
+                    asked.append(group.create_task(self._ask_part(items, places, wish, list_id, few)))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
         return [part.result() for part in asked]
 
-    async def _ask_part(self, items: Sequence[Item], places: Sequence[int], wish: Wish) -> Part:
-        some = [items[place] for place in places]
+    async def _ask_part(
+        self, items: Sequence[Item], places: Sequence[int], wish: Wish, list_id: int, few: asyncio.Semaphore
+    ) -> Part:
+        some, deadline = [items[place] for place in places], self._patience.deadline
         try:
-            reply = await self._inference.ask(self._entry, some, self._patience.deadline, wish, 0, places)
+            reply = await self._inference.ask(self._entry, some, deadline, wish, places, list_id=list_id)
         finally:
             self.ticket.give_rows(len(places))
+            few.release()
         if not self._inference.closing:
             self._patience.renew()
         return Part(places=places, reply=reply)

@@ -16,7 +16,7 @@ class Addressee:
 
     Attributes:
         reference: who answers.
-        backbone: the name of the backbone, where it is that which is asked.
+        backbone: the id, where it is a backbone that is asked.
     """
 
     reference: Reference
@@ -45,9 +45,7 @@ class ModelIds:
         if (known := self._reference(text)) is not None:
             return Addressee(reference=known)
         if (entry := self._backbones.find(text)) is not None:
-            return Addressee(
-                reference=Reference(name=entry.name, number=entry.number), backbone=text.rpartition("/")[2]
-            )
+            return Addressee(reference=Reference(name=entry.name, number=entry.number), backbone=text)
         self._catalog.check_has_looked()
         near = did_you_mean(text[:64], [*self._catalog.models, *self._backbones.names()])
         raise ModelNotFound(f"there is no model '{shown(text)}'{near}")

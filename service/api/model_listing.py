@@ -55,12 +55,12 @@ class ModelRoutes:
     async def model_status(self, request: Request) -> Response:
         """``GET /v1/models/{id}``: a model, its versions and their states; one version (``flowers:3``); or a backbone."""
         addressee = self._ids.find(request.path_params["id"])
-        name, number = addressee.reference.name, addressee.reference.number
+        name = addressee.reference.name
         if addressee.backbone is not None:
             return _json(_card(addressee.backbone, self._catalog.entry(addressee.reference), Task.EMBEDDING))
-        if number is not None:
+        if str(addressee.reference) != name:
             entry = self._catalog.entry(addressee.reference)
-            return _json({**_card(str(entry), entry), "name": name, "version": number, "state": entry.state})
+            return _json({**_card(str(entry), entry), "name": name, "version": entry.number, "state": entry.state})
         model = self._catalog.model(name)
         asked = None if model.default is None else model.versions.get(model.default)
         return _json({"name": name, **_status(model), **(_card(name, asked) if asked and asked.is_served else {})})

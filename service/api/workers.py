@@ -138,6 +138,7 @@ class WorkerPool:
         deadline: float,
         wish: Wish = PREDICTIONS,
         priority: int = 0,
+        list_id: int = 0,
     ) -> Reply:
         """Asks the worker that owes least, and another one if that is lost meanwhile.
 
@@ -146,7 +147,7 @@ class WorkerPool:
         Args:
             deadline: by the monotonic clock, seconds; rows are not computed after it.
             wish: what is asked for.
-            priority: among the requests for this version; see `service.messages.Predict`.
+            priority, list_id: among the requests for this version; see `service.messages.Predict`.
 
         Raises:
             NotReady: no worker holds the version now.
@@ -166,6 +167,7 @@ class WorkerPool:
             wish=wish,
             isolated=verdict.suspected,
             priority=priority,
+            list_id=list_id,
         )
         connection = self._holder(name, number)
         if connection is None:

@@ -20,7 +20,7 @@ class Flowing(Protocol):
 
     Attributes:
         flow: its model: flows get equal shares of the device.
-        request: rows of one request get their turns one after the other.
+        asker: the request that it is of, or the list whose part that is: its rows get their turns one after the other.
         level: of its priority, within its model only.
     """
 
@@ -28,7 +28,7 @@ class Flowing(Protocol):
     def flow(self) -> Hashable: ...
 
     @property
-    def request(self) -> Hashable: ...
+    def asker(self) -> Hashable: ...
 
     @property
     def level(self) -> int: ...
@@ -196,7 +196,7 @@ class _Rounds(Generic[F]):
     def __init__(self) -> None:
         self._rows: list[tuple[int, int, F]] = []  # a heap: round, number, row
         self._round = 0
-        self._last: dict[Hashable, int] = {}  # the round of each request's last row
+        self._last: dict[Hashable, int] = {}  # the round of each asker's last row
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -207,17 +207,17 @@ class _Rounds(Generic[F]):
         return self._rows[0][1]
 
     def put(self, row: F, number: int) -> None:
-        turn = self._last[row.request] = max(self._last.get(row.request, 0), self._round) + 1
+        turn = self._last[row.asker] = max(self._last.get(row.asker, 0), self._round) + 1
         heappush(self._rows, (turn, number, row))
 
     def pop(self) -> tuple[int, F]:
         self._round, number, row = heappop(self._rows)
-        if self._last[row.request] == self._round:
-            del self._last[row.request]
+        if self._last[row.asker] == self._round:
+            del self._last[row.asker]
         return number, row
 
     def discard(self, unwanted: Callable[[F], bool]) -> None:
         self._rows = [entry for entry in self._rows if not unwanted(entry[2])]
         heapify(self._rows)
-        left = {row.request for _, _, row in self._rows}
-        self._last = {request: turn for request, turn in self._last.items() if request in left}
+        left = {row.asker for _, _, row in self._rows}
+        self._last = {asker: turn for asker, turn in self._last.items() if asker in left}

@@ -29,6 +29,7 @@ class PendingRequest:
         tokens: that were read of all texts.
         missing: rows that are not computed yet.
         level: of its priority.
+        asker: itself, or the list that it is a part of.
         done: answered, failed or cancelled; whatever rows are left are not computed.
     """
 
@@ -41,6 +42,7 @@ class PendingRequest:
     results: list[Any]
     missing: int
     level: int = DEFAULT
+    asker: Hashable = None
     truncated: list[int] = field(default_factory=list)
     tokens: int = 0
     decode_seconds: float = 0.0
@@ -106,6 +108,10 @@ class PendingRow:
         return id(self.request.version)
 
     @property
+    def asker(self) -> Hashable:
+        return self.request.asker
+
+    @property
     def level(self) -> int:
         return self.request.level
 
@@ -138,6 +144,7 @@ class PendingRequests:
             results=[None] * count,
             missing=count,
             level=level_of(message.priority),
+            asker=("list", message.list_id) if message.list_id else message.id,
         )
         with self._lock:
             self._requests[request.id] = request

@@ -43,6 +43,10 @@ class Row:
     share: float = 0.0
     cost: BatchCost = COST
 
+    @property
+    def asker(self) -> Hashable:
+        return self.request
+
 
 def microseconds(ways: Sequence[Callable[[], object]]) -> list[float]:
     """The median of each over rounds in which they take turns."""

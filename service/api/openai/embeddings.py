@@ -23,6 +23,7 @@ from service.api.part_rows import rows_of
 from service.api.patience import HEADER as TIMEOUT_HEADER
 from service.api.patience import timeout_seconds
 from service.api.telemetry import RECORD
+from service.api.turns import in_turns
 from service.auth.key import Scope as KeyScope
 from service.http.scope import CONNECTION
 from service.messages import Embedding, Wish
@@ -60,7 +61,7 @@ class EmbeddingsRoute:
             The body of the answer, and the headers that go with it.
         """
         headers = {_READ[name]: value.decode("latin-1") for name, value in scope["headers"] if name in _READ}
-        with self._inference.question(None, scope[RECORD], scope.get(CONNECTION)) as question:
+        with self._inference.question(None, scope[RECORD], scope.get(CONNECTION), waits=True) as question:
             if (timeout := headers.get(TIMEOUT_HEADER)) is not None:
                 question.limit(timeout_seconds(timeout))
             # One limit for all: which model is asked stands in the body.
@@ -71,7 +72,9 @@ class EmbeddingsRoute:
             inputs, wish = _read(document, question)
             parts = await question.ask_in_parts(inputs.items, wish)
             name = addressee.backbone or str(question.version)
-        return _answer(parts, len(inputs.items), name, as_json=wish.embedding is not None and wish.embedding.as_json)
+            width = check_embeds(question.version)
+        assert wish.embedding is not None
+        return await _answer(parts, len(inputs.items), name, width, as_json=wish.embedding.as_json)
 
 
 def _document(body: bytes) -> Mapping[str, Any]:
@@ -121,12 +124,13 @@ def check_embeds(version: ModelVersion) -> int:
     return version.manifest.backbone.feature_dim
 
 
-def _answer(parts: Sequence[Part], count: int, model: str, *, as_json: bool) -> tuple[bytes, Headers]:
+async def _answer(parts: Sequence[Part], count: int, model: str, width: int, *, as_json: bool) -> tuple[bytes, Headers]:
     rows = rows_of(parts, count, as_json=as_json)
-    written = rows if as_json else [b'"%s"' % binascii.b2a_base64(row, newline=False) for row in rows]
-    data = b",".join(
-        b'{"object":"embedding","index":%d,"embedding":%s}' % (index, row) for index, row in enumerate(written)
-    )
+    written: list[bytes] = []
+    async for row in in_turns(rows, width):
+        vector = row if as_json else b'"%s"' % binascii.b2a_base64(row, newline=False)
+        written.append(b'{"object":"embedding","index":%d,"embedding":%s}' % (len(written), vector))
+    data = b",".join(written)
     tokens = sum(part.reply.tokens for part in parts)
     tail = orjson.dumps({"model": model, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
     return b'{"object":"list","data":[%s],%s' % (data, tail[1:]), _JSON

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from models.errors import (
-    DeadlineExceeded,
     Forbidden,
     GraftworkError,
     NotFound,
@@ -14,7 +13,7 @@ from models.errors import (
 )
 
 EMBEDDINGS_PATH = "/v1/embeddings"
-SHOULD_RETRY = "x-should-retry"  # their clients ask again after any 5xx unless this says "false"
+SHOULD_RETRY = "x-should-retry"  # their clients ask again after any 5xx unless this says "false"; also 504, whose work was in vain already
 
 
 def openai_document(error: GraftworkError) -> dict[str, object]:
@@ -25,7 +24,7 @@ def openai_document(error: GraftworkError) -> dict[str, object]:
 
 def openai_headers(error: GraftworkError) -> dict[str, str]:
     """What the answer says in its head besides: asking again helps only where the server was busy, or lost a worker."""
-    if error.status < 500 or isinstance(error, (Unavailable, DeadlineExceeded)):
+    if error.status < 500 or isinstance(error, Unavailable):
         return {}
     return {SHOULD_RETRY: "false"}
 

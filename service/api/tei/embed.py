@@ -18,7 +18,7 @@ async def embed(request: TeiRequest) -> bytes:
     if not embeds(version.manifest):
         raise UnsuitableModel(f"{version} has no vector of a whole text; name another model: {NAME_IT}")
     value = member(document, "inputs")
-    if isinstance(value, list):
+    if isinstance(value, list) and not (value and type(value[0]) is int):  # that is one text, by its tokens
         check_count(value, "inputs")
     inputs = read_inputs(value, Modality.TEXT, "inputs")
     wanted = Embedding(

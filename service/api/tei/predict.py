@@ -23,7 +23,7 @@ from service.api.tei.request import (
     parameters,
     read_truncate,
 )
-from service.api.tei.turns import in_turns
+from service.api.turns import in_turns
 from service.messages import Wish, pack_pair
 
 MOST_SCORES = 200_000  # in one answer: some 10 MB

@@ -8,7 +8,7 @@ from operator import mul
 
 import orjson
 
-from models.errors import BodyTooLarge, InvalidDocument, UnsuitableModel
+from models.errors import BodyTooLarge, GraftworkError, InvalidDocument, UnsuitableModel
 from models.signature import VALUE
 from service.api.backbones import embeds
 from service.api.part_rows import rows_of
@@ -22,7 +22,7 @@ from service.api.tei.request import (
     read_texts,
     read_truncate,
 )
-from service.api.tei.turns import in_turns
+from service.api.turns import in_turns
 from service.messages import Embedding, Wish, pack_pair
 
 MOST_PAIR_BYTES = 16 << 20  # of the query in all pairs of one request: a body of 2 MiB could stand for 2 GiB
@@ -49,6 +49,13 @@ async def similarity(request: TeiRequest) -> bytes:
     return orjson.dumps(await _scores(request, read_text(inputs, "source_sentence"), sentences, truncate=truncate))
 
 
+def _name_text(error: GraftworkError) -> None:
+    """The query is the first row, and no text."""
+    if error.row is not None:
+        which = "the query" if error.row == 0 else f"instance {error.row - 1}"
+        error.message = f"{which}: {error.message.partition(': ')[2]}"
+
+
 async def _scores(request: TeiRequest, query: str, texts: Sequence[str], *, truncate: bool) -> list[float]:
     """What a model gives each pair of the query and a text, where it gives pairs a value; else the cosine of their embeddings."""
     question, manifest = request.question, request.manifest
@@ -69,7 +76,11 @@ async def _scores(request: TeiRequest, query: str, texts: Sequence[str], *, trun
         )
     wish = Wish(form="text", embedding=Embedding(), truncate=truncate)
     items = [query.encode(), *(text.encode() for text in texts)]
-    parts = await question.ask_in_parts(items, wish)
+    try:
+        parts = await question.ask_in_parts(items, wish)
+    except GraftworkError as error:
+        _name_text(error)
+        raise
     first, *others = rows_of(parts, len(items), as_json=False)
     wanted = array("f", first)
     return [max(-1.0, min(1.0, sum(map(mul, wanted, array("f", row))))) async for row in in_turns(others, len(wanted))]

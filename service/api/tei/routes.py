@@ -79,7 +79,9 @@ class TeiRoutes:
         """
         headers = {_READ[name]: value.decode("latin-1") for name, value in scope["headers"] if name in _READ}
         addressee = self._model.find()
-        with self._inference.question(addressee.reference, scope[RECORD], scope.get(CONNECTION)) as question:
+        with self._inference.question(
+            addressee.reference, scope[RECORD], scope.get(CONNECTION), waits=True
+        ) as question:
             kind = model_kind(question.version.manifest, addressee.backbone)
             if (timeout := headers.get(TIMEOUT_HEADER)) is not None:
                 question.limit(timeout_seconds(timeout))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from contextlib import suppress
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from models.errors import Overloaded
-from service.api.admission import MOST_SECONDS, Admission, Ticket
+from service.api.admission import MOST_SECONDS, YIELDS_SECONDS, Admission, Ticket
 from service.api.metrics import Metrics
 from service.messages import Batch
 
@@ -270,5 +271,31 @@ def test_a_list_that_is_given_up_waits_no_more(*, its_turn: bool) -> None:
         later.announce_rows(1, LONG)
         async with asyncio.timeout(10):
             await later.wait_for_rows(1)
+
+    asyncio.run(story())
+
+
+def test_predictions_do_not_keep_lists_out_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a second, a part takes the next room that there is."""
+
+    async def story() -> None:
+        limits = admission(max_rows=20)
+        others = [limits.ticket() for _ in range(19)]
+        for ticket in others:
+            ticket.take_rows(1)
+        listing = limits.ticket()
+        listing.announce_rows(8, LONG)
+        waiting = asyncio.create_task(listing.wait_for_rows(8))
+        await asyncio.sleep(0)
+        others.pop().__exit__()
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + YIELDS_SECONDS)
+        others.pop().__exit__()
+        await asyncio.sleep(0)
+        assert waiting.done()
+        assert (limits.rows, limits.waiting) == (25, 0)
+        monkeypatch.undo()
 
     asyncio.run(story())

@@ -132,7 +132,8 @@ def test_ids_are_models_versions_aliases_and_backbones(manifests: dict[str, dict
         assert whom("intents:1") == ("intents:1", None)
         assert whom("intents@champion") == ("intents@champion", None)
         assert whom("all-MiniLM-L6-v2") == ("intents:1", "all-MiniLM-L6-v2")
-        assert whom("sentence-transformers/all-MiniLM-L6-v2") == ("intents:1", "all-MiniLM-L6-v2")
+        on_the_hub = "sentence-transformers/all-MiniLM-L6-v2"
+        assert whom(on_the_hub) == ("intents:1", on_the_hub)
         assert whom("mine") == ("other:1", "mine")
         for unknown in (
             "intent",
@@ -178,5 +179,36 @@ def test_a_thousand_models_are_looked_at_once_and_not_for_each_request(
         for name in ("all-MiniLM-L6-v2", "nobody") * 5:
             backbones.find(name)
         assert looks == 1
+
+    play(story)
+
+
+def test_backbones_whose_last_names_are_alike_have_their_whole_names(manifests: dict[str, dict[str, Any]]) -> None:
+    sources = {
+        "a": "hf:BAAI/small",
+        "b": "hf:intfloat/small",
+        "c": "dir:/one/final",
+        "d": "dir:/two/final",
+        "e": "hf:lone",
+    }
+    for name, source in sources.items():
+        manifests[name] = {"source": source}
+
+    async def story(stage: Stage) -> None:
+        for name in sources:
+            stage.shelf.backbone_of[name, 1] = f"{name * 8}0123"
+            await stage.publish(name, 1)
+        backbones = Backbones(stage.catalog)
+        assert answering(backbones) == {
+            "BAAI/small": "a:1",
+            "final-cccccccc": "c:1",
+            "final-dddddddd": "d:1",
+            "intfloat/small": "b:1",
+            "lone": "e:1",
+        }
+        for name, version in answering(backbones).items():
+            assert str(backbones.find(name)) == version
+        for unclear in ("small", "final"):
+            assert backbones.find(unclear) is None
 
     play(story)

@@ -27,6 +27,10 @@ class Row:
     cost: BatchCost = FLAT
 
     @property
+    def asker(self) -> Hashable:
+        return self.request
+
+    @property
     def flow(self) -> str:
         return self.model or self.group
 
@@ -52,6 +56,10 @@ class RowOf:
     length: int = 1
     rows: int = 1
     cost: BatchCost = FLAT
+
+    @property
+    def asker(self) -> Hashable:
+        return self.request
 
     @property
     def abandoned(self) -> bool:

@@ -75,6 +75,46 @@ def test_predictions_find_room_beside_the_longest_list(play: Play) -> None:
     play(story, **SMALL)
 
 
+def test_a_list_has_the_turns_of_one_request_and_its_parts_are_done_one_after_the_other(play: Play) -> None:
+    """However many of them are in flight: else none would be done before nearly all are."""
+
+    async def story(site: Site) -> None:
+        site.engine.gate.clear()
+        listing = asyncio.create_task(ask(site, [f"{number}" for number in range(200)]))
+        await site.until("graftwork_in_flight_rows", value=200)
+        while not site.engine.batches:
+            await asyncio.sleep(0.001)
+        small = asyncio.create_task(site.predict("letters", [str(number) for number in range(900, 908)]))
+        await site.until("graftwork_in_flight_rows", value=208)
+        await asyncio.sleep(0.05)  # the rows are on their way to the worker
+        site.engine.gate.set()
+        assert (await small).status == 200
+        assert numbers(await listing) == list(range(200))
+        done = [number for batch in site.engine.batches for number in batch]
+        assert max(done.index(number) for number in range(900, 908)) < 60
+        first_of_each_part = [done.index(number) for number in range(0, 200, MAX_BATCH_ROWS)]
+        last_of_each_part = [done.index(number) for number in range(MAX_BATCH_ROWS - 1, 200, MAX_BATCH_ROWS)]
+        later = zip(last_of_each_part, first_of_each_part[3:], strict=False)
+        assert all(last < first for last, first in later)
+
+    play(story, max_batch_rows=MAX_BATCH_ROWS, max_rows_in_flight=1000)
+
+
+def test_an_embedding_finds_room_beside_any_number_of_predictions(play: Play) -> None:
+    async def story(site: Site) -> None:
+        site.engine.gate.clear()
+        predictions = [asyncio.create_task(site.predict("letters", [str(n)])) for n in range(32)]
+        await site.until("graftwork_in_flight_rows", value=32)
+        assert (await site.predict("letters", ["1"])).status == 503
+        one = asyncio.create_task(ask(site, ["7"]))
+        await site.until("graftwork_in_flight_rows", value=33)
+        site.engine.gate.set()
+        assert numbers(await one) == [7]
+        assert [reply.status for reply in await asyncio.gather(*predictions)] == [200] * 32
+
+    play(story, **SMALL)
+
+
 def test_a_list_that_takes_too_long_gives_up_all_of_its_parts(play: Play) -> None:
     async def story(site: Site) -> None:
         site.engine.gate.clear()

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.api.tei.errors import PATHS
+from service.messages import Batch
 from tests.server_process import Reply
 from tests.service.echo_engine import SCALE
 from tests.service.site import Play, Site
@@ -124,6 +125,9 @@ def test_nobody_waits_longer_than_its_deadline(play: Play) -> None:
 
 def test_a_full_server_says_so_as_tei_does_and_counts_as_ever(play: Play) -> None:
     async def story(site: Site) -> None:
+        site.application._admission.observe(
+            [Batch(backbone="b", rows=1, seconds=1e6)]
+        )  # what is before it takes for ever
         site.engine.gate.clear()
         first = asyncio.create_task(ask(site, "/embed", {"inputs": "1"}))
         await site.until("graftwork_in_flight_rows", value=1)

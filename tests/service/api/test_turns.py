@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from service.api.tei.turns import NUMBERS_A_TURN, in_turns
+from service.api.turns import NUMBERS_A_TURN, in_turns
 
 
 def test_others_have_their_turn_in_a_long_list() -> None:
