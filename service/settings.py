@@ -27,7 +27,8 @@ class ServerSettings(BaseModel):
         drain_delay_seconds: how long a stopping server says that it is not ready before it takes no new connections,
             so that a load balancer can notice.
         drain_seconds: how long it then waits for the answers that it owes.
-        max_json_bytes: the largest JSON body for text models. Images in JSON count against ``max_image_bytes``.
+        max_json_bytes: the largest JSON body for text models. Images in JSON count against ``max_image_bytes``, and so do lists
+            to be embedded, whose model stands in the body.
         max_image_bytes: the largest body for image models.
         max_tensor_bytes: the largest body of tensors for image models, in the Open Inference Protocol.
         max_instances: rows in one request.

@@ -49,7 +49,7 @@ def model_kind(manifest: Manifest, backbone: str | None) -> ModelKind:
 
 
 class TeiModel:
-    """Finds it: the one that was named, else the language backbone that is loaded.
+    """Finds it: the one that was named, else the language backbone that is loaded; others that are loaded later change nothing.
 
     Args:
         named: its id, as `ModelIds` has it.
@@ -63,6 +63,7 @@ class TeiModel:
         self._ids = ids
         self._backbones = backbones
         self._catalog = catalog
+        self._found = ""  # the only one that there was, which stays the one that is meant
 
     def find(self) -> Addressee:
         """Who answers now.
@@ -82,11 +83,14 @@ class TeiModel:
         if not found:
             reason = self._catalog.not_ready_reason() or "no language backbone is loaded"
             raise NotReady(f"{reason}; try again, publish a model that reads texts, or name one: {NAME_IT}")
+        if self._found in found:
+            found = {self._found: found[self._found]}
         if len(found) > 1:
             raise UnsuitableModel(
                 f"several backbones are loaded ({', '.join(found)}); say which one is meant: {NAME_IT}"
             )
         ((name, entry),) = found.items()
+        self._found = name
         return Addressee(reference=Reference(name=entry.name, number=entry.number), backbone=name)
 
 

@@ -82,3 +82,13 @@ def test_a_models_kind_is_by_its_task(task: Task, pair: Any, kind: ModelKind) ->
 def test_what_labels_words_or_reads_images_has_none(of: Any) -> None:
     with pytest.raises(UnsuitableModel, match="--tei-model"):
         model_kind(of, None)
+
+
+def test_the_one_that_there_was_stays_the_one_whatever_is_loaded_later() -> None:
+    loaded = {"gpt": entry("letters")}
+    model = tei_model(loaded=loaded)
+    assert model.find().backbone == "gpt"
+    loaded["bert"] = entry("moods")
+    assert model.find().backbone == "gpt"
+    del loaded["gpt"]
+    assert model.find().backbone == "bert"
