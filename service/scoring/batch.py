@@ -17,6 +17,7 @@ from service.scoring.folder import Folder
 from service.scoring.output import Done, Lines, Output
 from service.scoring.progress import progress_bar
 from service.scoring.row import Row, Source
+from service.scoring.run_record import RunRecord
 from service.scoring.scoring import Asks, Scoring
 from service.scoring.table import Table
 
@@ -65,7 +66,8 @@ class Batch:
         if self.output is None:
             scoring = self._scoring(opening, client, self.reference)
             return await _write(scoring, source, rows, Lines(sys.stdout.buffer, source), Done(), console)
-        with Output(self.output, source, overwrite=self.overwrite) as output:
+        record = RunRecord.of(str(self.reference), source.chosen, top_k=self.top_k, truncate=self.truncate)
+        with Output(self.output, source, record, overwrite=self.overwrite) as output:
             done = output.resume(rows)
             return await _write(self._scoring(opening, client, self._pinned(done)), source, rows, output, done, console)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -46,9 +46,9 @@ class Table:
         if not self.count:
             raise DatasetInvalid("holds no rows", file=self.name)
         self.columns = tuple(columns)
-        self._columns = choose_columns(self.columns, named, file=self.name)
+        self.chosen = choose_columns(self.columns, named, file=self.name)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Generator[Row, None, None]:
         """The rows in their order; a row that lacks what is asked about has an error in its place."""
         for line, cells in self._records():
             yield Row(cells=cells, item=self._item(line, cells))
@@ -60,7 +60,7 @@ class Table:
         )
 
     def _item(self, line: int, cells: Mapping[str, object]) -> Item | InputError:
-        columns = self._columns
+        columns = self.chosen
         found = [cells.get(name) for name in (columns.text, columns.pair, columns.image) if name is not None]
         match found:
             case [str(image)] if columns.image is not None:

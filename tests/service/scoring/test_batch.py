@@ -233,11 +233,62 @@ def test_answers_for_something_else_are_left_as_they_are(name: str, tmp_path: Pa
         with pytest.raises(Conflict, match=r"holds something else than answers for .*, or add --overwrite"):
             score(other, output)
     for model in ("n", "m:4"):
-        with pytest.raises(Conflict, match=r"has answers of m:3, not of .*; --overwrite"):
+        with pytest.raises(Conflict, match=rf"begun in another way: the model was m and is {model}; .*--overwrite"):
             score(table, output, model=model)
     assert output.read_bytes() == before
     assert score(others[0], output, overwrite=True).rows == 30
     assert rows_of(output)[0]["text"] == "other"
+
+
+ASKED = {"model": "m@champion", "columns": Columns(text="text"), "top_k": 3, "truncate": False}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"columns": Columns(text="other")}, "--text-column was text and is other"),
+        ({"columns": Columns(text="text", pair="other")}, "--pair-column was none and is other"),
+        (
+            {"columns": Columns(image="other")},
+            "--text-column was text and is none, --image-column was none and is other",
+        ),
+        ({"top_k": 1}, "--top-k was 3 and is 1"),
+        ({"truncate": True}, "--truncate was false and is true"),
+        ({"model": "m@challenger"}, "the model was m@champion and is m@challenger"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_run_goes_on_as_it_was_begun_or_not_at_all(
+    name: str, change: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    table, output, lost = write_table(tmp_path / "q.csv", numbered(20), other="x"), tmp_path / name, Asked()
+    lost.lost = {"text 17": NotReady("gone")}
+    with pytest.raises(NotReady):
+        score(table, output, lost, **ASKED)
+    begun, again = output.read_bytes(), Asked()
+    with pytest.raises(Conflict, match=f"{told}; .*--overwrite"):
+        score(table, output, again, **ASKED | change)
+    assert output.read_bytes() == begun
+    assert again.requests == []
+    assert score(table, output, **ASKED | {"columns": Columns()}).before == 16  # the same column, guessed
+    assert score(table, output, overwrite=True, **ASKED | change).before == 0
+    assert score(table, output, **ASKED | change).before == 20
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"[]", b"{}", b"\xff"])
+def test_answers_without_a_record_of_how_they_were_asked_for_are_left(damage: bytes | None, tmp_path: Path) -> None:
+    table, output = write_table(tmp_path / "q.csv", numbered(3)), tmp_path / "a.csv"
+    score(table, output)
+    record, before = tmp_path / "a.csv.run.json", output.read_bytes()
+    record.unlink()
+    if damage is not None:
+        record.write_bytes(damage)
+    with pytest.raises(Conflict, match=r"a\.csv\.run\.json.* is missing or damaged; .*--overwrite"):
+        score(table, output)
+    assert output.read_bytes() == before
+    output.write_bytes(b"")
+    assert score(table, output).rows == 3
+    assert score(table, output).before == 3
 
 
 @pytest.mark.parametrize(
@@ -259,6 +310,7 @@ def test_what_is_overwritten_stays_until_there_is_an_answer(tmp_path: Path) -> N
     with pytest.raises(NotReady):
         score(table, output, lost, overwrite=True)
     assert output.read_text() == "before"
+    assert not (tmp_path / "a.csv.run.json").exists()
 
 
 def test_one_program_at_a_time_writes_a_file(tmp_path: Path) -> None:
