@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from models.errors import Conflict, InputError, InvalidParameter
+from models.errors import Conflict, GraftworkError, InvalidParameter
 from models.storage import reporting
 from service.client import Prediction
 from service.scoring.answer import Answer
@@ -166,7 +166,7 @@ class Lines:
 
 def _kind(answers: Sequence[Answer]) -> type[Prediction] | None:
     outcomes = (answer.outcome for answer in answers)
-    return next((type(outcome) for outcome in outcomes if not isinstance(outcome, InputError)), None)
+    return next((type(outcome) for outcome in outcomes if not isinstance(outcome, GraftworkError)), None)
 
 
 def _create(path: str, flags: int) -> int:

@@ -65,7 +65,7 @@ class Table:
         match found:
             case [str(image)] if columns.image is not None:
                 path = self._path.parent / image
-                return path if path.is_file() else InvalidParameter(f"{shown(image)}: there is no such file")
+                return path if _is_file(path) else InvalidParameter(f"{shown(image)}: there is no such file")
             case [str(text)]:
                 return text
             case [str(first), str(second)]:
@@ -111,6 +111,13 @@ def _from_jsonl(lines: Iterator[str], file: str) -> Iterator[Record]:
         if not isinstance(cells, dict):
             raise DatasetInvalid('is no JSON object; write {"text": "..."}', file=file, line=number)
         yield number, cells
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long for a name, or not one
+        return False
 
 
 def _lines(path: Path) -> Iterator[str]:

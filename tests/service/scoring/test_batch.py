@@ -12,10 +12,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.errors import Conflict, DatasetInvalid, InvalidInstances, InvalidParameter, NotReady, RequestTimeout
+from models.errors import (
+    Conflict,
+    DatasetInvalid,
+    GraftworkError,
+    InvalidInstances,
+    InvalidParameter,
+    NotReady,
+    RequestTimeout,
+)
 from service.client.items import CHUNK_ITEMS
 from service.scoring.columns import Columns
-from service.scoring.scoring import MOST_REFUSED
+from service.scoring.scoring import MOST_INTERNAL, MOST_REFUSED
 from tests.service.scoring.asked import Asked, score, single_label
 
 REFUSED = "image_undecodable: instance 0: no image"
@@ -106,14 +114,20 @@ def test_images_come_from_a_folder_or_a_column(tmp_path: Path) -> None:
         ("z.PNG", "z"),
     ]
     table = tmp_path / "rows.jsonl"
-    table.write_text('{"path": "photos/z.PNG", "n": 1}\n{"path": "photos/none.jpg"}\n{"path": 3}\n')
+    unnameable = f"{'x' * 50}\\u0000", "x" * 300
+    names = "".join(f'{{"path": "{name}"}}\n' for name in unnameable)
+    table.write_text('{"path": "photos/z.PNG", "n": 1}\n{"path": "photos/none.jpg"}\n{"path": 3}\n' + names)
     score(table, tmp_path / "b.csv")
     found = [(row["path"], row["n"], row["label"] or row["error"]) for row in rows_of(tmp_path / "b.csv")]
-    assert found == [
+    assert found[:3] == [
         ("photos/z.PNG", "1", "z"),
         ("photos/none.jpg", "", "invalid_parameter: photos/none.jpg: there is no such file"),
         ("3", "", "invalid_value: line 3: column 'path' holds no text"),
     ]
+    assert len(found) == 5
+    for _, _, label in found[3:]:
+        assert label.startswith("invalid_parameter: xxx")
+        assert label.endswith(": there is no such file")
 
 
 def test_pairs_come_from_two_columns(tmp_path: Path) -> None:
@@ -166,6 +180,34 @@ def test_what_is_wrong_with_all_rows_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(InvalidInstances, match="this model reads images"):
         score(write_table(tmp_path / "q.csv", numbered(2)), tmp_path / "a.csv", asked)
     assert (tmp_path / "a.csv").read_bytes() == b""
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_row_that_the_server_fails_on_takes_no_others_with_it(name: str, tmp_path: Path) -> None:
+    texts, asked = numbered(4 * CHUNK_ITEMS), Asked()
+    failing = (5, 2 * CHUNK_ITEMS, 2 * CHUNK_ITEMS + 9)
+    asked.lost = {texts[place]: GraftworkError("the server failed") for place in failing}
+    done = score(write_table(tmp_path / "q.csv", texts), tmp_path / name, asked)
+    assert (done.rows, done.errors, done.model) == (len(texts), 3, "m:3")
+    errors = {place: row.get("error") for place, row in enumerate(rows_of(tmp_path / name)) if row.get("error")}
+    assert errors == dict.fromkeys(failing, "internal: the server failed")
+
+
+def test_a_server_that_fails_on_row_after_row_ends_the_run(tmp_path: Path) -> None:
+    texts, asked = numbered(3 * CHUNK_ITEMS), Asked()
+    table, output = write_table(tmp_path / "q.csv", texts), tmp_path / "a.csv"
+    asked.lost = {text: GraftworkError("the server failed") for text in texts}
+    with pytest.raises(GraftworkError, match="the server failed"):
+        score(table, output, asked)
+    assert len(asked.requests) == 5  # halves of the first rows, until one is alone
+    assert output.read_bytes() == b""
+    first = CHUNK_ITEMS  # rows that are answered
+    asked.lost = {text: GraftworkError("the server failed") for text in texts[first + 2 : first + 2 + MOST_INTERNAL]}
+    with pytest.raises(GraftworkError, match="the server failed"):
+        score(table, output, asked, concurrency=1)
+    assert len(rows_of(output)) == first
+    del asked.lost[texts[first + 6]]
+    assert score(table, output, asked, concurrency=1).errors == MOST_INTERNAL - 1
 
 
 @pytest.mark.parametrize("error", [NotReady("gone"), RequestTimeout("too slow"), KeyboardInterrupt()])
