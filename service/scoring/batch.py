@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,10 @@ class Batch:
             All that is written now.
         """
         source = self.source()
-        rows = source.rows()
+        with closing(source.rows()) as rows:
+            return await self._run(source, rows, opening, client, console)
+
+    async def _run(self, source: Source, rows: Iterator[Row], opening: Asks, client: Asks, console: Console) -> Done:
         if self.output is None:
             scoring = self._scoring(opening, client, self.reference)
             return await _write(scoring, source, rows, Lines(sys.stdout.buffer, source), Done(), console)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import inspect
 import json
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ from models.errors import (
 )
 from service.client.items import CHUNK_ITEMS
 from service.scoring.columns import Columns
+from service.scoring.row import Row
 from service.scoring.scoring import MOST_INTERNAL, MOST_REFUSED
+from service.scoring.table import Table
 from tests.service.scoring.asked import Asked, score, single_label
 
 REFUSED = "image_undecodable: instance 0: no image"
@@ -169,6 +173,33 @@ def test_rows_that_are_all_refused_are_written_too(tmp_path: Path) -> None:
     assert (done.rows, done.errors, done.model) == (2, 2, "m")
     assert rows_of(tmp_path / "a.csv")[1] == {"id": "1", "text": "bad", "error": REFUSED, "model": "m"}
     assert score(table, tmp_path / "a.csv").before == 2
+
+
+def test_rows_that_are_answered_after_others_that_were_all_refused_name_the_cure(tmp_path: Path) -> None:
+    table, output = write_table(tmp_path / "q.csv", ["bad"]), tmp_path / "a.csv"
+    score(table, output)
+    before = output.read_bytes()
+    write_table(table, ["bad", "good"])
+    with pytest.raises(Conflict, match=r"were all refused, .*--overwrite"):
+        score(table, output)
+    assert output.read_bytes() == before
+    assert score(table, output, overwrite=True).errors == 1
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.txt"])
+def test_a_run_that_fails_leaves_no_file_open(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Generator[Row, None, None]] = []
+
+    def rows(table: Table, read: Callable[[Table], Generator[Row, None, None]] = Table.rows) -> Any:
+        opened.append(read(table))
+        return opened[-1]
+
+    monkeypatch.setattr(Table, "rows", rows)
+    asked = Asked()
+    asked.lost = {"text 0": NotReady("gone")}
+    with pytest.raises((NotReady, InvalidParameter)):
+        score(write_table(tmp_path / "q.csv", numbered(100)), tmp_path / name, asked)
+    assert [inspect.getgeneratorstate(each) for each in opened] == [inspect.GEN_CLOSED]
 
 
 def test_what_is_wrong_with_all_rows_ends_the_run(tmp_path: Path) -> None:
