@@ -14,6 +14,7 @@ from service.client.retry_after import retry_after_seconds
 
 TIMEOUT_HEADER = "X-Request-Timeout"
 ELSEWHERE = (502, 503, 504)  # another replica may do better
+LATE = 504
 LATER = (408, 429)  # this one will do, in a while
 REDIRECTS = (301, 302, 303, 307, 308)
 MOST_REDIRECTS = 5
@@ -42,7 +43,7 @@ class Caller:
         self._clock = clock
 
     def ask(self, call: Call, until: float) -> Steps[Reply]:
-        """Asks until there is an answer.
+        """Asks until there is an answer. A replica that was too late is not asked again: it would compute all of it once more.
 
         Args:
             until: the deadline, by the clock.
@@ -50,9 +51,12 @@ class Caller:
         Raises:
             GraftworkError: what the last server said, or that none could be reached.
         """
+        late: set[str] = set()
         for attempt in range(self._retries + 1):
             asked_to_wait = []
             for url in self._replicas.in_order():
+                if url in late:
+                    continue
                 seconds = min(self._timeout, until - self._clock())
                 if seconds <= 0:
                     raise DeadlineExceeded(f"{url} was not asked any more: the deadline has passed")
@@ -68,14 +72,16 @@ class Caller:
                 if isinstance(outcome, Reply) and outcome.status in LATER:
                     break
                 self._replicas.failed(url, wait)
+                if _is_late(outcome):
+                    late.add(url)
             pause = max(min(asked_to_wait), _backoff(attempt))
-            if attempt == self._retries or self._clock() + pause >= until:
+            if attempt == self._retries or late.issuperset(self._replicas.urls) or self._clock() + pause >= until:
                 raise error
             yield Pause(seconds=pause)
         raise AssertionError("the last attempt returns or raises")
 
     def _send(self, call: Call, url: str, seconds: float) -> Steps[Outcome]:
-        headers = {TIMEOUT_HEADER: f"{seconds:.3f}"}
+        headers = {TIMEOUT_HEADER: f"{max(seconds, 0.001):.3f}"}
         if call.content_type is not None:
             headers["Content-Type"] = call.content_type
         key = {} if self._api_key is None else {"Authorization": f"Bearer {self._api_key}"}
@@ -103,6 +109,10 @@ def _may_be_repeated(call: Call, outcome: Outcome) -> bool:
     if isinstance(outcome, Failure):
         return call.repeatable or outcome.kind == "unreachable"  # then nobody has taken it
     return call.repeatable and outcome.status in (*ELSEWHERE, *LATER)
+
+
+def _is_late(outcome: Outcome) -> bool:
+    return outcome.kind == "timed out" if isinstance(outcome, Failure) else outcome.status == LATE
 
 
 def _backoff(attempt: int) -> float:

@@ -15,7 +15,7 @@ from service.client.call import Failure
 CONNECT_SECONDS = 5.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=5.0)
-_UNREACHABLE = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
+_UNREACHABLE = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
 
 
 class Options(TypedDict):

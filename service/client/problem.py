@@ -16,6 +16,8 @@ from models.errors import (
 from service.client.call import Failure, Outcome, Reply
 from service.client.retry_after import retry_after_seconds
 
+_OF_PROXIES: dict[int, type[GraftworkError]] = {502: NotReady, 503: NotReady, 504: DeadlineExceeded}
+
 
 def error_of(outcome: Outcome, url: str, seconds: float, *, with_key: bool) -> GraftworkError:
     """The error for an answer that is none, or for no answer.
@@ -39,8 +41,9 @@ def error_of(outcome: Outcome, url: str, seconds: float, *, with_key: bool) -> G
 
 
 def unlike_ours(reply: Reply, url: str) -> GraftworkError:
-    """Something else than a service of ours has answered."""
-    return GraftworkError(f"{url} answered {reply.status}, but not as a Graftwork server does")
+    """Something else than a service of ours has answered, such as a proxy before one."""
+    kind = _OF_PROXIES.get(reply.status, GraftworkError)
+    return kind(f"{url} answered {reply.status}, but not as a Graftwork server does")
 
 
 def _error_of_failure(failure: Failure, url: str, seconds: float) -> GraftworkError:

@@ -93,15 +93,18 @@ class Routes:
         until = self._until()
         vectors: list[NDArray[np.float32]] = []
         tokens = 0
+        asked = model
         for chunk in chunks(map(embedding_input, items), EMBEDDED_ITEMS):
-            head = json.dumps({"model": model, **options}).encode()
+            head = json.dumps({"model": asked, **options}).encode()
             call = _document_call("/v1/embeddings", b'%s,"input":%s}' % (head[:-1], chunk))
             reply = yield from self._caller.ask(call, until)
             with self._understanding(reply):
                 answer = json.loads(reply.body)
                 vectors.extend(parse_vectors(answer))
                 tokens += int(answer["usage"]["total_tokens"])
-                model = str(answer["model"])  # the rest is asked of the one that answered first
+                model = str(answer["model"])
+            if _is_version(model):  # and no backbone, whose name may be that of a model as well
+                asked = model  # the rest goes to the version that answered first
         if len(vectors) != len(items):
             self._misunderstood(reply)
         with self._understanding(reply):
@@ -166,6 +169,13 @@ class Routes:
 
 def _document_call(path: str, body: bytes, *, repeatable: bool = True) -> Call:
     return Call(method="POST", path=path, body=body, content_type=JSON, repeatable=repeatable)
+
+
+def _is_version(model: str) -> bool:
+    try:
+        return Reference.parse(model).number is not None
+    except InvalidParameter:
+        return False
 
 
 def _path(reference: Reference) -> str:

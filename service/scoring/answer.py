@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from models.errors import InputError
+from models.errors import GraftworkError
 from service.client import Entities, Features, MultiLabel, Prediction, SingleLabel, Value
 from service.scoring.row import Row
 
@@ -30,13 +30,13 @@ class Answer:
     """
 
     row: Row
-    outcome: Prediction | InputError
+    outcome: Prediction | GraftworkError
     model: str
 
     @property
     def error(self) -> str:
         """Empty where there is none."""
-        return f"{self.outcome.code}: {self.outcome.message}" if isinstance(self.outcome, InputError) else ""
+        return f"{self.outcome.code}: {self.outcome.message}" if isinstance(self.outcome, GraftworkError) else ""
 
 
 def cells(prediction: Prediction) -> tuple[object, ...]:

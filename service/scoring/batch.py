@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from service.scoring.folder import Folder
 from service.scoring.output import Done, Lines, Output
 from service.scoring.progress import progress_bar
 from service.scoring.row import Row, Source
+from service.scoring.run_record import RunRecord
 from service.scoring.scoring import Asks, Scoring
 from service.scoring.table import Table
 
@@ -61,11 +62,15 @@ class Batch:
             All that is written now.
         """
         source = self.source()
-        rows = source.rows()
+        with closing(source.rows()) as rows:
+            return await self._run(source, rows, opening, client, console)
+
+    async def _run(self, source: Source, rows: Iterator[Row], opening: Asks, client: Asks, console: Console) -> Done:
         if self.output is None:
             scoring = self._scoring(opening, client, self.reference)
             return await _write(scoring, source, rows, Lines(sys.stdout.buffer, source), Done(), console)
-        with Output(self.output, source, overwrite=self.overwrite) as output:
+        record = RunRecord.of(str(self.reference), source.chosen, top_k=self.top_k, truncate=self.truncate)
+        with Output(self.output, source, record, overwrite=self.overwrite) as output:
             done = output.resume(rows)
             return await _write(self._scoring(opening, client, self._pinned(done)), source, rows, output, done, console)
 

@@ -35,6 +35,11 @@ class CsvFormat:
         own = [answer.row.cells.get(name) for name in self._columns]
         if answer.error:
             found: tuple[object, ...] = ("",) * len(COLUMNS[self._kind])
+        elif self._kind is None:
+            raise Conflict(
+                "the rows that are there were all refused, and this one is answered, for which they have no columns; "
+                "--overwrite writes them anew"
+            )
         elif type(answer.outcome) is not self._kind:
             raise Conflict("the model does not answer as for the rows that are there; --overwrite writes them anew")
         else:

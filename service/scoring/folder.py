@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from models.errors import DatasetInvalid
+from service.scoring.columns import Columns
 from service.scoring.row import Row
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif")
@@ -19,6 +20,7 @@ class Folder:
     """
 
     columns = ("file",)
+    chosen = Columns()
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -27,7 +29,7 @@ class Folder:
         if not self.count:
             raise DatasetInvalid(f"is a folder without images ({', '.join(IMAGE_SUFFIXES)})", file=self.name)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Generator[Row, None, None]:
         """A row for each image; its only column is its path below the folder."""
         for path in self._files(self._path):
             yield Row(cells={"file": path.relative_to(self._path).as_posix()}, item=path)

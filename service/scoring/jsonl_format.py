@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from models.errors import InputError
+from models.errors import GraftworkError
 from service.client import Prediction
 from service.scoring.answer import Answer, free_name
 from service.scoring.row import Row
@@ -30,7 +30,7 @@ class JsonlFormat:
         return b""
 
     def encode(self, answer: Answer) -> bytes:
-        if isinstance(answer.outcome, InputError):
+        if isinstance(answer.outcome, GraftworkError):
             found: dict[str, object] = {self._error: answer.error}
         else:
             found = {self._prediction: answer.outcome.document}

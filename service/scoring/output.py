@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from models.errors import Conflict, InputError, InvalidParameter
+from models.errors import Conflict, GraftworkError, InvalidParameter
 from models.storage import reporting
 from service.client import Prediction
 from service.scoring.answer import Answer
 from service.scoring.csv_format import CsvFormat
 from service.scoring.jsonl_format import JsonlFormat
 from service.scoring.row import Row, Source
+from service.scoring.run_record import RunRecord
 from service.scoring.written import Format, NotOurs
 
 OUTPUT_SUFFIXES = (".csv", ".jsonl")
@@ -46,6 +47,7 @@ class Output:
     Args:
         path: its suffix says the format.
         source: what is scored.
+        record: how; kept beside the file.
         overwrite: begin anew where there is something.
 
     Raises:
@@ -54,12 +56,13 @@ class Output:
         StorageFailed: it cannot be written.
     """
 
-    def __init__(self, path: Path, source: Source, *, overwrite: bool) -> None:
+    def __init__(self, path: Path, source: Source, record: RunRecord, *, overwrite: bool) -> None:
         if path.suffix.lower() not in OUTPUT_SUFFIXES:
             raise InvalidParameter(f"{path}: answers are written as .csv or .jsonl; name such a file")
         if path.exists() and Path(source.name).exists() and path.samefile(source.name):
             raise InvalidParameter(f"{path} is what is to be scored; name another file with --output")
-        self._name = str(path)
+        self._path = path
+        self._record = record
         self._source = source
         self._format: Format = (
             CsvFormat(source.columns) if path.suffix.lower() == ".csv" else JsonlFormat(source.columns)
@@ -81,7 +84,7 @@ class Output:
             rows: of the input, from the first one on; the next one is the first that has no answer.
 
         Raises:
-            Conflict: what is there are no answers for this input.
+            Conflict: what is there are no answers for this input, or they were asked for in another way.
         """
         if self._overwrite:
             return Done()
@@ -100,9 +103,11 @@ class Output:
                 raise NotOurs
         except NotOurs:
             raise Conflict(
-                f"{self._name} holds something else than answers for {self._source.name}, as row {count + 1} shows; "
+                f"{self._path} holds something else than answers for {self._source.name}, as row {count + 1} shows; "
                 "name another file, or add --overwrite to write it anew"
             ) from None
+        if self._file.seek(0, os.SEEK_END):
+            self._record.check(self._path)
         self._begun = self._begun or count > 0
         self._file.truncate(end)
         self._file.seek(end)
@@ -116,10 +121,13 @@ class Output:
         """
         beginning = b"" if self._begun else self._format.begin(_kind(answers))
         data = beginning + b"".join(map(self._format.encode, answers))
-        with reporting(f"{self._name} cannot be written"):
+        with reporting(f"{self._path} cannot be written"):
             if not self._begun:  # what is to be overwritten goes when there is an answer, and not before
                 self._file.seek(0)
                 self._file.truncate()
+                self._record.write(
+                    self._path
+                )  # of an empty file: whenever this ends, no rows have the record of others
             self._begun = True
             self._file.write(data)
             self._file.flush()
@@ -158,7 +166,7 @@ class Lines:
 
 def _kind(answers: Sequence[Answer]) -> type[Prediction] | None:
     outcomes = (answer.outcome for answer in answers)
-    return next((type(outcome) for outcome in outcomes if not isinstance(outcome, InputError)), None)
+    return next((type(outcome) for outcome in outcomes if not isinstance(outcome, GraftworkError)), None)
 
 
 def _create(path: str, flags: int) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from models.errors import InputError
 from service.client import Item
+from service.scoring.columns import Columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class Source(Protocol):
         name: for messages.
         count: of the rows; at least one.
         columns: of the rows.
+        chosen: those of them that a model is asked about; none of them of a folder.
     """
 
     name: str
@@ -38,6 +40,9 @@ class Source(Protocol):
     @property
     def columns(self) -> Sequence[str]: ...
 
-    def rows(self) -> Iterator[Row]:
+    @property
+    def chosen(self) -> Columns: ...
+
+    def rows(self) -> Generator[Row, None, None]:
         """All of them, read as they are asked for."""
         ...

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from itertools import islice
 from typing import Protocol, TypeAlias
 
-from models.errors import InputError, InvalidInstances, RequestTimeout
+from models.errors import GraftworkError, InputError, InvalidInstances, RequestTimeout
 from models.version import Reference
 from service.client import Item, Prediction, Predictions
 from service.client.items import CHUNK_ITEMS
@@ -16,8 +16,9 @@ from service.scoring.answer import Answer
 from service.scoring.row import Row
 
 MOST_REFUSED = 1000  # rows at the start, none of which is answered: then something else is wrong than the rows
+MOST_INTERNAL = 10  # rows one after the other on each of which the server fails: then it is the server
 
-Outcome: TypeAlias = Prediction | InputError
+Outcome: TypeAlias = Prediction | GraftworkError
 
 
 class Asks(Protocol):
@@ -58,6 +59,8 @@ class Scoring:
         self._top_k = top_k
         self._truncate = truncate
         self._concurrency = concurrency
+        self._answered = False
+        self._internal = 0
 
     async def answers(self, rows: Iterator[Row], *, begun: bool) -> AsyncGenerator[Sequence[Answer], None]:
         """The answers to some rows after the other; reads only a few more rows than are being asked about.
@@ -67,8 +70,9 @@ class Scoring:
             begun: whether rows before them have one.
 
         Raises:
-            GraftworkError: the service cannot be reached, or refuses all rows alike.
+            GraftworkError: the service cannot be reached, refuses all rows alike, or fails on row after row.
         """
+        self._answered = begun
         chunks = iter(lambda: list(islice(rows, CHUNK_ITEMS)), [])
         opening: list[Answer] = []
         for chunk in chunks:
@@ -104,15 +108,20 @@ class Scoring:
         return [Answer(row=row, outcome=outcome, model=model) for row, outcome in zip(rows, outcomes, strict=True)]
 
     async def _outcomes(self, asks: Asks, items: Sequence[Item]) -> Sequence[Outcome]:
-        """What becomes of each item: where one is refused, each half is asked for again, until it is alone."""
+        """What becomes of each item: where one is refused or fails, each half is asked for again, until it is alone."""
         if not items:
             return []
         try:
             found = await asks.predict(self._reference, items, top_k=self._top_k, truncate=self._truncate)
         except RequestTimeout:  # no fault of a row
             raise
-        except InputError as error:
+        except GraftworkError as error:
+            internal = type(error) is GraftworkError  # an error of the server, which this row alone may meet
+            if not internal and not isinstance(error, InputError):
+                raise
             if len(items) == 1:
+                if internal:
+                    self._count_internal(error)
                 return [error]
             middle = len(items) // 2
             return [
@@ -120,12 +129,20 @@ class Scoring:
                 *await self._outcomes(asks, items[middle:]),
             ]
         self._reference = Reference(name=found.model, number=found.version)
+        self._answered = True
+        self._internal = 0
         return found.predictions
+
+    def _count_internal(self, error: GraftworkError) -> None:
+        """Raises where it is the server that fails, and not a row."""
+        self._internal += 1
+        if not self._answered or self._internal >= MOST_INTERNAL:
+            raise error
 
 
 def _check_refusals(answers: Sequence[Answer]) -> None:
     """Raises where it is not the rows that are wrong, but what is done with them."""
-    errors = [answer.outcome for answer in answers if isinstance(answer.outcome, InputError)]
+    errors = [answer.outcome for answer in answers if isinstance(answer.outcome, GraftworkError)]
     if all(isinstance(error, InvalidInstances) for error in errors):  # another kind of input than the model reads
         raise errors[0]
     if len(errors) >= MOST_REFUSED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -46,9 +46,9 @@ class Table:
         if not self.count:
             raise DatasetInvalid("holds no rows", file=self.name)
         self.columns = tuple(columns)
-        self._columns = choose_columns(self.columns, named, file=self.name)
+        self.chosen = choose_columns(self.columns, named, file=self.name)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Generator[Row, None, None]:
         """The rows in their order; a row that lacks what is asked about has an error in its place."""
         for line, cells in self._records():
             yield Row(cells=cells, item=self._item(line, cells))
@@ -60,12 +60,12 @@ class Table:
         )
 
     def _item(self, line: int, cells: Mapping[str, object]) -> Item | InputError:
-        columns = self._columns
+        columns = self.chosen
         found = [cells.get(name) for name in (columns.text, columns.pair, columns.image) if name is not None]
         match found:
             case [str(image)] if columns.image is not None:
                 path = self._path.parent / image
-                return path if path.is_file() else InvalidParameter(f"{shown(image)}: there is no such file")
+                return path if _is_file(path) else InvalidParameter(f"{shown(image)}: there is no such file")
             case [str(text)]:
                 return text
             case [str(first), str(second)]:
@@ -111,6 +111,13 @@ def _from_jsonl(lines: Iterator[str], file: str) -> Iterator[Record]:
         if not isinstance(cells, dict):
             raise DatasetInvalid('is no JSON object; write {"text": "..."}', file=file, line=number)
         yield number, cells
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long for a name, or not one
+        return False
 
 
 def _lines(path: Path) -> Iterator[str]:

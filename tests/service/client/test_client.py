@@ -12,7 +12,15 @@ from typing import Any, ClassVar
 
 import pytest
 
-from models.errors import EmptyText, GraftworkError, InvalidParameter, ModelNotFound, NotReady, Unauthorized
+from models.errors import (
+    DeadlineExceeded,
+    EmptyText,
+    GraftworkError,
+    InvalidParameter,
+    ModelNotFound,
+    NotReady,
+    Unauthorized,
+)
 from models.version import Reference
 from service.client import Client, Predictions, SingleLabel, VersionStatus
 from service.client.items import CHUNK_BYTES, CHUNK_ITEMS
@@ -130,6 +138,16 @@ def test_an_answer_of_something_else_is_said_so(client: Client, body: bytes) -> 
     Echo.refusal = (502, body)
     with pytest.raises(GraftworkError, match="answered 502, but not as a Graftwork server does"):
         client.predict(Reference(name="m"), ["a"])
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(500, GraftworkError), (502, NotReady), (503, NotReady), (504, DeadlineExceeded)]
+)
+def test_a_proxy_without_a_server_is_no_error_of_the_server(client: Client, status: int, kind: type[Exception]) -> None:
+    Echo.refusal = (status, b"<html></html>")
+    with pytest.raises(GraftworkError, match=f"answered {status}, but not as") as raised:
+        client.predict("m", ["a"])
+    assert type(raised.value) is kind
 
 
 def test_without_a_server_the_cure_is_named() -> None:

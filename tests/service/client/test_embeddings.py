@@ -24,7 +24,7 @@ def vector(text: str) -> list[float]:
     return [float(len(text)), float(ord(text[0])), 0.25]
 
 
-def answer(request: httpx2.Request) -> httpx2.Response:
+def answer(request: httpx2.Request, model: str) -> httpx2.Response:
     asked = json.loads(request.content)
     assert asked["encoding_format"] == "base64"
     data = [
@@ -37,13 +37,23 @@ def answer(request: httpx2.Request) -> httpx2.Response:
     ]
     data.reverse()  # their places are said by their index alone
     usage = {"prompt_tokens": len(data), "total_tokens": len(data)}
-    return httpx2.Response(200, json={"object": "list", "data": data, "model": "mini:2", "usage": usage})
+    return httpx2.Response(200, json={"object": "list", "data": data, "model": model, "usage": usage})
 
 
 class Embedder(Service):
+    """Answers with a vector for each text.
+
+    Args:
+        model: that answers, as it says.
+    """
+
+    def __init__(self, model: str = "mini:2") -> None:
+        super().__init__()
+        self._model = model
+
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
         self.seen.append(request)
-        return answer(request)
+        return answer(request, self._model)
 
 
 @pytest.mark.parametrize("way", ["ask_once", "ask_async"])
@@ -57,6 +67,15 @@ def test_vectors_come_in_the_order_of_their_items_whatever_their_number(way: str
     asked = [json.loads(request.content) for request in service.seen]
     assert [each["model"] for each in asked] == ["mini", "mini:2", "mini:2"]
     assert {request.url.path for request in service.seen} == {"/v1/embeddings"}
+
+
+@pytest.mark.parametrize("answered", ["mini", "owner/mini", "mini@champion", "mini:0"])
+def test_only_a_version_that_answered_is_asked_for_the_rest(answered: str) -> None:
+    service = Embedder(answered)
+    with service.client() as client:
+        found = client.embed("owner/mini", ["a"] * (EMBEDDED_ITEMS + 1))
+    assert found.model == answered
+    assert [json.loads(request.content)["model"] for request in service.seen] == ["owner/mini"] * 2
 
 
 def test_a_vector_can_be_cut() -> None:

@@ -38,13 +38,29 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     return ask
 
 
-@pytest.mark.parametrize("answer", [*map(refusal, (408, 429, 502, 503, 504)), UNREACHABLE, BROKEN, LATE])
+@pytest.mark.parametrize("answer", [*map(refusal, (408, 429, 502, 503)), UNREACHABLE, BROKEN])
 def test_what_does_no_harm_is_asked_again(ask: Ask, answer: httpx2.Response | Exception) -> None:
     service = Service(answer, answer)
     assert ask(service).predictions[0].label == "a"
     assert len(service.seen) == 3
     first, second = service.pauses
     assert 0.125 <= first <= 0.25 <= second <= 0.5
+
+
+@pytest.mark.parametrize("answer", [refusal(504, "deadline_exceeded"), LATE, httpx2.PoolTimeout("")])
+def test_who_was_too_late_is_not_asked_again(ask: Ask, answer: httpx2.Response | Exception) -> None:
+    for url, script, hosts in (
+        (A, [answer], ["a"]),
+        ([A, B], [answer, answer], ["a", "b"]),
+        ([A, B], [answer, refusal(503), answer], ["a", "b", "b"]),
+    ):
+        service = Service(*script)
+        with pytest.raises(DeadlineExceeded):
+            ask(service, url=url)
+        assert service.hosts == hosts
+    service = Service(answer, UNREACHABLE)
+    assert ask(service, url=[A, B]).predictions[0].label == "a"
+    assert service.hosts == ["a", "b", "b"]
 
 
 def test_after_the_last_retry_the_error_is_raised(ask: Ask) -> None:
@@ -82,7 +98,7 @@ def test_a_change_that_nobody_has_taken_is_asked_again(ask: Ask) -> None:
 
 
 def test_another_replica_is_asked_at_once(ask: Ask) -> None:
-    for answer in (refusal(502), refusal(503, Retry_After="20"), refusal(504), UNREACHABLE, BROKEN):
+    for answer in (refusal(502), refusal(503, Retry_After="20"), refusal(504), UNREACHABLE, BROKEN, LATE):
         service = Service(answer)
         ask(service, url=[A, B])
         assert service.hosts == ["a", "b"]
@@ -119,6 +135,12 @@ def test_the_server_is_told_how_long_its_answer_is_waited_for(ask: Ask) -> None:
     ask(service, timeout=8.0, deadline=10.0)
     first, second = (float(request.headers[HEADER]) for request in service.seen)
     assert (first, second) == (8.0, pytest.approx(6.0 - service.pauses[0], abs=0.001))
+
+
+def test_a_server_is_never_told_that_no_time_is_left(ask: Ask) -> None:
+    service = Service()
+    ask(service, deadline=0.0003)
+    assert service.seen[0].headers[HEADER] == "0.001"
 
 
 def test_nothing_is_waited_for_beyond_the_deadline(ask: Ask) -> None:

@@ -88,6 +88,8 @@ def score(
     columns: Columns | None = None,
     overwrite: bool = False,
     concurrency: int = 2,
+    top_k: int = 3,
+    truncate: bool = False,
 ) -> Done:
     """A run of its own."""
     batch = Batch(
@@ -96,8 +98,8 @@ def score(
         columns=columns or Columns(),
         output=output,
         overwrite=overwrite,
-        top_k=3,
-        truncate=False,
+        top_k=top_k,
+        truncate=truncate,
         concurrency=concurrency,
     )
     asked = asked or Asked()

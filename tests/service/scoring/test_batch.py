@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import inspect
 import json
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.errors import Conflict, DatasetInvalid, InvalidInstances, InvalidParameter, NotReady, RequestTimeout
+from models.errors import (
+    Conflict,
+    DatasetInvalid,
+    GraftworkError,
+    InvalidInstances,
+    InvalidParameter,
+    NotReady,
+    RequestTimeout,
+)
 from service.client.items import CHUNK_ITEMS
 from service.scoring.columns import Columns
-from service.scoring.scoring import MOST_REFUSED
+from service.scoring.row import Row
+from service.scoring.scoring import MOST_INTERNAL, MOST_REFUSED
+from service.scoring.table import Table
 from tests.service.scoring.asked import Asked, score, single_label
 
 REFUSED = "image_undecodable: instance 0: no image"
@@ -106,14 +118,20 @@ def test_images_come_from_a_folder_or_a_column(tmp_path: Path) -> None:
         ("z.PNG", "z"),
     ]
     table = tmp_path / "rows.jsonl"
-    table.write_text('{"path": "photos/z.PNG", "n": 1}\n{"path": "photos/none.jpg"}\n{"path": 3}\n')
+    unnameable = f"{'x' * 50}\\u0000", "x" * 300
+    names = "".join(f'{{"path": "{name}"}}\n' for name in unnameable)
+    table.write_text('{"path": "photos/z.PNG", "n": 1}\n{"path": "photos/none.jpg"}\n{"path": 3}\n' + names)
     score(table, tmp_path / "b.csv")
     found = [(row["path"], row["n"], row["label"] or row["error"]) for row in rows_of(tmp_path / "b.csv")]
-    assert found == [
+    assert found[:3] == [
         ("photos/z.PNG", "1", "z"),
         ("photos/none.jpg", "", "invalid_parameter: photos/none.jpg: there is no such file"),
         ("3", "", "invalid_value: line 3: column 'path' holds no text"),
     ]
+    assert len(found) == 5
+    for _, _, label in found[3:]:
+        assert label.startswith("invalid_parameter: xxx")
+        assert label.endswith(": there is no such file")
 
 
 def test_pairs_come_from_two_columns(tmp_path: Path) -> None:
@@ -157,6 +175,33 @@ def test_rows_that_are_all_refused_are_written_too(tmp_path: Path) -> None:
     assert score(table, tmp_path / "a.csv").before == 2
 
 
+def test_rows_that_are_answered_after_others_that_were_all_refused_name_the_cure(tmp_path: Path) -> None:
+    table, output = write_table(tmp_path / "q.csv", ["bad"]), tmp_path / "a.csv"
+    score(table, output)
+    before = output.read_bytes()
+    write_table(table, ["bad", "good"])
+    with pytest.raises(Conflict, match=r"were all refused, .*--overwrite"):
+        score(table, output)
+    assert output.read_bytes() == before
+    assert score(table, output, overwrite=True).errors == 1
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.txt"])
+def test_a_run_that_fails_leaves_no_file_open(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Generator[Row, None, None]] = []
+
+    def rows(table: Table, read: Callable[[Table], Generator[Row, None, None]] = Table.rows) -> Any:
+        opened.append(read(table))
+        return opened[-1]
+
+    monkeypatch.setattr(Table, "rows", rows)
+    asked = Asked()
+    asked.lost = {"text 0": NotReady("gone")}
+    with pytest.raises((NotReady, InvalidParameter)):
+        score(write_table(tmp_path / "q.csv", numbered(100)), tmp_path / name, asked)
+    assert [inspect.getgeneratorstate(each) for each in opened] == [inspect.GEN_CLOSED]
+
+
 def test_what_is_wrong_with_all_rows_ends_the_run(tmp_path: Path) -> None:
     table = write_table(tmp_path / "q.csv", ["bad"] * (MOST_REFUSED + 50))
     with pytest.raises(Exception, match=r"not one of the first 1,008 rows is answered: .*no image"):
@@ -166,6 +211,34 @@ def test_what_is_wrong_with_all_rows_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(InvalidInstances, match="this model reads images"):
         score(write_table(tmp_path / "q.csv", numbered(2)), tmp_path / "a.csv", asked)
     assert (tmp_path / "a.csv").read_bytes() == b""
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_row_that_the_server_fails_on_takes_no_others_with_it(name: str, tmp_path: Path) -> None:
+    texts, asked = numbered(4 * CHUNK_ITEMS), Asked()
+    failing = (5, 2 * CHUNK_ITEMS, 2 * CHUNK_ITEMS + 9)
+    asked.lost = {texts[place]: GraftworkError("the server failed") for place in failing}
+    done = score(write_table(tmp_path / "q.csv", texts), tmp_path / name, asked)
+    assert (done.rows, done.errors, done.model) == (len(texts), 3, "m:3")
+    errors = {place: row.get("error") for place, row in enumerate(rows_of(tmp_path / name)) if row.get("error")}
+    assert errors == dict.fromkeys(failing, "internal: the server failed")
+
+
+def test_a_server_that_fails_on_row_after_row_ends_the_run(tmp_path: Path) -> None:
+    texts, asked = numbered(3 * CHUNK_ITEMS), Asked()
+    table, output = write_table(tmp_path / "q.csv", texts), tmp_path / "a.csv"
+    asked.lost = {text: GraftworkError("the server failed") for text in texts}
+    with pytest.raises(GraftworkError, match="the server failed"):
+        score(table, output, asked)
+    assert len(asked.requests) == 5  # halves of the first rows, until one is alone
+    assert output.read_bytes() == b""
+    first = CHUNK_ITEMS  # rows that are answered
+    asked.lost = {text: GraftworkError("the server failed") for text in texts[first + 2 : first + 2 + MOST_INTERNAL]}
+    with pytest.raises(GraftworkError, match="the server failed"):
+        score(table, output, asked, concurrency=1)
+    assert len(rows_of(output)) == first
+    del asked.lost[texts[first + 6]]
+    assert score(table, output, asked, concurrency=1).errors == MOST_INTERNAL - 1
 
 
 @pytest.mark.parametrize("error", [NotReady("gone"), RequestTimeout("too slow"), KeyboardInterrupt()])
@@ -233,11 +306,62 @@ def test_answers_for_something_else_are_left_as_they_are(name: str, tmp_path: Pa
         with pytest.raises(Conflict, match=r"holds something else than answers for .*, or add --overwrite"):
             score(other, output)
     for model in ("n", "m:4"):
-        with pytest.raises(Conflict, match=r"has answers of m:3, not of .*; --overwrite"):
+        with pytest.raises(Conflict, match=rf"begun in another way: the model was m and is {model}; .*--overwrite"):
             score(table, output, model=model)
     assert output.read_bytes() == before
     assert score(others[0], output, overwrite=True).rows == 30
     assert rows_of(output)[0]["text"] == "other"
+
+
+ASKED = {"model": "m@champion", "columns": Columns(text="text"), "top_k": 3, "truncate": False}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"columns": Columns(text="other")}, "--text-column was text and is other"),
+        ({"columns": Columns(text="text", pair="other")}, "--pair-column was none and is other"),
+        (
+            {"columns": Columns(image="other")},
+            "--text-column was text and is none, --image-column was none and is other",
+        ),
+        ({"top_k": 1}, "--top-k was 3 and is 1"),
+        ({"truncate": True}, "--truncate was false and is true"),
+        ({"model": "m@challenger"}, "the model was m@champion and is m@challenger"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_run_goes_on_as_it_was_begun_or_not_at_all(
+    name: str, change: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    table, output, lost = write_table(tmp_path / "q.csv", numbered(20), other="x"), tmp_path / name, Asked()
+    lost.lost = {"text 17": NotReady("gone")}
+    with pytest.raises(NotReady):
+        score(table, output, lost, **ASKED)
+    begun, again = output.read_bytes(), Asked()
+    with pytest.raises(Conflict, match=f"{told}; .*--overwrite"):
+        score(table, output, again, **ASKED | change)
+    assert output.read_bytes() == begun
+    assert again.requests == []
+    assert score(table, output, **ASKED | {"columns": Columns()}).before == 16  # the same column, guessed
+    assert score(table, output, overwrite=True, **ASKED | change).before == 0
+    assert score(table, output, **ASKED | change).before == 20
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"[]", b"{}", b"\xff"])
+def test_answers_without_a_record_of_how_they_were_asked_for_are_left(damage: bytes | None, tmp_path: Path) -> None:
+    table, output = write_table(tmp_path / "q.csv", numbered(3)), tmp_path / "a.csv"
+    score(table, output)
+    record, before = tmp_path / "a.csv.run.json", output.read_bytes()
+    record.unlink()
+    if damage is not None:
+        record.write_bytes(damage)
+    with pytest.raises(Conflict, match=r"a\.csv\.run\.json.* is missing or damaged; .*--overwrite"):
+        score(table, output)
+    assert output.read_bytes() == before
+    output.write_bytes(b"")
+    assert score(table, output).rows == 3
+    assert score(table, output).before == 3
 
 
 @pytest.mark.parametrize(
@@ -259,6 +383,7 @@ def test_what_is_overwritten_stays_until_there_is_an_answer(tmp_path: Path) -> N
     with pytest.raises(NotReady):
         score(table, output, lost, overwrite=True)
     assert output.read_text() == "before"
+    assert not (tmp_path / "a.csv.run.json").exists()
 
 
 def test_one_program_at_a_time_writes_a_file(tmp_path: Path) -> None:
