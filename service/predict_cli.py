@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -150,13 +151,24 @@ def _score(batch: Batch, url: str, api_key: str | None, *, as_json: bool) -> Non
 
     from service.client import AsyncClient
 
+    stopped = False
+
     async def run() -> Done:
+        running = asyncio.current_task()
+        assert running is not None
+
+        def stop() -> None:
+            nonlocal stopped
+            stopped = True
+            running.cancel()
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop)
         async with AsyncClient(url, api_key) as opening, AsyncClient(url, api_key, retries=RETRIES) as client:
-            return await batch.run(opening, client, Console(stderr=True))
+            return await batch.run(opening, client, Console(stderr=True), lambda: stopped)
 
     try:
         done = asyncio.run(run())
-    except KeyboardInterrupt:
+    except asyncio.CancelledError:
         again = "; the same command goes on from there" if batch.output else ""
         print(f"stopped{again}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None

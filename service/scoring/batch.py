@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import aclosing, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,29 +51,41 @@ class Batch:
         """
         return Folder(self.path) if self.path.is_dir() else Table(self.path, self.columns)
 
-    async def run(self, opening: Asks, client: Asks, console: Console) -> Done:
+    async def run(
+        self, opening: Asks, client: Asks, console: Console, stopped: Callable[[], bool] = lambda: False
+    ) -> Done:
         """Scores what has no answer yet.
 
         Args:
             opening: who is asked until there is an answer.
             client: who is asked then.
             console: where progress is shown.
+            stopped: whether to end with what is written; a task that is cancelled may not hear of it while it is answered.
 
         Returns:
             All that is written now.
         """
         source = self.source()
         with closing(source.rows()) as rows:
-            return await self._run(source, rows, opening, client, console)
+            return await self._run(source, rows, opening, client, console, stopped)
 
-    async def _run(self, source: Source, rows: Iterator[Row], opening: Asks, client: Asks, console: Console) -> Done:
+    async def _run(
+        self,
+        source: Source,
+        rows: Iterator[Row],
+        opening: Asks,
+        client: Asks,
+        console: Console,
+        stopped: Callable[[], bool],
+    ) -> Done:
         if self.output is None:
             scoring = self._scoring(opening, client, self.reference)
-            return await _write(scoring, source, rows, Lines(sys.stdout.buffer, source), Done(), console)
+            return await _write(scoring, source, rows, Lines(sys.stdout.buffer, source), Done(), console, stopped)
         record = RunRecord.of(str(self.reference), source.chosen, top_k=self.top_k, truncate=self.truncate)
         with Output(self.output, source, record, overwrite=self.overwrite) as output:
             done = output.resume(rows)
-            return await _write(self._scoring(opening, client, self._pinned(done)), source, rows, output, done, console)
+            scoring = self._scoring(opening, client, self._pinned(done))
+            return await _write(scoring, source, rows, output, done, console, stopped)
 
     def _scoring(self, opening: Asks, client: Asks, reference: Reference) -> Scoring:
         return Scoring(
@@ -96,7 +109,13 @@ class Batch:
 
 
 async def _write(
-    scoring: Scoring, source: Source, rows: Iterator[Row], output: Output | Lines, done: Done, console: Console
+    scoring: Scoring,
+    source: Source,
+    rows: Iterator[Row],
+    output: Output | Lines,
+    done: Done,
+    console: Console,
+    stopped: Callable[[], bool],
 ) -> Done:
     count, errors, model = done.rows, done.errors, done.model
     with progress_bar(console, count, source.count) as report:
@@ -107,4 +126,6 @@ async def _write(
                 errors += sum(1 for answer in answers if answer.error)
                 model = answers[-1].model
                 report(count, errors)
+                if stopped() and count != source.count:
+                    raise asyncio.CancelledError
     return Done(rows=count, before=done.rows, errors=errors, model=model)

@@ -21,10 +21,16 @@ BY_POLICY = (503, 504)  # full, not ready; too late: no server errors
 MOST_FAILURES = 100
 NOT_SUPPORTED = 501  # by policy too, for what the Open Inference Protocol has and this server has not
 JSON, PROBLEM = "application/json", "application/problem+json"
-_OIP = re.compile(r"(https?://[^/]*)?/v2(/.*)?", re.DOTALL)
+_HOST = r"(https?://[^/]*)?"
+_OIP = re.compile(rf"{_HOST}/v2(/.*)?", re.DOTALL)
+_OPENAI = re.compile(rf"{_HOST}/v1/embeddings")
+_LISTING = re.compile(rf"{_HOST}/v1/models(?:/[^/]*(?<!:predict))?")
+_TEI = re.compile(rf"{_HOST}/(embed|predict|rerank|similarity|info|health)?")
 _INFER = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/infer")
 
-Dialect: TypeAlias = Literal["InferError", "Problem"]  # by the name of its schema
+# By the name of its schema.
+Dialect: TypeAlias = Literal["InferError", "OpenAIError", "TeiError", "ListingProblem", "Problem"]
+PROBLEMS = ("Problem", "ListingProblem")
 
 # Class names, tracebacks and places on this machine.
 _SECRET = re.compile(
@@ -112,9 +118,8 @@ class FuzzResult:
     def _check_error(
         self, request: object, method: str, path: str | None, status: int, headers: Mapping[str, str], body: bytes
     ) -> None:
-        dialects: Mapping[str, Dialect] = {JSON: "InferError", PROBLEM: "Problem"}
-        dialect = dialects.get(headers.get("content-type", ""))
-        if dialect is None or (path is not None and dialect != _dialect(path)):
+        dialect = _dialect_of(body) if path is None else _dialect(path)
+        if headers.get("content-type", "") != (PROBLEM if dialect in PROBLEMS else JSON):
             self.fail(f"{status} as {headers.get('content-type')}: {body[:300]!r}", request)
             return
         if status == 503 and not headers.get("retry-after", "").isdigit():
@@ -131,10 +136,10 @@ class FuzzResult:
         for error in validator(dialect).iter_errors(document):
             self.fail(f"{status} with a body that is no {dialect}: {error.message}: {document}", request)
             return
-        code = document["code"] if dialect == "Problem" else document["error"].partition(": ")[0]
+        code = _code_of(document)
         self.by_code[code] += 1
         ids = status, headers.get("x-request-id")
-        if dialect == "Problem" and (document["status"], document["request_id"]) != ids:
+        if dialect in PROBLEMS and (document["status"], document["request_id"]) != ids:
             self.fail(f"a problem with another status or id than its response, which has {status}: {document}", request)
         if (status, code) not in documented_errors(dialect):
             self.fail(f"no documented error: {document}", request)
@@ -165,7 +170,33 @@ def _seconds(header: str | None, most: float) -> float:
 
 
 def _dialect(path: str) -> Dialect:
-    return "InferError" if _OIP.fullmatch(path) else "Problem"
+    if _OIP.fullmatch(path):
+        return "InferError"
+    if _OPENAI.fullmatch(path):
+        return "OpenAIError"
+    if _TEI.fullmatch(path):
+        return "TeiError"
+    return "ListingProblem" if _LISTING.fullmatch(path) else "Problem"
+
+
+def _dialect_of(body: bytes) -> Dialect:
+    """That of an answer to a request whose path nobody knows."""
+    try:
+        document = json.loads(body)
+        if "error_type" in document:
+            return "TeiError"
+        if "detail" in document:
+            return "ListingProblem" if "error" in document else "Problem"
+        return "OpenAIError" if isinstance(document["error"], dict) else "InferError"
+    except (ValueError, TypeError, KeyError):
+        return "Problem"
+
+
+def _code_of(document: Mapping[str, Any]) -> str:
+    if "code" in document:
+        return str(document["code"])
+    error = document["error"]
+    return str(error["code"] if isinstance(error, dict) else error.partition(": ")[0])
 
 
 @cache
@@ -184,12 +215,14 @@ def documented_errors(dialect: Dialect) -> frozenset[tuple[int, str]]:
             for status, response in operation["responses"].items():
                 if int(status) < 400:
                     continue
-                ((_, particular),) = (content["schema"]["allOf"] for content in response["content"].values())
+                (content,) = response["content"].values()
+                particular = content["schema"]["allOf"][1]
                 found |= {(int(status), code) for code in _codes(particular["properties"])}
     return frozenset(found)
 
 
 def _codes(properties: Mapping[str, Any]) -> Sequence[str]:
+    properties = properties.get("error", {}).get("properties", properties)
     if "code" in properties:
         codes: Sequence[str] = properties["code"]["enum"]
         return codes

@@ -69,7 +69,7 @@ def test_versions_labels_and_options(server: ServerProcess) -> None:
 
 
 def test_the_other_routes(server: ServerProcess) -> None:
-    assert server.request("GET", "/v1/models").json() == {"models": ["colours", "letters", "moods"]}
+    assert server.request("GET", "/v1/models").json()["models"] == ["colours", "letters", "moods"]
     status = server.request("GET", "/v1/models/letters").json()
     assert status["versions"] == [{"version": 1, "state": "ready"}]
     metadata = server.request("GET", "/v1/models/letters/metadata").json()
