@@ -82,11 +82,14 @@ def test_the_other_routes(server: ServerProcess) -> None:
     for path in ("/v1/models", "/v1/models/letters", "/v1/models/letters/metadata", "/health/ready", "/metrics"):
         head = server.request("HEAD", path)
         assert (head.status, head.body) == (200, b"")
-    for method, path, allow in [("GET", "/v1/models/letters:predict", "POST"), ("DELETE", "/v1/models/letters", "GET")]:
+    for method, path, allow in [
+        ("GET", "/v1/models/letters:predict", "POST"),
+        ("DELETE", "/v1/models/letters/metadata", "GET"),
+    ]:
         reply = server.request(method, path)
         check_refusal(reply, 405, "method_not_allowed")
         assert allow in reply.headers["allow"]
-    check_refusal(server.request("GET", "/docs"), 404, "route_not_found")
+    check_refusal(server.request("GET", "/nowhere"), 404, "route_not_found")
     assert "server" not in server.request("GET", "/health/live").headers
 
 
