@@ -86,7 +86,11 @@ def test_a_list_has_the_turns_of_one_request_and_its_parts_are_done_one_after_th
             await asyncio.sleep(0.001)
         small = asyncio.create_task(site.predict("letters", [str(number) for number in range(900, 908)]))
         await site.until("graftwork_in_flight_rows", value=208)
-        await asyncio.sleep(0.05)  # the rows are on their way to the worker
+        in_worker = 3 * MAX_BATCH_ROWS + 8  # the parts that a list has there, and the other request
+        while (await site.metric("graftwork_queue_depth_rows")).get(("0",), 0) + sum(
+            map(len, site.engine.batches)
+        ) < in_worker:
+            await asyncio.sleep(0.01)
         site.engine.gate.set()
         assert (await small).status == 200
         assert numbers(await listing) == list(range(200))
