@@ -103,10 +103,10 @@ class Worker:
             while size := self._connection.recv_into(buffer):
                 messages = frames.feed(buffer[:size])
                 rows = [row for message, payload in messages for row in self._handle(message, payload)]
-                if any(isinstance(message, Cancel) for message, _ in messages):
-                    self._drop_abandoned()
                 if rows:  # of all requests together: to wake a thread takes longer than to decode a short text
                     self._decoders.put(rows)
+                if any(isinstance(message, Cancel) for message, _ in messages):  # perhaps of a request just read
+                    self._drop_abandoned()
         except OSError:
             pass
         except Exception:  # such as no more threads for whatever a message starts
