@@ -14,8 +14,9 @@ import pytest
 
 from service.auth.key import Scope
 from service.auth.key_file import KeyFile
+from tests.deploy.dashboard import PANELS, filled
 from tests.deploy.measured import damage
-from tests.deploy.prometheus_process import PrometheusProcess
+from tests.deploy.prometheus_process import WINDOW, PrometheusProcess
 from tests.deploy.prometheus_rules import RECORDS
 from tests.processes import wait_for
 from tests.server_process import ready_server
@@ -101,6 +102,22 @@ def test_it_records_what_the_server_does(guarded: Guarded, watching: PrometheusP
         assert 1 <= rows < 2  # one after another
         assert 0 < watching.query("instance:graftwork_backbone_bytes:ratio")[0][1] < 1
     assert watching.rule_errors() == []
+    until_all_is_quiet(watching)
+
+
+def test_every_query_of_the_dashboard_finds_something(guarded: Guarded, watching: PrometheusProcess) -> None:
+    def empty() -> list[str]:
+        found = [
+            f"{panel['title']}: {query}"
+            for panel in PANELS
+            for query in (filled(target["expr"], WINDOW) for target in panel["targets"])
+            if not watching.query(query)
+        ]
+        return [each for each in found if "graftwork_gpu_" not in each]  # a server on a CPU says nothing of them
+
+    assert guarded.ask({}).status == 401
+    with requests(guarded, **NO_TIME), requests(guarded):
+        wait_for(lambda: not empty(), 60, lambda: "\n".join(empty()), pause=0.5)
     until_all_is_quiet(watching)
 
 
