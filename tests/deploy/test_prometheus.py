@@ -67,13 +67,13 @@ def requests(guarded: Guarded, **headers: str) -> Iterator[None]:
 
 def until_it_fires(watching: PrometheusProcess, *names: str) -> dict[str, dict[str, str]]:
     wait_for(
-        lambda: set(names) <= set(watching.firing()), 60, lambda: f"not {names}, but {watching.firing()}", pause=0.2
+        lambda: set(names) <= set(watching.firing()), 120, lambda: f"not {names}, but {watching.firing()}", pause=0.2
     )
     return watching.firing()
 
 
 def until_all_is_quiet(watching: PrometheusProcess) -> None:
-    wait_for(lambda: set(watching.firing()) <= OF_THIS_MACHINE, 60, lambda: f"{watching.firing()}", pause=0.2)
+    wait_for(lambda: set(watching.firing()) <= OF_THIS_MACHINE, 120, lambda: f"{watching.firing()}", pause=0.2)
 
 
 def test_it_records_what_the_server_does(guarded: Guarded, watching: PrometheusProcess) -> None:
