@@ -44,6 +44,8 @@ class Admission:
         self._queue: deque[tuple[asyncio.Future[None], int, float]] = deque()  # of parts of lists: rows, and since when
         metrics.rows_in_flight.set_function(lambda: self.rows + self.waiting)
         metrics.bytes_in_flight.set_function(lambda: self.bytes)
+        metrics.rows_limit.set(max_rows)
+        metrics.bytes_limit.set(max_bytes)
 
     def ticket(self, *, waits: bool = False) -> Ticket:
         """For one request; refused when the server is full already, before its body is read.

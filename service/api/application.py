@@ -31,6 +31,7 @@ from service.api.catalog import Catalog
 from service.api.declaration import route, routes
 from service.api.docs import DocsRoutes
 from service.api.gate import Gate
+from service.api.gpu_metrics import GpuMetrics, gpu_exposition
 from service.api.inference import Inference
 from service.api.metrics import Metrics
 from service.api.model_ids import ModelIds
@@ -48,7 +49,7 @@ from service.api.tei.info import InfoRoute
 from service.api.tei.model import TeiModel
 from service.api.tei.routes import TEI, TeiRoutes, match_tei
 from service.api.telemetry import RECORD, Telemetry, refuse
-from service.api.triton_metrics import triton_exposition
+from service.api.triton_metrics import triton_exposition, triton_gpu_exposition
 from service.api.v1 import PREDICTION, V1Routes, match_prediction
 from service.api.workers import WorkerPool
 from service.auth.key import Scope as KeyScope
@@ -95,6 +96,8 @@ class Application:
         self._settings = settings
         self._worker_socket = worker_socket
         self._metrics = Metrics(version)
+        self._metrics.expect_workers(workers)
+        self._gpus = None if settings.device == "cpu" else GpuMetrics()
         repository = ModelRepository(settings.repository)
         load_models = settings.load_models if settings.model_control == "explicit" else None
         self._catalog = Catalog(repository, self._metrics, budget_bytes=backbone_memory, load_models=load_models)
@@ -269,10 +272,14 @@ class Application:
     async def metrics(self, request: Request) -> Response:
         """``GET /metrics``: in the text format of Prometheus."""
         self._metrics.ready.set(self._catalog.not_ready_reason() is None)
+        self._metrics.observe_failed(self._catalog.failed())
         exposition = await asyncio.to_thread(self._metrics.exposition)  # megabytes, of a thousand models
+        gpus = [] if self._gpus is None else await asyncio.to_thread(self._gpus.read)
+        exposition += gpu_exposition(gpus).encode()
         if self._settings.triton_metrics:
             users = self._catalog.users()
             exposition += (await asyncio.to_thread(triton_exposition, users, self._metrics.versions)).encode()
+            exposition += triton_gpu_exposition(gpus).encode()
         return Response(exposition, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @PREDICTION

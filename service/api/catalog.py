@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from models.errors import (
     Conflict,
@@ -84,6 +86,9 @@ class Catalog:
         while True:
             try:
                 await self.refresh()
+                with suppress(FileNotFoundError):  # the repository is there from the first publish on
+                    disk = await asyncio.to_thread(shutil.disk_usage, self._repository.root)
+                    self._metrics.observe_disk(disk.total, disk.free)
                 self._complaint = ""
             except Exception as error:
                 if str(error) != self._complaint:  # once, not each second
@@ -277,6 +282,11 @@ class Catalog:
         """How many requests are under way for each version that is served, by its labels."""
         entries = (entry for model in self._models.values() for entry in model.versions.values())
         return {(entry.name, str(entry.number)): entry.users for entry in entries if entry.is_served}
+
+    def failed(self) -> list[tuple[str, str]]:
+        """The versions that cannot be loaded, by their labels."""
+        entries = (entry for model in self._models.values() for entry in model.versions.values())
+        return [(entry.name, str(entry.number)) for entry in entries if entry.state is State.FAILED]
 
     def model(self, name: str) -> CatalogModel:
         """A model by name.

@@ -42,6 +42,7 @@ class Loader:
         Args:
             eager: whether others have to go for it where there is no room; otherwise it waits for its first request.
         """
+        self._metrics.expect_model(entry.name)
         if not self._budget.could_hold(entry):
             self.fail(entry, f"its backbone has {entry.backbone_bytes >> 20} MiB; raise --backbone-memory")
         elif not eager and not self._budget.has_room(entry):

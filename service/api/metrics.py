@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -51,6 +51,16 @@ class Metrics:
         self.bytes_in_flight = Gauge(
             "graftwork_in_flight_bytes", "Bytes of the bodies of requests in flight.", registry=self.registry
         )
+        self.rows_limit = Gauge(
+            "graftwork_in_flight_limit_rows",
+            "Rows in flight from which on requests are refused.",
+            registry=self.registry,
+        )
+        self.bytes_limit = Gauge(
+            "graftwork_in_flight_limit_bytes",
+            "Bytes of bodies in flight from which on requests are refused.",
+            registry=self.registry,
+        )
         self.dropped_rows = Counter(
             "graftwork_dropped_rows_total",
             "Rows that were not computed, as their deadline had passed or their client had hung up.",
@@ -75,6 +85,13 @@ class Metrics:
         self.loaded_versions = Gauge(
             "graftwork_loaded_versions", "1 for each version that is served.", by_version, registry=self.registry
         )
+        self._failed_versions = Gauge(
+            "graftwork_failed_versions",
+            "1 for each version that cannot be loaded.",
+            by_version,
+            registry=self.registry,
+        )
+        self._failed: set[tuple[str, str]] = set()
         self.load_failures = Counter(
             "graftwork_load_failures_total",
             "Versions that a worker refused to load.",
@@ -101,7 +118,16 @@ class Metrics:
             "Bytes of backbones that each worker may hold; 0 for no limit.",
             registry=self.registry,
         )
+        self._disk_size = Gauge(
+            "graftwork_repository_disk_size_bytes", "Of the disk that the models are on.", registry=self.registry
+        )
+        self._disk_free = Gauge(
+            "graftwork_repository_disk_free_bytes", "What is left of it to publish models.", registry=self.registry
+        )
         self.workers = Gauge("graftwork_workers", "Engine workers that are connected.", registry=self.registry)
+        self._configured_workers = Gauge(
+            "graftwork_configured_workers", "Engine workers that there shall be.", registry=self.registry
+        )
         self.worker_deaths = Counter(
             "graftwork_worker_deaths_total", "Engine workers that ended.", ["worker"], registry=self.registry
         )
@@ -112,6 +138,31 @@ class Metrics:
         build.labels(version).set(1)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
+
+    def expect_workers(self, count: int) -> None:
+        """How many there shall be; none has died yet."""
+        self._configured_workers.set(count)
+        for worker in range(count):
+            self.worker_deaths.labels(str(worker))
+
+    def expect_model(self, name: str) -> None:
+        """A version of it is about to be loaded: what may become of that is counted from 0 on, as `rate` wants it."""
+        for counter in (self.load_failures, self.evictions, self.on_demand_loads):
+            counter.labels(name)
+
+    def observe_failed(self, versions: Iterable[tuple[str, str]]) -> None:
+        """All versions that cannot be loaded at present, by their labels."""
+        now = set(versions)
+        for gone in self._failed - now:
+            self._failed_versions.remove(*gone)
+        for version in now:
+            self._failed_versions.labels(*version).set(1)
+        self._failed = now
+
+    def observe_disk(self, size: int, free: int) -> None:
+        """Bytes of the disk that the repository is on."""
+        self._disk_size.set(size)
+        self._disk_free.set(free)
 
     def observe_report(self, worker: int, report: Report) -> None:
         """What a worker did since its last report."""

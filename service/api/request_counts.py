@@ -20,7 +20,8 @@ SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 
 _BOUNDS = [*map(str, SECONDS), "+Inf"]
 RECEIVED = "Prediction requests that arrived; each ends with one outcome below."
-REQUESTS = "Prediction requests by outcome: ok, client_error, shed, timeout, failed, disconnected."
+OUTCOMES = ("ok", "client_error", "shed", "timeout", "failed", "disconnected")
+REQUESTS = f"Prediction requests by outcome: {', '.join(OUTCOMES)}."
 DURATIONS = {
     "total": ("graftwork_request_seconds", "From the request's arrival to its answer."),
     "queue": ("graftwork_queue_seconds", "A request's slowest row waiting for the device."),
@@ -89,7 +90,7 @@ class VersionCounts:
 class RequestCounts:
     """Every prediction request that arrived, and the one end of each.
 
-    It writes its own lines: a thousand models have 72,000, of which prometheus_client would make an object each first.
+    It writes its own lines: a thousand models have 79,000, of which prometheus_client would make an object each first.
     """
 
     def __init__(self) -> None:
@@ -154,8 +155,9 @@ class RequestCounts:
             _head("graftwork_requests_total", "counter", REQUESTS),
         ]
         for model, version, counts in versions:
-            for outcome, count in list(counts.outcomes.items()):
-                parts.append(f'graftwork_requests_total{{{model},outcome="{outcome}",{version}}} {_number(count)}\n')
+            for outcome in OUTCOMES:  # from 0 on: of what begins with 1, rate() does not see the first
+                count = _number(counts.outcomes[outcome])
+                parts.append(f'graftwork_requests_total{{{model},outcome="{outcome}",{version}}} {count}\n')
         parts.append(_head("graftwork_rows_total", "counter", "Rows answered."))
         parts += [f"graftwork_rows_total{{{model},{version}}} {_number(c.rows)}\n" for model, version, c in versions]
         for part, (name, text) in DURATIONS.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
+from service.api.gpu_metrics import GpuReading
 from service.api.metrics import UNKNOWN
 from service.api.request_counts import VersionCounts
 
@@ -24,6 +25,14 @@ _INPUT = "Cumulative compute input duration in microseconds (does not include ca
 _INFER = "Cumulative compute inference duration in microseconds (does not include cached requests)"
 _OUTPUT = "Cumulative inference compute output duration in microseconds (does not include cached requests)"
 _PENDING = "Instantaneous number of pending requests awaiting execution per-model."
+
+_OF_GPUS = {
+    "utilization": ("nv_gpu_utilization", "GPU utilization rate [0.0 - 1.0)"),
+    "memory_total": ("nv_gpu_memory_total_bytes", "GPU total memory, in bytes"),
+    "memory_used": ("nv_gpu_memory_used_bytes", "GPU used memory, in bytes"),
+    "power": ("nv_gpu_power_usage", "GPU power usage in watts"),
+    "power_limit": ("nv_gpu_power_limit", "GPU power management limit in watts"),
+}
 
 Version: TypeAlias = tuple[str, str]  # its model and its number, as labels have them
 
@@ -67,6 +76,17 @@ def triton_exposition(users: Mapping[Version, int], counted: Mapping[Version, Ve
             family("nv_inference_pending_request_count", _PENDING, [users.get(v, 0) for v in versions], "gauge"),
         ]
     )
+
+
+def triton_gpu_exposition(readings: Sequence[GpuReading]) -> str:
+    """The same for GPUs. Where one does not say something, that is left out of it; Triton says 0 then."""
+    parts = []
+    for field, (name, text) in _OF_GPUS.items():
+        values = [(reading.uuid, getattr(reading, field)) for reading in readings]
+        lines = [f'{name}{{gpu_uuid="{uuid}"}} {value}\n' for uuid, value in values if value is not None]
+        if lines:
+            parts += [_head(name, text, "gauge"), *lines]
+    return "".join(parts)
 
 
 def _head(name: str, text: str, kind: str) -> str:

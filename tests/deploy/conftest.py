@@ -8,10 +8,13 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.deploy.measured import labels_of_a_server
+from tests.deploy.promql import Labels
 from tests.deploy.proxy import Proxy
 from tests.deploy.upstream import Stage, Upstream
 from tests.server_process import ServerProcess
@@ -29,6 +32,32 @@ def nginx() -> str:
     if found is None or tuple(map(int, found.groups())) < OLDEST:
         pytest.skip("needs nginx 1.21.1 or newer")
     return program
+
+
+@pytest.fixture(scope="session")
+def prometheus() -> str:
+    """The program."""
+    return of_debian("prometheus")
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """What checks Prometheus' files and tests its rules."""
+    return of_debian("promtool")
+
+
+def of_debian(name: str) -> str:
+    unpacked = Path(__file__).parents[2] / "build" / "prometheus" / "usr" / "bin"
+    program = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), str(unpacked)]))
+    if program is None:
+        pytest.skip(f"needs the program {name} (apt-get install prometheus; .ci/run unpacks it into build/prometheus)")
+    return program
+
+
+@pytest.fixture(scope="session")
+def measured(models_on_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Labels]:
+    """The labels of each metric that a real server has once it has answered, refused and failed, on a machine with GPUs."""
+    return labels_of_a_server(models_on_disk, tmp_path_factory.mktemp("measured"))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from service.worker.registry import Registry
 from tests.processes import free_port, wait_for
 from tests.server_process import ServerProcess, ready_server
 from tests.service.guarded import Guarded, bearer
+from tests.service.nvml import Nvml
 from tests.service.site import Play, Site
 from tests.service.spoken import Spoken, words
 from tests.tiny_models import TorchEngines, copy_of_texts
@@ -54,6 +56,14 @@ def play(models_on_disk: Path) -> Play:
         asyncio.run(on_stage())
 
     return run
+
+
+@pytest.fixture
+def nvml(monkeypatch: pytest.MonkeyPatch) -> Nvml:
+    """NVIDIA's bindings on a machine with two GPUs."""
+    module = Nvml(2)
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -155,9 +155,9 @@ class WireServer:
         return len(self.uvicorn.server_state.connections)
 
     def outcomes(self) -> dict[str, float]:
-        """Counted requests by outcome."""
+        """Counted requests by each outcome that there was."""
         found = samples(self.metrics.exposition(), "graftwork_requests_total")
-        return {outcome: value for (_, outcome, _), value in found.items()}
+        return {outcome: value for (_, outcome, _), value in found.items() if value}
 
 
 @contextmanager

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import shutil
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -145,6 +147,21 @@ def test_metrics_are_in_the_format_of_prometheus(play: Play) -> None:
         assert (await site.metric("graftwork_build_info")) == {("0",): 1}
 
     play(story, workers=0)
+
+
+def test_metrics_say_what_there_is_room_for(play: Play, models_on_disk: Path) -> None:
+    async def story(site: Site) -> None:
+        async def value(name: str) -> float:
+            return (await site.metric(f"graftwork_{name}"))[()]
+
+        assert await value("configured_workers") == await value("workers") == 2
+        assert await value("in_flight_limit_rows") == 10
+        assert await value("in_flight_limit_bytes") == 1000
+        size = await value("repository_disk_size_bytes")
+        assert size == shutil.disk_usage(models_on_disk).total
+        assert 0 < await value("repository_disk_free_bytes") < size
+
+    play(story, workers=2, max_rows_in_flight=10, max_bytes_in_flight=1000)
 
 
 def test_workers_are_let_go_without_complaint(play: Play, caplog: pytest.LogCaptureFixture) -> None:

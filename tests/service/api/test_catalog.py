@@ -44,6 +44,7 @@ def test_a_load_that_fails_anywhere_keeps_the_old_version_and_says_why() -> None
             stage.answers("m", number=2)
         entry = stage.catalog.model("m").versions[2]
         assert (entry.state, entry.reason) == (State.FAILED, "its head is damaged")
+        assert stage.catalog.failed() == [("m", "2")]
         assert all(("m", 2) in worker.unloaded for worker in stage.workers)
         assert stage.metric("graftwork_load_failures_total") == {("m",): 1}
         assert stage.metric("graftwork_loaded_versions") == {("m", "1"): 1}

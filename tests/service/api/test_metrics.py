@@ -51,7 +51,7 @@ def test_a_request_is_in_flight_from_its_begin_to_its_one_end() -> None:
     assert found["graftwork_received_requests_total"] == [({}, 3)]
     assert found["graftwork_in_flight_requests"] == [({}, 1)]
     ended = {labels["outcome"]: count for labels, count in found["graftwork_requests_total"]}
-    assert ended == {"ok": 1, "client_error": 1}
+    assert ended == {"ok": 1, "client_error": 1, "shed": 0, "timeout": 0, "failed": 0, "disconnected": 0}
     assert found["graftwork_errors_total"] == [({"model": "flowers", "version": "1", "reason": "empty_text"}, 1)]
     assert found["graftwork_request_seconds_count"] == [({"model": "flowers", "version": "1"}, 2)]
 
@@ -102,6 +102,30 @@ def test_what_is_gone_has_no_series() -> None:
     assert "graftwork_queue_depth_rows" not in found
     assert "graftwork_loaded_versions" not in found
     assert found["graftwork_rows_total"]
+
+
+def test_what_alerts_count_begins_with_0() -> None:
+    metrics = Metrics("0")
+    metrics.expect_workers(2)
+    metrics.expect_model("flowers")
+    found = samples(metrics)
+    assert found["graftwork_configured_workers"] == [({}, 2)]
+    assert found["graftwork_worker_deaths_total"] == [({"worker": "0"}, 0), ({"worker": "1"}, 0)]
+    for name in ("load_failures", "evictions", "on_demand_loads"):
+        assert found[f"graftwork_{name}_total"] == [({"model": "flowers"}, 0)]
+    metrics.load_failures.labels("flowers").inc()
+    metrics.expect_model("flowers")  # another version of it
+    assert samples(metrics)["graftwork_load_failures_total"] == [({"model": "flowers"}, 1)]
+
+
+def test_versions_that_cannot_be_loaded_are_there_until_they_can() -> None:
+    metrics = Metrics("0")
+    for failed in ([("a", "1"), ("b", "2")], [("b", "2"), ("c", "3")], [], []):
+        metrics.observe_failed(failed)
+        found = samples(metrics).get("graftwork_failed_versions", [])
+        assert sorted((labels["model"], labels["version"], value) for labels, value in found) == [
+            (*version, 1) for version in failed
+        ]
 
 
 def test_two_servers_in_one_process_do_not_share_metrics() -> None:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.api.request_counts import DURATIONS, RECEIVED, REQUESTS, SECONDS, RequestCounts
+from service.api.request_counts import DURATIONS, OUTCOMES, RECEIVED, REQUESTS, SECONDS, RequestCounts
 from service.messages import Timings
 
 durations = st.one_of(st.sampled_from(SECONDS), st.floats(0, 100))
@@ -35,6 +35,8 @@ def test_it_writes_what_prometheus_client_would_write(names: list[str], seconds:
     }
     ours = RequestCounts()
     for name in names:
+        for outcome in OUTCOMES:
+            requests.labels(name, "1", outcome)
         for number, each in enumerate([0.0, *seconds]):
             outcome = ("ok", "shed", "failed")[number % 3]
             ours.begin()
