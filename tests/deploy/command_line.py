@@ -16,14 +16,12 @@ def parsed(words: Sequence[str]) -> Mapping[str, Any]:
     Raises:
         Exception: typer's own, where there is no such command or option, or a value is none that it may have.
     """
-    program, command, *arguments = words
+    program, *rest = words
     assert program == "graftwork"
-    root: Any = typer.main.get_command(app)
-    while hasattr(root, "commands"):
-        root, command, arguments = root.commands[command], arguments[0] if arguments else "", list(arguments)
-        if hasattr(root, "commands"):
-            arguments = arguments[1:]
-    values: Mapping[str, Any] = root.make_context(root.name, arguments).params
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands"):
+        command = command.commands[rest.pop(0)]
+    values: Mapping[str, Any] = command.make_context(command.name, rest).params
     return values
 
 
@@ -31,6 +29,12 @@ def options() -> Sequence[str]:
     """Every option of ``graftwork serve``."""
     serve: Any = typer.main.get_command(app)
     return [name for parameter in serve.commands["serve"].params for name in parameter.opts]
+
+
+def commands(group: str) -> Sequence[str]:
+    """Those of a group such as ``models``."""
+    root: Any = typer.main.get_command(app)
+    return list(root.commands[group].commands)
 
 
 def environment() -> set[str]:

@@ -1,5 +1,5 @@
 """A process as in a container, as far as the kernel lets one make it without an engine: the first of its namespace, on a file
-system that it cannot write.
+system that it cannot write, without capabilities.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ while read -r _ _ _ _ at _; do
     case "$at" in /dev|/dev/*) continue ;; esac
     mount -o remount,bind,ro "$at" 2>/dev/null || true
 done < /proc/self/mountinfo
-exec "$@"
+exec setpriv --no-new-privs --bounding-set=-all --inh-caps=-all "$@"
 """
 
 
 def confined(writable: Sequence[Path], command: Sequence[str]) -> Sequence[str]:
-    """A command line that runs another one as the first process of a container with a read-only root.
+    """A command line that runs another one as the first process of a container with a read-only root and no capabilities.
 
     Args:
         writable: directories, whose names have no spaces.
@@ -39,9 +39,16 @@ def confined(writable: Sequence[Path], command: Sequence[str]) -> Sequence[str]:
 @functools.cache
 def can_confine() -> bool:
     """Whether this kernel lets this user make such a container."""
-    if shutil.which("unshare") is None:
+    if shutil.which("unshare") is None or shutil.which("setpriv") is None:
         return False
-    probe = confined([], ["sh", "-c", "! touch /etc/graftwork-probe 2>/dev/null && test $$ = 1"])
+    probe = confined(
+        [],
+        [
+            "sh",
+            "-c",
+            "! touch /etc/graftwork-probe 2>/dev/null && test $$ = 1 && grep -q 'CapEff:.0*$' /proc/self/status",
+        ],
+    )
     return subprocess.run(probe, capture_output=True).returncode == 0
 
 
