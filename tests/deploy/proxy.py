@@ -18,6 +18,7 @@ from typing import Any
 from tests.processes import children, free_port, wait_for
 from tests.server_process import Reply
 
+GRPC = "\n# gRPC, "  # where what is commented out for it begins
 SHIPPED = Path(__file__).parents[2] / "deploy" / "nginx" / "graftwork.conf"
 PREDICT = "/v1/models/letters:predict"
 JSON = {"content-type": "application/json"}
@@ -50,20 +51,24 @@ class Proxy:
         upstreams: the ports of one or two servers.
         tls: listens with the line that is commented out for it.
         changes: further texts of the file, each there once, and what stands there instead.
+        grpc_upstream: the port of a server over gRPC, which is served with the lines that are commented out for it, without TLS.
     """
 
     program: str
     upstreams: Sequence[int]
     tls: bool = False
     changes: Mapping[str, str] = field(default_factory=dict)
+    grpc_upstream: int | None = None
     port: int = field(default_factory=free_port)
+    grpc_port: int = field(default_factory=free_port)
 
     def __post_init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="gw-test-"))
-        text = SHIPPED.read_text()
-        for old, new in {**self._addresses(), **self.changes}.items():
-            assert text.count(old) == 1, f"{old!r} is not there once"
-            text = text.replace(old, new)
+        text, _, grpc = SHIPPED.read_text().partition(GRPC)
+        text = _replaced(text, {**self._addresses(), **self.changes})
+        if self.grpc_upstream is not None:
+            _, *lines = (line.removeprefix("# ") for line in grpc.splitlines()[1:])
+            text += _replaced("\n".join(lines), self._grpc_addresses())
         user = "user root;" if os.geteuid() == 0 else ""
         (self.directory / "graftwork.conf").write_text(text)
         (self.directory / "nginx.conf").write_text(SURROUNDINGS.format(directory=self.directory, user=user))
@@ -88,6 +93,16 @@ class Proxy:
         if self.tls:
             return found | {"    listen 80 ": "    # ", "    # listen 443 ssl ": f"{here}ssl "}
         return found | {"    listen 80 ": here}
+
+    def _grpc_addresses(self) -> dict[str, str]:
+        said = subprocess.run([self.program, "-v"], capture_output=True, text=True).stderr
+        version = tuple(map(int, said.rpartition("/")[2].split()[0].split(".")))
+        here = f"listen 127.0.0.1:{self.grpc_port}"
+        return {
+            "listen 8443 ssl http2;": f"{here}; http2 on;" if version >= (1, 25, 1) else f"{here} http2;",
+            "127.0.0.1:8001 ": f"127.0.0.1:{self.grpc_upstream} ",
+            "/var/log/nginx/grpc.log": str(self.directory / "grpc.log"),
+        }
 
     def _listens(self) -> bool:
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
@@ -139,6 +154,13 @@ class Proxy:
         self.process.terminate()
         self.process.wait(30)
         shutil.rmtree(self.directory)
+
+
+def _replaced(text: str, changes: Mapping[str, str]) -> str:
+    for old, new in changes.items():
+        assert text.count(old) == 1, f"{old!r} is not there once"
+        text = text.replace(old, new)
+    return text
 
 
 def read_answers(connection: socket.socket) -> Iterator[Reply]:
