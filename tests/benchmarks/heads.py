@@ -41,7 +41,9 @@ REPORT_BYTES = 40_000  # each of three files that a version brings along, as a j
 NAMES = [f"head-{index:04d}" for index in range(HEADS)]
 
 
-def publish(root: Path, backbone: str, items: Sequence[bytes], names: Sequence[str]) -> None:
+def publish(
+    root: Path, backbone: str, items: Sequence[bytes], names: Sequence[str], *, report_bytes: int = REPORT_BYTES
+) -> None:
     """Publishes models with random heads.
 
     The first one as a job does; the others with its golden features, so that a thousand take seconds.
@@ -82,7 +84,7 @@ def publish(root: Path, backbone: str, items: Sequence[bytes], names: Sequence[s
             },
             labels=_labels(heads[0]),
             golden_items=[item if modality is Modality.IMAGE else item.decode() for item in items[:4]],
-            report={f"report/{index}.bin": os.urandom(REPORT_BYTES) for index in range(3)},
+            report={f"report/{index}.bin": os.urandom(report_bytes) for index in range(3)},
         ),
     )
     golden = [GoldenSet.read(template.directory, modality, precision) for precision in template.manifest.heads]
