@@ -73,32 +73,34 @@ class Answers:
                     return why
             document = {name: value for name, value in document.items() if name not in OF_A_REQUEST}
         if self._expected is not None:
-            wanted = {"predictions": [self._expected[index]]}
-            found = {"predictions": document.get("predictions")} if isinstance(document, dict) else document
-            return None if alike(found, wanted, self._tolerance) else f"is not what was expected: {_short(document)}"
+            predictions = document.get("predictions") if isinstance(document, dict) else None
+            is_right = contains(predictions, [self._expected[index]], self._tolerance)
+            return None if is_right else f"is not what was expected: {_short(document)}"
         known = self._first[index]
         first = known.setdefault(version, document) if version is not None or not known else next(iter(known.values()))
-        if alike(document, first, self._tolerance):
+        if contains(document, first, self._tolerance) and contains(first, document, self._tolerance):
             return None
         return f"was {_short(first)} at first, and is {_short(document)} now"
 
 
-def alike(found: Any, wanted: Any, tolerance: float) -> bool:
-    """Whether two documents are the same up to a tolerance of numbers, and up to ties between two labels."""
+def contains(found: Any, wanted: Any, tolerance: float) -> bool:
+    """Whether a document has all that another one has, up to a tolerance of numbers, and up to ties between two labels."""
     if isinstance(wanted, dict):
-        if not isinstance(found, dict) or found.keys() != wanted.keys():
-            return False
-        return all(
-            alike(found[name], value, tolerance)
-            or (name == "label" and _is_tie(found, wanted, tolerance))
-            or (name == "embedding" and _are_vectors(found[name], value, tolerance))
+        return isinstance(found, dict) and all(
+            name in found
+            and (
+                contains(found[name], value, tolerance)
+                or (name == "label" and _is_tie(found, wanted, tolerance))
+                or (name == "scores" and _are_cut(found[name], value, tolerance))
+                or (name == "embedding" and _are_vectors(found[name], value, tolerance))
+            )
             for name, value in wanted.items()
         )
     if isinstance(wanted, list):
         return (
             isinstance(found, list)
             and len(found) == len(wanted)
-            and all(alike(a, b, tolerance) for a, b in zip(found, wanted, strict=True))
+            and all(contains(a, b, tolerance) for a, b in zip(found, wanted, strict=True))
         )
     if isinstance(wanted, float) or isinstance(found, float):
         numbers = isinstance(found, int | float) and isinstance(wanted, int | float)
@@ -107,11 +109,21 @@ def alike(found: Any, wanted: Any, tolerance: float) -> bool:
 
 
 def _is_tie(found: Mapping[str, Any], wanted: Mapping[str, Any], tolerance: float) -> bool:
-    """Whether another label is the best now, and was as good as the best one before."""
-    scores = wanted.get("scores")
-    if not isinstance(scores, dict):
+    """Whether another label is the best now, and was as good as the best one before, or was cut by ``top_k``."""
+    scores, best = wanted.get("scores"), wanted.get("score")
+    if not isinstance(scores, dict) or not isinstance(best, float):
         return False
-    return alike(scores.get(found["label"]), wanted.get("score"), 2 * tolerance)
+    return contains(scores.get(found["label"], found.get("score")), best, 2 * tolerance)
+
+
+def _are_cut(found: Any, wanted: Any, tolerance: float) -> bool:
+    """Whether the scores that are missing were cut by ``top_k``: none is above those that are there, and all make 1 at most."""
+    if not (isinstance(found, dict) and isinstance(wanted, dict) and found):
+        return False
+    missing = [score for label, score in wanted.items() if label not in found]
+    is_room = sum(found.values()) + sum(missing) <= 1 + 2 * tolerance
+    is_low = all(score <= min(found.values()) + 2 * tolerance for score in missing)
+    return is_room and is_low and all(contains(found[k], wanted[k], tolerance) for k in found.keys() & wanted.keys())
 
 
 def _are_vectors(found: Any, wanted: Any, tolerance: float) -> bool:

@@ -23,6 +23,7 @@ from tests.benchmarks.clients import Clients
 from tests.benchmarks.report import write
 from tests.benchmarks.workload import BACKBONES, Workload, image_workload, text_workload
 from tests.faults.figure import Figure
+from tests.processes import resident_bytes
 from tests.server_process import ServerProcess
 
 if TYPE_CHECKING:
@@ -125,10 +126,9 @@ class Server(ServerProcess):
         self.seconds = time.perf_counter() - started
 
     def worker_megabytes(self) -> float:
-        """Resident memory of its worker (proc(5), VmRSS)."""
+        """Resident memory of its worker."""
         (pid,) = self.workers()
-        (line,) = (each for each in Path(f"/proc/{pid}/status").read_text().splitlines() if each.startswith("VmRSS"))
-        return int(line.split()[1]) / 1e3
+        return resident_bytes(pid) / 1e6
 
     def seconds_of(self, path: str) -> float:
         """The median time that a GET takes."""

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import io
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from models.repository import ModelRepository
 from tests.benchmarks.clients import Clients
 from tests.benchmarks.cpu_time import cpu_seconds
 from tests.benchmarks.heads import publish
@@ -38,6 +40,7 @@ from tests.tiny_models import write_tiny_text
 COUNTS = (100, 1_000, 10_000)
 REPORT_BYTES = 1_000  # each of three files that a version brings along
 TEXTS = tuple(f"text {number}".encode() for number in range(4))
+ONE_MORE = "one-more"
 REPEATS = 3
 IDLE_SECONDS = 5.0
 MANY_SECONDS = 3600.0  # more than anything here takes
@@ -89,12 +92,13 @@ class Pulse(threading.Thread):
 
 def measure(count: int, directory: Path, backbone: str) -> dict[str, float]:
     """All figures of one number of models."""
-    watch, repository = Stopwatch(), directory / "repository"
+    watch, repository, later = Stopwatch(), directory / "repository", directory / "later"
     names = [f"head-{index:06d}" for index in range(count)]
     watch.measure("publish s", lambda: publish(repository, backbone, TEXTS, names, report_bytes=REPORT_BYTES))
-    watch.values["files"] = sum(len(files) + len(folders) for _, folders, files in os.walk(repository))
+    watch.values["files and folders"] = sum(len(files) + len(folders) for _, folders, files in os.walk(repository))
     used = subprocess.run(["du", "-sk", repository], capture_output=True, text=True, check=True).stdout
     watch.values["disk MB"] = int(used.split()[0]) * 1024 / 1e6
+    publish(later, backbone, TEXTS, [ONE_MORE], report_bytes=REPORT_BYTES)
     command = [sys.executable, "-m", "graftwork", "models", "list", "--repository", str(repository)]
     watch.measure("models list s", lambda: subprocess.run(command, stdout=subprocess.DEVNULL, check=True))
     started = time.perf_counter()
@@ -103,33 +107,42 @@ def measure(count: int, directory: Path, backbone: str) -> dict[str, float]:
         server.wait_until_ready(MANY_SECONDS)
         watch.values["ready s"] = time.perf_counter() - started
         _measure_server(server, names, watch)
-        more = lambda: publish(repository, backbone, TEXTS, ["one-more"], report_bytes=REPORT_BYTES)  # noqa: E731
         with Pulse(server) as pulse:
-            more()
-            published = time.perf_counter()
-            wait_for(lambda: server.status_of("/v1/models/one-more/metadata") == 200, MANY_SECONDS, pause=0.01)
-            watch.values["one more is served after s"] = time.perf_counter() - published
-        watch.values["longest answer meanwhile s"] = pulse.longest
+            shutil.copytree(later / ONE_MORE, repository / ONE_MORE)
+            ModelRepository(repository).announce()
+            is_served = lambda: server.status_of(f"/v1/models/{ONE_MORE}/metadata") == 200  # noqa: E731
+            watch.measure("one more is served s", lambda: wait_for(is_served, MANY_SECONDS, pause=0.01))
+        watch.values["longest health answer then s"] = pulse.longest
     finally:
         server.destroy()
+        shutil.rmtree(directory)
     return watch.values
 
 
 def _measure_server(server: ServerProcess, names: list[str], watch: Stopwatch) -> None:
     (worker,), api = server.workers(), server.api()
+
+    def get(path: str) -> int:
+        reply = server.request("GET", path, timeout=MANY_SECONDS)
+        assert reply.status == 200
+        return len(reply.body)
+
     watch.values["worker MB"] = resident_bytes(worker) / 1e6
     watch.values["API process MB"] = resident_bytes(api) / 1e6
     before = cpu_seconds(server.survivors())
     time.sleep(IDLE_SECONDS)
     watch.values["idle cores"] = (cpu_seconds(server.survivors()) - before) / IDLE_SECONDS
-    watch.measure("GET /v1/models s", lambda: server.request("GET", "/v1/models", timeout=300), REPEATS)
-    body = b'{"instances":["a text"]}'
-    asked = Workload(name="texts", items=TEXTS, bodies=[body], content_type="application/json")
+    watch.measure("GET /v1/models s", lambda: get("/v1/models"), REPEATS)
+    bodies = [b'{"instances":["a text"]}']
+    asked = Workload(name="texts", items=TEXTS, bodies=bodies, content_type="application/json")
     clients = Clients(server.port, asked, [f"/v1/models/{name}:predict" for name in names])
-    watch.measure("ask each s", lambda: clients.ask_each(concurrency=16))
-    watch.values["metrics MB"] = len(server.request("GET", "/metrics", timeout=300).body) / 1e6
-    watch.measure("GET /metrics s", lambda: server.request("GET", "/metrics", timeout=300), REPEATS)
-    watch.values["API process MB, all asked"] = resident_bytes(api) / 1e6
+    clients.ask_each(concurrency=16)  # so that each of them has all its metrics
+    clients.close()
+    watch.values["metrics MB"] = get("/metrics") / 1e6
+    with Pulse(server) as pulse:
+        watch.measure("GET /metrics s", lambda: get("/metrics"), REPEATS)
+    watch.values["longest health answer meanwhile s"] = pulse.longest
+    watch.values["API process MB, each asked"] = resident_bytes(api) / 1e6
 
 
 def main() -> None:

@@ -140,7 +140,7 @@ def test_a_server_that_is_not_there(texts: Path, way: Sequence[str]) -> None:
 
 def test_refusals_are_counted_and_are_no_failures(texts: Path) -> None:
     refusal = saying(status=503, headers={"Retry-After": "30"})
-    with ScriptedServer(script={number: refusal for number in range(3, 9)}) as server:
+    with ScriptedServer(script=dict.fromkeys(range(3, 9), refusal)) as server:
         found = load(server.port, texts, "--model=echo", "--rate=200", "--seconds=0.2", "--arrivals=constant")
     assert found["statuses"] == {"200": found["sent"] - 6, "503": 6}  # nobody waited for 30 s
     assert "code_503" in found["errors"]["503"]
