@@ -46,7 +46,9 @@ class Listing:
     def of(cls, store: ModelRepository) -> Listing:
         """Looks at every version."""
         sizes = {digest: storage.size_of(store.backbones.root / digest) for digest in store.backbones.digests()}
-        versions = [_version(store, name, number, sizes) for name in store.names() for number in store.numbers(name)]
+        versions = [
+            _version(store, name, number, sizes) for name, numbers in store.all_numbers().items() for number in numbers
+        ]
         unnamed = sizes.keys() - {version["backbone_digest"] for version in versions}
         if unnamed:
             use = backbones_in_use(store)

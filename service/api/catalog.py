@@ -66,6 +66,7 @@ class Catalog:
         self._has_looked = asyncio.Event()
         self._changed = asyncio.Event()
         self._refreshing = asyncio.Lock()
+        self._is_settled = True  # otherwise taking in what was read has failed midway, and is done again in full
         self._draining = False
         self.changes = 0
         self._complaint = ""
@@ -111,9 +112,13 @@ class Catalog:
             found = await asyncio.to_thread(self._reader.read, self._models)
             if self._generation is None:
                 self._begin_with(found)
+            # Models that are as they were stay as they are: with ten thousand, requests would wait for the others.
+            changed = [m for name, m in found.items() if m is not self._models.get(name) or not self._is_settled]
+            self._is_settled = False
             self._merge(found)
-            for model in self._models.values():
+            for model in changed:
                 self._settle(model, eager=self._generation is not None)
+            self._is_settled = True
             self._generation = generation  # not before: what failed unforeseen is tried again
             self._has_looked.set()
             self._note_change()
@@ -139,11 +144,15 @@ class Catalog:
         for name, model in found.items():
             model.is_wanted = self._is_wanted(name)
             known = before.get(name) or CatalogModel()
+            if model is known:
+                continue
             model.reroute(known)  # before a version fails, as what is served then depends on where requests went
             for number, entry in model.versions.items():
                 if entry is not known.versions.get(number) and entry.version is None:
                     self._loader.fail(entry, str(entry.reason))
         for name, known in before.items():
+            if found.get(name) is known:
+                continue
             for number, entry in known.versions.items():
                 if number not in self._known(name).versions:
                     entry.is_kept = entry.is_routed = False

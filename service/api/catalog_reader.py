@@ -29,12 +29,12 @@ class CatalogReader:
 
         Args:
             known: those that were read before: their versions are taken over, but for those that failed, as versions are
-                immutable; and where a deployment is damaged, that one stays.
+                immutable; and where a deployment is damaged, that one stays. Of a model that is as it was, it is the same object.
         """
         models, sizes = {}, dict[str, int]()
-        for name in self._repository.names():
+        for name, numbers in self._repository.all_numbers().items():
             before, model = known.get(name) or CatalogModel(), CatalogModel()
-            for number in self._repository.numbers(name):
+            for number in numbers:
                 version = before.versions.get(number)
                 if version is None or version.state is State.FAILED:
                     with suppress(VersionNotFound):  # deleted since
@@ -43,7 +43,8 @@ class CatalogReader:
                     model.versions[number] = version
             if model.versions:
                 model.deployment = self._deployment(name, before.deployment)
-                models[name] = model
+                is_as_it_was = (model.versions, model.deployment) == (before.versions, before.deployment)
+                models[name] = before if is_as_it_was else model
         return models
 
     def _version(self, name: str, number: int, sizes: dict[str, int]) -> CatalogVersion:

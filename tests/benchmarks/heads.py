@@ -23,6 +23,7 @@ from tests.benchmarks.clients import Clients
 from tests.benchmarks.report import write
 from tests.benchmarks.workload import BACKBONES, Workload, image_workload, text_workload
 from tests.faults.figure import Figure
+from tests.processes import resident_bytes
 from tests.server_process import ServerProcess
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ REPORT_BYTES = 40_000  # each of three files that a version brings along, as a j
 NAMES = [f"head-{index:04d}" for index in range(HEADS)]
 
 
-def publish(root: Path, backbone: str, items: Sequence[bytes], names: Sequence[str]) -> None:
+def publish(
+    root: Path, backbone: str, items: Sequence[bytes], names: Sequence[str], *, report_bytes: int = REPORT_BYTES
+) -> None:
     """Publishes models with random heads.
 
     The first one as a job does; the others with its golden features, so that a thousand take seconds.
@@ -82,7 +85,7 @@ def publish(root: Path, backbone: str, items: Sequence[bytes], names: Sequence[s
             },
             labels=_labels(heads[0]),
             golden_items=[item if modality is Modality.IMAGE else item.decode() for item in items[:4]],
-            report={f"report/{index}.bin": os.urandom(REPORT_BYTES) for index in range(3)},
+            report={f"report/{index}.bin": os.urandom(report_bytes) for index in range(3)},
         ),
     )
     golden = [GoldenSet.read(template.directory, modality, precision) for precision in template.manifest.heads]
@@ -123,10 +126,9 @@ class Server(ServerProcess):
         self.seconds = time.perf_counter() - started
 
     def worker_megabytes(self) -> float:
-        """Resident memory of its worker (proc(5), VmRSS)."""
+        """Resident memory of its worker."""
         (pid,) = self.workers()
-        (line,) = (each for each in Path(f"/proc/{pid}/status").read_text().splitlines() if each.startswith("VmRSS"))
-        return int(line.split()[1]) / 1e3
+        return resident_bytes(pid) / 1e6
 
     def seconds_of(self, path: str) -> float:
         """The median time that a GET takes."""

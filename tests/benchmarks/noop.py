@@ -6,9 +6,9 @@ All serve the same echo (a text in JSON in, its sha256 out) with one worker, to 
 answered. LitServe and mosec run in several configurations, the best of which counts. All of them run at the same time, but
 all except the one that is measured are stopped (SIGSTOP): some are busy when they are idle. They take turns.
 
-What asks is wrk where it is installed, and else our own load generator, which needs more CPU time for a request than our
-server: with it, what is measured of a fast server is the generator. All answers of a first load by our own generator are
-verified; wrk looks at their status only.
+What asks is wrk where it is installed, and else our own load generator (``deploy/load``), which needs some 20 us of CPU time for a
+request. All answers of a first load are verified (`tests.faults.load`, whose texts are all different); later ours looks
+whether they are the same, and wrk at their status only.
 
 mosec (https://github.com/mosecorg/mosec) is no dependency of ours. To compare with it:
 
@@ -36,12 +36,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks.clients import Clients
 from tests.benchmarks.cpu_time import cpu_seconds
 from tests.benchmarks.peer import Peer, awake, stop
 from tests.benchmarks.report import write
+from tests.benchmarks.workload import Workload
 from tests.faults.echo_server import EchoServer
 from tests.faults.figure import Figure
-from tests.faults.load import LoadProcess, run_load
+from tests.faults.load import run_load
 from tests.processes import process_group, running
 from tests.server_process import ServerProcess
 
@@ -68,6 +70,7 @@ MOSEC: Mapping[str, tuple[int, int]] = {  # the largest batch, and for how many 
 
 
 JSON = {"Content-Type": "application/json"}
+BODY = orjson.dumps({"instances": ["a text of a hundred bytes, as the load generator sends".ljust(100, ".")]})
 
 
 @dataclass(kw_only=True)
@@ -117,10 +120,9 @@ class Asking:
         return self._wrk(port, path, seconds) if self._with_wrk else self._generator(port, path, seconds)
 
     def _wrk(self, port: int, path: str, seconds: int) -> tuple[int, float]:
-        body = orjson.dumps({"instances": ["a text of a hundred bytes, as the load generator sends".ljust(100, ".")]})
         with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
             headers = "".join(f'wrk.headers["{name}"] = "{value}"\n' for name, value in JSON.items())
-            script.write(f'wrk.method = "POST"\nwrk.body = [[{body.decode()}]]\n{headers}')
+            script.write(f'wrk.method = "POST"\nwrk.body = [[{BODY.decode()}]]\n{headers}')
             script.flush()
             command = ["wrk", "--threads=1", f"--connections={CONNECTIONS}", f"--duration={seconds}s"]
             command += [f"--script={script.name}", f"http://127.0.0.1:{port}{path}"]
@@ -134,11 +136,13 @@ class Asking:
         return int(found[1]), float(rate[1])
 
     def _generator(self, port: int, path: str, seconds: int) -> tuple[int, float]:
-        with LoadProcess(port, path=path, connections=CONNECTIONS, seconds=seconds, check_id=False) as load:
-            tally = load.tally(timeout=seconds + 60)
-        if tally.ok != tally.sent:
-            raise RuntimeError(str(tally.summary()))
-        return tally.ok, tally.rate()
+        workload = Workload(name="noop", items=[], bodies=[BODY], content_type=JSON["Content-Type"])
+        clients = Clients(port, workload, [path])
+        try:
+            rate, latencies = clients.run(CONNECTIONS, seconds)
+        finally:
+            clients.close()
+        return len(latencies), rate
 
 
 def measure(contestant: Contestant, asking: Asking) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.processes import children, free_port, wait_for
+from tests.processes import children, free_port, resident_bytes, wait_for
 from tests.server_process import Reply
 
 GRPC = "\n# gRPC, "  # where what is commented out for it begins
@@ -141,7 +141,7 @@ class Proxy:
 
     def memory(self) -> int:
         """Resident bytes of the processes that serve."""
-        return sum(resident(pid) for pid in children(self.process.pid))
+        return sum(resident_bytes(pid) for pid in children(self.process.pid))
 
     def log(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.directory / "access.log").read_text().splitlines()]
@@ -175,12 +175,6 @@ def read_answers(connection: socket.socket) -> Iterator[Reply]:
                     OSError
                 ):  # nginx has said all, but waits 5 s for what is still on its way (lingering_close)
                     connection.shutdown(socket.SHUT_WR)
-
-
-def resident(pid: int) -> int:
-    """Bytes (proc(5), VmRSS)."""
-    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) * 1024
 
 
 def check_refusal(reply: Reply, status: int, code: str) -> None:

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.deploy.proxy import JSON, PREDICT, Proxy, check_refusal, resident
+from tests.deploy.proxy import JSON, PREDICT, Proxy, check_refusal
 from tests.deploy.upstream import Stage
-from tests.processes import wait_for
+from tests.processes import resident_bytes, wait_for
 from tests.server_process import ServerProcess, json_body
 
 MIB = 1 << 20
@@ -203,10 +203,10 @@ def test_h03_abuse_of_chunks_ends_at_nginx(
 ) -> None:
     """nginx refuses it, or passes on the few bytes that it held; neither process grows."""
     proxy.exchange(HEAD + CODING, *pieces)  # what the first one costs stays
-    before = proxy.memory(), resident(server.api())
+    before = proxy.memory(), resident_bytes(server.api())
     replies = proxy.exchange(HEAD + CODING, *pieces)
     with contextlib.suppress(ValueError):  # none where the connection was reset while we were still sending
         (reply,) = replies
         assert (reply.status, reply.json()["code"]) == (status, code)
     assert proxy.memory() - before[0] < 4 * MIB
-    assert resident(server.api()) - before[1] < 16 * MIB
+    assert resident_bytes(server.api()) - before[1] < 16 * MIB

@@ -49,11 +49,8 @@ class Shelf:
     def generation(self) -> bytes:
         return str(self.changes).encode() if self.changes else b""
 
-    def names(self) -> list[str]:
-        return sorted(name for name, numbers in self.on_disk.items() if numbers)
-
-    def numbers(self, name: str) -> list[int]:
-        return sorted(self.on_disk[name])
+    def all_numbers(self) -> dict[str, list[int]]:
+        return {name: sorted(numbers) for name, numbers in sorted(self.on_disk.items()) if numbers}
 
     def read(self, name: str, number: int) -> ModelVersion:
         if (name, number) in self.unreadable:

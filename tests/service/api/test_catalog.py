@@ -6,7 +6,7 @@ import pytest
 
 from models.errors import ModelNotFound, NotReady, VersionCorrupt, VersionNotFound
 from service.api import catalog as catalog_module
-from service.api.catalog_model import State
+from service.api.catalog_model import CatalogModel, State
 from tests.service.api.catalog_stage import FakeConnection, Stage, play, settle
 
 
@@ -292,8 +292,47 @@ def test_an_empty_repository_is_ready() -> None:
 def test_nothing_is_read_while_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(stage: Stage) -> None:
         await stage.publish("m", 1)
-        monkeypatch.setattr(stage.shelf, "names", lambda: pytest.fail("read again"))
+        monkeypatch.setattr(stage.shelf, "all_numbers", lambda: pytest.fail("read again"))
         await stage.refresh()
+
+    play(story)
+
+
+def test_models_that_are_as_they_were_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[CatalogModel] = []
+    reroute = CatalogModel.reroute
+
+    def noted(self: CatalogModel, before: CatalogModel) -> None:
+        looked_at.append(self)
+        reroute(self, before)
+
+    async def story(stage: Stage) -> None:
+        await stage.publish("still", 1)
+        await stage.publish("busy", 1)
+        still = stage.catalog.model("still")
+        monkeypatch.setattr(CatalogModel, "reroute", noted)
+        await stage.publish("busy", 2)
+        await stage.promote("busy", "stable", 1)
+        assert looked_at
+        assert still not in looked_at
+        assert stage.catalog.model("still") is still
+        assert (stage.answers("still"), stage.answers("busy"), stage.answers("busy", alias="stable")) == (1, 2, 1)
+        await stage.promote("still", "stable", 1)
+        assert stage.answers("still", alias="stable") == 1
+
+    play(story)
+
+
+def test_what_was_taken_in_by_half_is_taken_in_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(stage: Stage) -> None:
+        stage.shelf.publish("first", 1)
+        stage.shelf.publish("second", 1)
+        with monkeypatch.context() as patched:
+            patched.setattr(stage.catalog, "_settle", lambda model, eager: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                await stage.refresh()
+        await stage.refresh()
+        assert stage.workers[0].asked == [("first", 1), ("second", 1)]
 
     play(story)
 
