@@ -93,6 +93,7 @@ class Application:
         backbone_memory: int | None = None,
     ) -> None:
         self._settings = settings
+        self._version = version
         self._worker_socket = worker_socket
         self._metrics = Metrics(version)
         repository = ModelRepository(settings.repository)
@@ -159,7 +160,8 @@ class Application:
         ]
         handlers = {GraftworkError: _on_error, HTTPException: _on_http_exception}
         # Slashes are not added by redirects: the target would be built from a Host header that anyone can send.
-        self._router = ExceptionMiddleware(Router(self._routes(), redirect_slashes=False), handlers)
+        self._paths = self._routes()
+        self._router = ExceptionMiddleware(Router(self._paths, redirect_slashes=False), handlers)
         self.telemetry = Telemetry(self._dispatch, self._metrics, self._count_cut_off)
         self._grpc: GrpcServer | None = None
 
@@ -209,6 +211,8 @@ class Application:
         background = [asyncio.create_task(each) for each in following]
         loop.add_signal_handler(DRAIN_SIGNAL, self._drain)
         try:
+            if self._settings.traces:
+                self._start_tracing()
             if self._settings.grpc_port is not None:
                 await self._start_grpc()
             logger.info("listening on http://%s:%d", self._settings.host, self._settings.port)
@@ -221,6 +225,8 @@ class Application:
                 with suppress(asyncio.CancelledError):
                     await task
             server.close()
+            if self.telemetry.tracing is not None:
+                self.telemetry.tracing.close()
             flush_log()  # a forked process ends without the interpreter's own end
 
     async def _start_grpc(self) -> None:
@@ -238,6 +244,12 @@ class Application:
         server = GrpcServer(self._settings, calls, service, Health(self._catalog, self._gate))
         await server.start()
         self._grpc = server
+
+    def _start_tracing(self) -> None:
+        """In this process, after the fork, as gRPC: see `service.api.tracing`."""
+        from service.api.tracing import Tracing
+
+        self.telemetry.tracing = Tracing.to_collector(self._version, self._paths)
 
     def _drain(self) -> None:
         """The server is about to stop: it says that it is not ready, and ends connections, each with an answer.
