@@ -22,7 +22,7 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from models.audit import AuditLog
-from models.errors import GraftworkError, NotReady, RouteNotFound
+from models.errors import GraftworkError, InvalidParameter, NotReady, RouteNotFound
 from models.repository import ModelRepository
 from service.api.admin import AdminRoutes
 from service.api.admission import Admission
@@ -217,6 +217,9 @@ class Application:
                 await self._start_grpc()
             logger.info("listening on http://%s:%d", self._settings.host, self._settings.port)
             yield
+        except GraftworkError as error:
+            logger.error("the server cannot start: %s", error.message)  # whoever else says so does not flush the log
+            raise
         finally:
             if self._grpc is not None:
                 await self._grpc.stop()
@@ -247,9 +250,12 @@ class Application:
 
     def _start_tracing(self) -> None:
         """In this process, after the fork, as gRPC: see `service.api.tracing`."""
-        from service.api.tracing import Tracing
+        try:
+            from service.api.tracing import Tracing
 
-        self.telemetry.tracing = Tracing.to_collector(self._version, self._paths)
+            self.telemetry.tracing = Tracing.to_collector(self._version, self._paths)
+        except ValueError as error:  # OpenTelemetry reads some of its variables when it is imported
+            raise InvalidParameter(f"traces cannot be exported: {error}; look at the variables OTEL_...") from None
 
     def _drain(self) -> None:
         """The server is about to stop: it says that it is not ready, and ends connections, each with an answer.

@@ -6,19 +6,20 @@ The thread that exports them would not survive a fork, and their libraries are a
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Sequence
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.environment_variables import OTEL_SDK_DISABLED
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState, set_span_in_context
 from starlette.routing import Route
 
-from models.errors import InvalidParameter
 from service.api.request_span import MOST_PATH, RequestSpan
 from service.api.trace_context import TraceContext
 
@@ -52,21 +53,23 @@ class Tracing:
         self._routes = routes
 
     @classmethod
-    def to_collector(cls, version: str, routes: Sequence[Route]) -> Tracing:
+    def to_collector(cls, version: str, routes: Sequence[Route]) -> Tracing | None:
         """To where OpenTelemetry's variables (``OTEL_...``) say, and as they say; a thread exports.
 
+        Returns:
+            Nothing where they say that there shall be none.
+
         Raises:
-            InvalidParameter: one of the variables is wrong.
+            ValueError: one of the variables is wrong.
         """
+        if os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true":
+            return None
         _be_quiet()
         resource = Resource.create({SERVICE_VERSION: version})
         if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
             resource = resource.merge(Resource({SERVICE_NAME: "graftwork"}))
-        try:
-            provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-            provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        except (ValueError, OSError) as error:
-            raise InvalidParameter(f"traces cannot be exported: {error}; look at the variables OTEL_...") from None
+        provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         return cls(provider, version, routes)
 
     def begin(self, parent: TraceContext | None, path: str) -> RequestSpan | None:
