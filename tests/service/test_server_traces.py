@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from graftwork import app
 from service import cli
+from tests.faults.echo_server import EchoServer
 from tests.processes import free_port, wait_for
 from tests.server_process import ServerProcess, ready_server
 from tests.service.api.oip.grpc_asking import ask, channel, text_request
@@ -83,8 +84,16 @@ def collecting() -> Iterator[Collector]:
             thread.join()
 
 
-def tracing(models: Path, endpoint: str, *options: str, **environment: str) -> Any:
-    return ready_server(models, "--traces", *options, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, **environment)
+@contextmanager
+def tracing(endpoint: str, **environment: str) -> Iterator[EchoServer]:
+    """A server of echoes, which is ready within a second or two."""
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, **environment}
+    server = EchoServer(settings={"traces": True}, environment=variables)
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        server.destroy()
 
 
 def attributes(holder: Any) -> dict[str, Any]:
@@ -106,7 +115,11 @@ def test_a_collector_gets_requests_and_their_stages_as_parts_of_their_callers_tr
         async with channel(port) as made:
             assert (await ask(made, text_request(b"abc"), metadata=PARENT)).status == "OK"
 
-    with collecting() as collector, tracing(models_on_disk, collector.endpoint, "--grpc-port", str(port)) as server:
+    options = ("--traces", "--grpc-port", str(port))
+    with (
+        collecting() as collector,
+        ready_server(models_on_disk, *options, OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint) as server,
+    ):
         before = time.time_ns()
         assert server.predict("letters", ["abc", "cab"], **PARENT).status == 200
         after = time.time_ns()
@@ -140,13 +153,13 @@ def test_a_collector_gets_requests_and_their_stages_as_parts_of_their_callers_tr
         assert stages[-1].end_time_unix_nano <= request.end_time_unix_nano
 
 
-def test_a_collector_that_is_gone_costs_a_line_in_the_log(models_on_disk: Path) -> None:
-    with tracing(models_on_disk, f"http://127.0.0.1:{free_port()}", OTEL_BSP_SCHEDULE_DELAY="10") as server:
+def test_a_collector_that_is_gone_costs_a_line_in_the_log() -> None:
+    with tracing(f"http://127.0.0.1:{free_port()}", OTEL_BSP_SCHEDULE_DELAY="10") as server:
         for _ in range(50):
-            assert server.predict("letters", ["abc"]).status == 200
+            assert server.predict("echo", ["abc"]).status == 200
         wait_for(lambda: "exporting spans" in server.text(), 20)
         for _ in range(50):
-            assert server.predict("letters", ["abc"]).status == 200
+            assert server.predict("echo", ["abc"]).status == 200
         assert stop(server) < 10
         said = [line for line in server.records() if line["logger"].startswith("opentelemetry")]
         assert len(said) == 1, said
@@ -154,23 +167,23 @@ def test_a_collector_that_is_gone_costs_a_line_in_the_log(models_on_disk: Path) 
         assert "Connection refused" in said[0]["message"]
 
 
-def test_a_collector_that_hangs_holds_up_neither_requests_nor_the_end(models_on_disk: Path) -> None:
+def test_a_collector_that_hangs_holds_up_neither_requests_nor_the_end() -> None:
     with collecting() as collector:
         collector.gate.clear()
-        with tracing(models_on_disk, collector.endpoint, OTEL_BSP_SCHEDULE_DELAY="10") as server:
-            assert server.predict("letters", ["abc"]).status == 200
+        with tracing(collector.endpoint, OTEL_BSP_SCHEDULE_DELAY="10") as server:
+            assert server.predict("echo", ["abc"]).status == 200
             wait_for(lambda: bool(collector.requests), 20)
             for _ in range(50):
-                assert server.predict("letters", ["abc"]).status == 200
+                assert server.predict("echo", ["abc"]).status == 200
             assert stop(server) < 10
             assert "the last traces could not be exported in time" in server.text()
 
 
-def test_the_sampler_is_that_of_the_environment(models_on_disk: Path) -> None:
+def test_the_sampler_is_that_of_the_environment() -> None:
     sampler = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0"}
-    with collecting() as collector, tracing(models_on_disk, collector.endpoint, **sampler) as server:
-        assert server.predict("letters", ["abc"]).status == 200
-        assert server.predict("letters", ["abc"], **PARENT).status == 200
+    with collecting() as collector, tracing(collector.endpoint, **sampler) as server:
+        assert server.predict("echo", ["abc"]).status == 200
+        assert server.predict("echo", ["abc"], **PARENT).status == 200
         stop(server)
         assert {span.trace_id.hex() for span in collector.spans()} == {TRACE}
 
@@ -178,8 +191,8 @@ def test_the_sampler_is_that_of_the_environment(models_on_disk: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("OTEL_BSP_MAX_QUEUE_SIZE", "-1"), ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "few")]
 )
-def test_a_variable_that_is_wrong_is_told(models_on_disk: Path, name: str, value: str) -> None:
-    server = ServerProcess(repository=models_on_disk, options=["--traces"], environment={name: value})
+def test_a_variable_that_is_wrong_is_told(name: str, value: str) -> None:
+    server = EchoServer(settings={"traces": True}, environment={name: value})
     try:
         assert server.process.wait(60) == 1
         assert "the server cannot start: traces cannot be exported: " in server.text()
@@ -188,9 +201,9 @@ def test_a_variable_that_is_wrong_is_told(models_on_disk: Path, name: str, value
         server.destroy()
 
 
-def test_a_server_whose_traces_are_disabled_has_none(models_on_disk: Path) -> None:
-    with collecting() as collector, tracing(models_on_disk, collector.endpoint, OTEL_SDK_DISABLED="true") as server:
-        assert server.predict("letters", ["abc"]).status == 200
+def test_a_server_whose_traces_are_disabled_has_none() -> None:
+    with collecting() as collector, tracing(collector.endpoint, OTEL_SDK_DISABLED="true") as server:
+        assert server.predict("echo", ["abc"]).status == 200
         stop(server)
         assert not collector.requests
         assert not [line for line in server.records() if "trace_id" in line]
