@@ -114,6 +114,14 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    traces: Annotated[
+        bool,
+        typer.Option(
+            "--traces",
+            help="Trace requests with OpenTelemetry, to http://localhost:4318 or where OTEL_EXPORTER_OTLP_ENDPOINT says; "
+            "OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG and the other variables hold. Needs graftwork[otel].",
+        ),
+    ] = False,
     allow_unauthenticated: Annotated[
         bool, typer.Option("--allow-unauthenticated", help="Bind an address that other machines reach, without keys.")
     ] = False,
@@ -149,6 +157,10 @@ def serve(
 
     load_models = tuple(name if name == "*" else check_name(name) for name in load_model or ())
     check_engine(engine, precision, device)
+    if traces and not _is_installed("opentelemetry-exporter-otlp-proto-http"):
+        raise typer.BadParameter(
+            "traces come with an extra that is not installed: pip install 'graftwork[otel]'", param_hint="--traces"
+        )
     memory = None if backbone_memory is None else _bytes(backbone_memory)
     signal.signal(signal.SIGTERM, exit_at_once)
     from importlib.metadata import version
@@ -178,6 +190,7 @@ def serve(
         load_models=load_models,
         tei_model=None if tei_model is None else check_model_id(tei_model),
         backbone_memory=memory,
+        traces=traces,
         drain_delay_seconds=drain_delay,
         drain_seconds=max(30, math.ceil(request_timeout)),
     )
@@ -192,6 +205,16 @@ def serve(
     finally:
         flush_log()  # before whatever is said about an error
     sys.exit(code)
+
+
+def _is_installed(distribution: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _bytes(text: str) -> ByteSize:

@@ -24,7 +24,13 @@ GATHER_SECONDS = 0.02  # from the first waiting line until all of them are writt
 FLUSH_SECONDS = 1.0
 
 # A key that got where it does not belong: into a path, an id, a traceback. Its own id stays, so that it can be revoked.
-_SECRET = re.compile(rb"(gw_[0-9a-f]{8}_)[A-Za-z0-9_-]+")
+_SECRET = re.compile(r"(gw_[0-9a-f]{8}_)[A-Za-z0-9_-]+")
+_SECRET_IN_BYTES = re.compile(_SECRET.pattern.encode())
+
+
+def redacted(text: str) -> str:
+    """The text without the secret of any key."""
+    return _SECRET.sub(r"\1...", text)
 
 
 class JsonLines(logging.Formatter):
@@ -41,7 +47,7 @@ class JsonLines(logging.Formatter):
     def line(self, record: logging.LogRecord) -> bytes:
         """The object in ASCII, without a line end, and without the secret of any key."""
         line = self._line(record)
-        return _SECRET.sub(rb"\1...", line) if b"gw_" in line else line
+        return _SECRET_IN_BYTES.sub(rb"\1...", line) if b"gw_" in line else line
 
     def _line(self, record: logging.LogRecord) -> bytes:
         entry: dict[str, object] = {

@@ -12,7 +12,7 @@ nothing large is ever escaped or parsed. No pickle.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -116,6 +116,7 @@ class Predict(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="kind"
         isolated: its rows may have ended a worker: each is computed alone.
         priority: 1 is urgent; 2, and 0, are the default; from 3 on it is in the background.
         list_id: the same number for all parts of a list, which get the turns of one request; 0 where it is no part.
+        log_fields: what lines in the log say of whose request it is.
     """
 
     id: int
@@ -127,6 +128,7 @@ class Predict(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="kind"
     isolated: bool = False
     priority: int = 0
     list_id: int = 0
+    log_fields: Mapping[str, str] = {}
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="cancel"):

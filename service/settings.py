@@ -44,6 +44,7 @@ class ServerSettings(BaseModel):
         load_models: those that are loaded at the start, where they are loaded by their names; ``*`` for all.
         tei_model: the one that TEI's routes speak for: a name, ``name:number``, ``name@alias``, or a backbone's name. Without it,
             the language backbone that is loaded, where it is the only one.
+        traces: whether requests are traced, and exported to where OpenTelemetry's variables say.
         connections: what one client connection may cost, and how many there may be.
         max_grpc_connections: of clients over gRPC; more are closed.
         max_grpc_calls: over gRPC that are being read or answered; more get UNAVAILABLE before they are read. Each may send a
@@ -80,6 +81,7 @@ class ServerSettings(BaseModel):
     model_control: Literal["auto", "explicit"] = "auto"
     load_models: tuple[str, ...] = ()
     tei_model: str | None = None
+    traces: bool = False
     connections: ConnectionLimits = ConnectionLimits()
     max_grpc_connections: int = Field(default=256, ge=1)
     max_grpc_calls: int = Field(default=1024, ge=1)

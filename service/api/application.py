@@ -22,7 +22,7 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from models.audit import AuditLog
-from models.errors import GraftworkError, NotReady, RouteNotFound
+from models.errors import GraftworkError, InvalidParameter, NotReady, RouteNotFound
 from models.repository import ModelRepository
 from service.api.admin import AdminRoutes
 from service.api.admission import Admission
@@ -94,6 +94,7 @@ class Application:
         backbone_memory: int | None = None,
     ) -> None:
         self._settings = settings
+        self._version = version
         self._worker_socket = worker_socket
         self._metrics = Metrics(version)
         self._metrics.expect_workers(workers)
@@ -162,7 +163,8 @@ class Application:
         ]
         handlers = {GraftworkError: _on_error, HTTPException: _on_http_exception}
         # Slashes are not added by redirects: the target would be built from a Host header that anyone can send.
-        self._router = ExceptionMiddleware(Router(self._routes(), redirect_slashes=False), handlers)
+        self._paths = self._routes()
+        self._router = ExceptionMiddleware(Router(self._paths, redirect_slashes=False), handlers)
         self.telemetry = Telemetry(self._dispatch, self._metrics, self._count_cut_off)
         self._grpc: GrpcServer | None = None
 
@@ -212,10 +214,15 @@ class Application:
         background = [asyncio.create_task(each) for each in following]
         loop.add_signal_handler(DRAIN_SIGNAL, self._drain)
         try:
+            if self._settings.traces:
+                self._start_tracing()
             if self._settings.grpc_port is not None:
                 await self._start_grpc()
             logger.info("listening on http://%s:%d", self._settings.host, self._settings.port)
             yield
+        except GraftworkError as error:
+            logger.error("the server cannot start: %s", error.message)  # whoever else says so does not flush the log
+            raise
         finally:
             if self._grpc is not None:
                 await self._grpc.stop()
@@ -224,6 +231,8 @@ class Application:
                 with suppress(asyncio.CancelledError):
                     await task
             server.close()
+            if self.telemetry.tracing is not None:
+                self.telemetry.tracing.close()
             flush_log()  # a forked process ends without the interpreter's own end
 
     async def _start_grpc(self) -> None:
@@ -241,6 +250,15 @@ class Application:
         server = GrpcServer(self._settings, calls, service, Health(self._catalog, self._gate))
         await server.start()
         self._grpc = server
+
+    def _start_tracing(self) -> None:
+        """In this process, after the fork, as gRPC: see `service.api.tracing`."""
+        try:
+            from service.api.tracing import Tracing
+
+            self.telemetry.tracing = Tracing.to_collector(self._version, self._paths)
+        except ValueError as error:  # OpenTelemetry reads some of its variables when it is imported
+            raise InvalidParameter(f"traces cannot be exported: {error}; look at the variables OTEL_...") from None
 
     def _drain(self) -> None:
         """The server is about to stop: it says that it is not ready, and ends connections, each with an answer.

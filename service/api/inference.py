@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -105,6 +106,7 @@ class Inference:
         deadline: float,
         wish: Wish,
         places: Sequence[int] | None,
+        record: RequestRecord,
         *,
         priority: int = 0,
         list_id: int = 0,
@@ -112,19 +114,32 @@ class Inference:
         """Has instances answered by a version that is held.
 
         Args:
+            record: of the request that they are of.
             places: of the items in their request, for errors; None where there is only one.
             priority, list_id: see `service.messages.Predict`.
         """
         await self._catalog.load(entry)
+        started, timings = time.perf_counter(), None
         try:
             reply = await self._pool.predict(
-                entry.name, entry.number, items, deadline=deadline, wish=wish, priority=priority, list_id=list_id
+                entry.name,
+                entry.number,
+                items,
+                deadline=deadline,
+                wish=wish,
+                priority=priority,
+                list_id=list_id,
+                log_fields=record.log_fields,
             )
+            timings = reply.timings
         except GraftworkError as error:
             if error.row is not None and places is not None:
                 error.name_row(places[error.row])
             raise
-        self._metrics.observe_answer(entry.name, str(entry.number), len(items), reply.timings)
+        finally:
+            if record.span is not None:
+                record.span.asked(len(items), started, timings)
+        self._metrics.observe_answer(entry.name, str(entry.number), len(items), timings)
         return reply
 
 
@@ -221,7 +236,9 @@ class Question:
 
     def _ask(self, items: Sequence[Item], wish: Wish, priority: int = 0) -> Awaitable[Reply]:
         places = range(len(items)) if len(items) > 1 else None
-        return self._inference.ask(self._entry, items, self._patience.deadline, wish, places, priority=priority)
+        return self._inference.ask(
+            self._entry, items, self._patience.deadline, wish, places, self._record, priority=priority
+        )
 
     async def ask_in_parts(self, items: Sequence[Item], wish: Wish = PREDICTIONS) -> Sequence[Part]:
         """Has a list of any length answered, a batch of rows at a time, of like length: there is room for others beside it.
@@ -254,7 +271,7 @@ class Question:
     ) -> Part:
         some, deadline = [items[place] for place in places], self._patience.deadline
         try:
-            reply = await self._inference.ask(self._entry, some, deadline, wish, places, list_id=list_id)
+            reply = await self._inference.ask(self._entry, some, deadline, wish, places, self._record, list_id=list_id)
         finally:
             self.ticket.give_rows(len(places))
             few.release()

@@ -10,7 +10,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,11 +20,15 @@ from starlette.responses import Response
 from models.errors import DeviceFailed, GraftworkError, NotSupported, OutOfMemory, WorkerLost
 from service.api.metrics import UNKNOWN, Metrics
 from service.api.problems import error_response
+from service.api.trace_context import TraceContext, trace_context
 from service.http.scope import CONNECTION, REFUSAL
 from service.log import AccessRecord
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from service.api.request_span import RequestSpan
+    from service.api.tracing import Tracing
 
 logger = logging.getLogger(AccessRecord.name)
 
@@ -40,6 +44,8 @@ class RequestRecord:
     """What becomes known of a request on its way; kept in its ASGI scope under ``RECORD``.
 
     Attributes:
+        trace: that it is a part of, where its caller says so.
+        span: of it, where there are traces.
         model: set once the name is known to exist.
         key: the id of the key that it showed, once that is known.
         counted: a prediction request, which the metrics count.
@@ -47,6 +53,8 @@ class RequestRecord:
     """
 
     request_id: str
+    trace: TraceContext | None = None
+    span: RequestSpan | None = None
     model: str = UNKNOWN
     version: str = UNKNOWN
     key: str | None = None
@@ -57,6 +65,16 @@ class RequestRecord:
     def who(self) -> str:
         """The caller, as `models.audit` has it."""
         return "anyone" if self.key is None else f"key:{self.key}"
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """What every line in the log that is about it says, in whatever process."""
+        fields = {"request_id": self.request_id}
+        if self.span is not None:
+            fields["trace_id"], fields["span_id"] = self.span.trace_id, self.span.span_id
+        elif self.trace is not None:
+            fields["trace_id"] = self.trace.trace_id
+        return fields
 
 
 class Connection(Protocol):
@@ -76,6 +94,7 @@ class Telemetry:
 
     Attributes:
         closing: every connection ends with the answer to the last request that was read of it.
+        tracing: of every request, where that is wanted.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, on_cut_off: Callable[[], None]) -> None:
@@ -83,10 +102,10 @@ class Telemetry:
         self._metrics = metrics
         self._on_cut_off = on_cut_off
         self.closing = False
+        self.tracing: Tracing | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        record = RequestRecord(request_id=request_id(scope["headers"]))
-        scope[RECORD] = record
+        scope[RECORD] = record = self.begin(scope["headers"], scope["path"])
         started = time.perf_counter()
         status = 0
 
@@ -115,13 +134,24 @@ class Telemetry:
             else:
                 status, record.error = CLIENT_GONE, None
         except Exception:
-            logger.exception("request %s failed", record.request_id)
+            logger.exception("request failed", extra={"fields": record.log_fields})
             response = refuse(scope, GraftworkError("the server failed on this request; its log has the request id"))
             if status == 0:
                 await response(scope, receive, send_with_id)
         finally:
             seconds = time.perf_counter() - started
             self.end(record, method=scope["method"], path=scope["path"], status=status, seconds=seconds)
+
+    def begin(self, headers: Sequence[tuple[bytes, bytes]], path: str) -> RequestRecord:
+        """The record of a request that has arrived, however it came.
+
+        Args:
+            headers: with names in lower case.
+        """
+        record = RequestRecord(request_id=request_id(headers), trace=trace_context(headers))
+        if self.tracing is not None:
+            record.span = self.tracing.begin(record.trace, path)
+        return record
 
     def end(self, record: RequestRecord, *, method: str, path: str, status: int, seconds: float) -> None:
         """The one end of a request, however it came: its count, where it is a prediction, and its line in the log.
@@ -135,7 +165,7 @@ class Telemetry:
             self._metrics.observe_end(record.model, record.version, _outcome(status, record.error), code, seconds)
         if logger.isEnabledFor(logging.INFO):
             fields = {
-                "request_id": record.request_id,
+                **record.log_fields,
                 "method": method[:16],
                 "path": path[:256],
                 "status": status,
@@ -146,6 +176,8 @@ class Telemetry:
                 "ms": round(seconds * 1000, 2),
             }
             logger.handle(AccessRecord(fields))
+        if record.span is not None:
+            record.span.end(record, method=method, status=status)
         if record.error is not None:
             _let_go(record.error)
 

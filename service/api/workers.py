@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -139,6 +139,7 @@ class WorkerPool:
         wish: Wish = PREDICTIONS,
         priority: int = 0,
         list_id: int = 0,
+        log_fields: Mapping[str, str] | None = None,
     ) -> Reply:
         """Asks the worker that owes least, and another one if that is lost meanwhile.
 
@@ -148,6 +149,7 @@ class WorkerPool:
             deadline: by the monotonic clock, seconds; rows are not computed after it.
             wish: what is asked for.
             priority, list_id: among the requests for this version; see `service.messages.Predict`.
+            log_fields: what lines in the log say of whose request it is.
 
         Raises:
             NotReady: no worker holds the version now.
@@ -168,6 +170,7 @@ class WorkerPool:
             isolated=verdict.suspected,
             priority=priority,
             list_id=list_id,
+            log_fields=log_fields or {},
         )
         connection = self._holder(name, number)
         if connection is None:
@@ -209,7 +212,8 @@ class WorkerPool:
             else:
                 self._quarantine.clear(row_key(name, number, item) for item in items)
                 return reply
-        logger.error("a row of %s:%d ends the worker that computes it; it is not tried again", name, number)
+        message = "a row of %s:%d ends the worker that computes it; it is not tried again"
+        logger.error(message, name, number, extra={"fields": request.log_fields})
         raise _crash(culprit)
 
     def _holder(self, name: str, number: int) -> WorkerConnection | None:

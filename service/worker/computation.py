@@ -63,7 +63,7 @@ class Computation:
         except BaseException:
             results = []
             if len(batch) == 1:
-                logger.exception("computing a row failed")
+                logger.exception("computing a row failed", extra={"fields": batch[0].request.log_fields})
                 self._fail(batch[0].request, GraftworkError.code, "the server failed on this request")
                 return []
         finally:
@@ -82,7 +82,7 @@ class Computation:
     def _compute_less(self, thread: int, batch: Sequence[PendingRow]) -> list[tuple[Message, bytes]]:
         """Computes both halves of a batch that did not fit; a row that does not fit alone fails."""
         if len(batch) == 1:
-            logger.warning("there is not enough memory for a row alone")
+            logger.warning("there is not enough memory for a row alone", extra={"fields": batch[0].request.log_fields})
             self._fail(batch[0].request, OutOfMemory.code, "the device has no memory for this now; try again")
             return []
         self._scheduler.too_large(batch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -30,6 +30,7 @@ class PendingRequest:
         missing: rows that are not computed yet.
         level: of its priority.
         asker: itself, or the list that it is a part of.
+        log_fields: see `service.messages.Predict`.
         done: answered, failed or cancelled; whatever rows are left are not computed.
     """
 
@@ -43,6 +44,7 @@ class PendingRequest:
     missing: int
     level: int = DEFAULT
     asker: Hashable = None
+    log_fields: Mapping[str, str] = field(default_factory=dict)
     truncated: list[int] = field(default_factory=list)
     tokens: int = 0
     decode_seconds: float = 0.0
@@ -145,6 +147,7 @@ class PendingRequests:
             missing=count,
             level=level_of(message.priority),
             asker=("list", message.list_id) if message.list_id else message.id,
+            log_fields=message.log_fields,
         )
         with self._lock:
             self._requests[request.id] = request

@@ -186,7 +186,7 @@ class Worker:
             self._fail(request, OutOfMemory.code, "there is not enough memory for this request now; try again")
             return None
         except BaseException:
-            logger.exception("preparing a row failed")
+            logger.exception("preparing a row failed", extra={"fields": request.log_fields})
             self._fail(request, GraftworkError.code, "the server failed on this request")
             return None
         finally:

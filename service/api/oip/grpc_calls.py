@@ -34,7 +34,8 @@ from models.errors import (
 from service.api.gate import Gate, Headers
 from service.api.metrics import Metrics
 from service.api.oip.grpc_scopes import MODEL_INFER, SCOPES
-from service.api.telemetry import CLIENT_GONE, RequestRecord, Telemetry, request_id
+from service.api.telemetry import CLIENT_GONE, RequestRecord, Telemetry
+from service.api.trace_context import HEADERS as TRACE_HEADERS
 from service.auth.key import Scope
 from service.settings import ServerSettings
 
@@ -42,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 Context: TypeAlias = Any  # grpc.aio.ServicerContext, which has no types
 
-_READ = frozenset(("authorization", "x-api-key", "x-request-id"))
+_READ = frozenset(("authorization", "x-api-key", "x-request-id", *(name.decode() for name in TRACE_HEADERS)))
 _LATENCY_SECONDS = 0.1  # by which a client's clock may run out before ours does
 _FAILED = "the server failed on this request; its log has the request id"
 
@@ -202,7 +203,8 @@ class Calls:
         async def handler(_messages: object, context: Context) -> bytes | None:
             started = time.perf_counter()
             headers = _headers(context)
-            record = RequestRecord(request_id=request_id(headers), counted=is_prediction)
+            record = self._telemetry.begin(headers, path)
+            record.counted = is_prediction
             limits = self._settings.connections
             call = Call(context, headers, record, max_bytes=max_bytes, read_seconds=limits.body_timeout_seconds)
             context.set_trailing_metadata((("x-request-id", record.request_id),))
@@ -222,11 +224,13 @@ class Calls:
                 status = self._why_cancelled(call)
                 raise asyncio.CancelledError from None
             except Exception:
-                logger.exception("request %s failed", record.request_id)
+                logger.exception("request failed", extra={"fields": record.log_fields})
                 record.error, status = GraftworkError(_FAILED), 500
             finally:
                 self._open -= 1
                 seconds = time.perf_counter() - started
+                if record.span is not None:
+                    record.span.rpc_status = "OK" if status == 200 else status_code(status).name
                 self._telemetry.end(record, method="gRPC", path=path, status=status, seconds=seconds)
             if (error := record.error) is not None:
                 with suppress(grpc.aio.InternalError):  # nobody is there any more, or grpc has refused the call itself

@@ -231,4 +231,5 @@ def test_an_unforeseen_error_is_one_fixed_answer(
         assert await site.outcomes() == {("letters", "failed", "1"): 1}
 
     called(story)
-    assert [record.message for record in caplog.records if record.exc_info] == ["request mine failed"]
+    (record,) = [record for record in caplog.records if record.exc_info]
+    assert (record.message, record.fields) == ("request failed", {"request_id": "mine"})

@@ -1,0 +1,427 @@
+"""Spans of requests, through the whole application in this process, as an exporter in memory has them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON, Sampler
+from opentelemetry.trace import SpanKind, StatusCode
+
+from service.api.oip.grpc_scopes import MODEL_INFER
+from service.api.request_span import MOST_PARTS
+from service.api.tracing import Tracing
+from tests.processes import free_port
+from tests.server_process import json_body
+from tests.service.api.oip.grpc_asking import ask, channel, text_request
+from tests.service.api.oip.infer_bodies import body_of, text_input
+from tests.service.site import MAX_BATCH_ROWS, Client, Play, Site
+
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+PARENT = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
+V1, V2, OPENAI = "/v1/models/letters:predict", "/v2/models/letters/infer", "/v1/embeddings"
+STAGES = ["decode", "queue", "compute"]
+
+
+class Recorded:
+    """Spans that have ended."""
+
+    def __init__(self) -> None:
+        self.exporter = InMemorySpanExporter()
+
+    def requests(self) -> list[ReadableSpan]:
+        """Those of requests, in the order of their ends."""
+        return [span for span in self.exporter.get_finished_spans() if span.kind is SpanKind.SERVER]
+
+    def request(self) -> ReadableSpan:
+        """The only one."""
+        (span,) = self.requests()
+        return span
+
+    def below(self, request: ReadableSpan) -> list[ReadableSpan]:
+        """In the order of their starts; each lies within the request."""
+        found = [span for span in self.exporter.get_finished_spans() if span.parent == request.context]
+        for span in found:
+            assert span.context.trace_id == request.context.trace_id
+            assert times(request)[0] <= times(span)[0] <= times(span)[1] <= times(request)[1]
+        return sorted(found, key=times)
+
+
+def times(span: ReadableSpan) -> tuple[int, int]:
+    assert span.start_time is not None
+    assert span.end_time is not None
+    return span.start_time, span.end_time
+
+
+def described(span: ReadableSpan) -> dict[str, Any]:
+    return dict(span.attributes or {})
+
+
+Traced = Callable[..., None]
+
+
+@pytest.fixture
+def traced(play: Play) -> Traced:
+    """Runs a story on a site whose requests are traced: ``traced(story, sampler=..., **options)``."""
+
+    def run(
+        story: Callable[[Site, Recorded], Coroutine[Any, Any, None]], *, sampler: Sampler = DEFAULT_ON, **options: Any
+    ) -> None:
+        async def on_stage(site: Site) -> None:
+            recorded = Recorded()
+            provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+            provider.add_span_processor(SimpleSpanProcessor(recorded.exporter))
+            application = site.application
+            application.telemetry.tracing = Tracing(provider, "0", application._paths)
+            await story(site, recorded)
+
+        play(on_stage, **options)
+
+    return run
+
+
+@pytest.fixture
+def access_lines(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[Mapping[str, Any]]]]:
+    """The fields of what the log says of requests, but for probes."""
+
+    def lines() -> list[Mapping[str, Any]]:
+        found = [record.fields for record in caplog.records if record.name == "graftwork.access"]
+        return [fields for fields in found if fields["path"] not in ("/health/ready", "/metrics")]
+
+    with caplog.at_level(logging.INFO, logger="graftwork.access"):
+        yield lines
+
+
+DIALECTS: Sequence[tuple[str, bytes, str]] = [
+    (V1, json_body(["1", "2"]), "/v1/models/{name}:predict"),
+    ("/v1/models/letters/versions/1:predict", json_body(["1", "2"]), "/v1/models/{name}/versions/{number}:predict"),
+    (V2, body_of(text_input("1", "2")), "/v2/models/{name}/infer"),
+    (OPENAI, json.dumps({"model": "letters", "input": ["1", "2"]}).encode(), OPENAI),
+    ("/embed", json.dumps({"inputs": ["1", "2"]}).encode(), "/embed"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "route"), DIALECTS, ids=[route for _, _, route in DIALECTS])
+def test_a_request_is_a_part_of_its_callers_trace_and_has_the_stages_of_the_worker_below_it(
+    traced: Traced, access_lines: Any, path: str, body: bytes, route: str
+) -> None:
+    async def story(site: Site, recorded: Recorded) -> None:
+        reply = await site.request("POST", path, body, headers={**PARENT, "tracestate": "a=b", "x-request-id": "mine"})
+        assert reply.status == 200
+        span = recorded.request()
+        assert span.name == f"POST {route}"
+        assert described(span) == {
+            "http.request.method": "POST",
+            "http.route": route,
+            "http.response.status_code": 200,
+            "url.scheme": "http",
+            "url.path": path,
+            "graftwork.model": "letters",
+            "graftwork.version": "1",
+            "graftwork.rows": 2,
+            "graftwork.request_id": "mine",
+        }
+        assert span.status.status_code is StatusCode.UNSET
+        assert span.parent is not None
+        assert span.parent.is_remote
+        ids = f"{span.parent.trace_id:032x}", f"{span.parent.span_id:016x}", f"{span.context.trace_id:032x}"
+        assert ids == (TRACE, SPAN, TRACE)
+        assert span.context.trace_state.to_header() == "a=b"
+        stages = recorded.below(span)
+        assert [stage.name for stage in stages] == STAGES
+        assert all(times(before)[1] == times(after)[0] for before, after in pairwise(stages))
+        (line,) = access_lines()
+        assert (line["request_id"], line["trace_id"]) == ("mine", TRACE)
+        assert line["span_id"] == f"{span.context.span_id:016x}"
+
+    traced(story)
+
+
+def test_a_call_over_grpc_too(traced: Traced, access_lines: Any) -> None:
+    port = free_port()
+
+    async def story(site: Site, recorded: Recorded) -> None:
+        async with channel(port) as made:
+            assert (await ask(made, text_request(b"1", b"2"), metadata=PARENT)).status == "OK"
+            assert (await ask(made, text_request(b"1", model="nobody"))).status == "NOT_FOUND"
+            await ask(made, b"", "/grpc.health.v1.Health/Check")
+        found, refused = recorded.requests()
+        assert found.name == refused.name == MODEL_INFER[1:]
+        rpc = {"rpc.system.name": "grpc", "rpc.method": MODEL_INFER[1:]}
+        line = access_lines()[0]
+        assert described(found) == rpc | {
+            "rpc.response.status_code": "OK",
+            "graftwork.model": "letters",
+            "graftwork.version": "1",
+            "graftwork.rows": 2,
+            "graftwork.request_id": line["request_id"],
+        }
+        assert found.parent is not None
+        assert f"{found.parent.span_id:016x}" == SPAN
+        assert line["trace_id"] == TRACE
+        assert [stage.name for stage in recorded.below(found)] == STAGES
+        assert refused.parent is None
+        assert (
+            described(refused).items()
+            >= (rpc | {"rpc.response.status_code": "NOT_FOUND", "error.type": "model_not_found"}).items()
+        )
+        assert refused.status.status_code is StatusCode.UNSET
+
+    traced(story, grpc_port=port)
+
+
+def test_a_stage_takes_as_long_as_the_worker_says(traced: Traced) -> None:
+    """Rows that wait while the device is held have a long queue; the batch that is held has a long computation."""
+
+    async def story(site: Site, recorded: Recorded) -> None:
+        site.engine.gate.clear()
+        held = asyncio.create_task(site.predict("letters", ["1"]))
+        while not site.engine.batches:
+            await asyncio.sleep(0.001)
+        waiting = asyncio.create_task(site.predict("letters", ["2"]))
+        await site.until("graftwork_in_flight_rows", value=2)
+        await asyncio.sleep(0.2)
+        site.engine.gate.set()
+        await asyncio.gather(held, waiting)
+        longest = []
+        for span in recorded.requests():
+            stages = recorded.below(span)
+            longest.append(max(stages, key=lambda stage: times(stage)[1] - times(stage)[0]).name)
+            assert max(times(stage)[1] - times(stage)[0] for stage in stages) > 0.15e9
+        assert sorted(longest) == ["compute", "queue"]
+
+    traced(story)
+
+
+def test_without_a_parent_a_request_begins_a_trace(traced: Traced, access_lines: Any) -> None:
+    async def story(site: Site, recorded: Recorded) -> None:
+        for _ in range(2):
+            await site.predict("letters", ["1"])
+        first, second = recorded.requests()
+        assert first.parent is second.parent is None
+        assert first.context.trace_id != second.context.trace_id
+        assert [line["trace_id"] for line in access_lines()] == [
+            f"{span.context.trace_id:032x}" for span in (first, second)
+        ]
+
+    traced(story)
+
+
+@pytest.mark.parametrize(("flags", "count"), [("01", 1), ("00", 0)])
+def test_a_request_is_sampled_where_its_callers_part_is(
+    traced: Traced, access_lines: Any, flags: str, count: int
+) -> None:
+    async def story(site: Site, recorded: Recorded) -> None:
+        await site.predict("letters", ["1"], traceparent=f"00-{TRACE}-{SPAN}-{flags}")
+        assert len(recorded.requests()) == count
+        assert len(recorded.exporter.get_finished_spans()) == 4 * count
+        assert access_lines()[0]["trace_id"] == TRACE
+
+    traced(story)
+
+
+def test_what_is_not_sampled_is_no_span(traced: Traced) -> None:
+    async def story(site: Site, recorded: Recorded) -> None:
+        assert (await site.predict("letters", ["1"])).status == 200
+        assert not recorded.exporter.get_finished_spans()
+
+    traced(story, sampler=ALWAYS_OFF)
+
+
+def test_probes_are_no_spans_and_other_routes_are(traced: Traced) -> None:
+    async def story(site: Site, recorded: Recorded) -> None:
+        for path in ("/health/live", "/health/ready", "/health", "/v2/health/ready", "/metrics"):
+            await site.get(path)
+        assert not recorded.requests()
+        await site.get("/v1/models/letters")
+        await site.request("BREW", "/nowhere")
+        await site.get("/v1/models/gw_01234567_thisissecret")
+        found, lost, key = recorded.requests()
+        assert found.name == "GET /v1/models/{id}"
+        assert "http.route" not in described(lost)
+        assert (lost.name, described(lost)["http.request.method"]) == ("HTTP", "_OTHER")
+        assert described(lost)["error.type"] == "route_not_found"
+        assert described(key)["url.path"] == "/v1/models/gw_01234567_..."
+
+    traced(story)
+
+
+def test_a_list_has_a_span_for_each_part(traced: Traced) -> None:
+    async def story(site: Site, recorded: Recorded) -> None:
+        count = MAX_BATCH_ROWS * 5
+        body = json.dumps({"model": "letters", "input": [str(n) for n in range(count)]}).encode()
+        assert (await site.request("POST", OPENAI, body)).status == 200
+        span = recorded.request()
+        parts = recorded.below(span)
+        assert [part.name for part in parts] == ["part"] * 5
+        assert described(span).items() >= {"graftwork.rows": count, "graftwork.parts": 5}.items()
+        for part in parts:
+            seconds = (times(part)[1] - times(part)[0]) / 1e9
+            assert described(part)["graftwork.rows"] == MAX_BATCH_ROWS
+            for stage in STAGES:
+                assert 0 <= described(part)[f"graftwork.{stage}_seconds"] <= seconds
+
+    traced(story, max_batch_rows=MAX_BATCH_ROWS)
+
+
+def test_of_a_long_list_the_first_parts_have_spans(traced: Traced) -> None:
+    async def story(site: Site, recorded: Recorded) -> None:
+        count = MAX_BATCH_ROWS * (MOST_PARTS + 3)
+        body = json.dumps({"model": "letters", "input": [str(n) for n in range(count)]}).encode()
+        assert (await site.request("POST", OPENAI, body)).status == 200
+        span = recorded.request()
+        assert len(recorded.below(span)) == MOST_PARTS
+        assert described(span).items() >= {"graftwork.rows": count, "graftwork.parts": MOST_PARTS + 3}.items()
+
+    traced(story, max_batch_rows=MAX_BATCH_ROWS)
+
+
+def test_what_is_wrong_with_a_request_is_no_error_of_ours(traced: Traced) -> None:
+    async def story(site: Site, recorded: Recorded) -> None:
+        await site.predict("nobody", ["1"])
+        await site.predict("letters", ["blank"])
+        await site.request("POST", V1, b"{")
+        unknown, empty, broken = recorded.requests()
+        assert [described(span)["error.type"] for span in (unknown, empty, broken)] == [
+            "model_not_found",
+            "empty_text",
+            "invalid_json",
+        ]
+        assert {span.status.status_code for span in (unknown, empty, broken)} == {StatusCode.UNSET}
+        assert "graftwork.model" not in described(unknown)
+        assert described(unknown)["http.route"] == "/v1/models/{name}:predict"
+        assert (described(empty)["graftwork.rows"], recorded.below(empty)) == (1, [])
+
+    traced(story)
+
+
+def test_what_is_shed_or_late_or_fails_is_an_error(traced: Traced) -> None:
+    async def story(site: Site, recorded: Recorded) -> None:
+        site.engine.gate.clear()
+        late = asyncio.create_task(site.predict("letters", ["1"], **{"x-request-timeout": "0.2"}))
+        await site.until("graftwork_in_flight_rows", value=1)
+        assert (await site.predict("letters", ["1"])).status == 503
+        assert (await late).status == 504
+        site.engine.gate.set()
+        assert (await site.predict("letters", ["-1"])).status == 500
+        shed, timed_out, failed = recorded.requests()
+        for span, code, status in [
+            (shed, "overloaded", 503),
+            (timed_out, "deadline_exceeded", 504),
+            (failed, "internal", 500),
+        ]:
+            assert described(span)["error.type"] == code
+            assert described(span)["http.response.status_code"] == status
+            assert span.status.status_code is StatusCode.ERROR
+        assert "graftwork.rows" not in described(shed)
+        assert described(timed_out)["graftwork.rows"] == 1
+
+    traced(story, max_rows_in_flight=1)
+
+
+def test_what_is_shed_is_an_error_whatever_status_its_dialect_has(traced: Traced) -> None:
+    async def story(site: Site, recorded: Recorded) -> None:
+        reply = await site.request("POST", "/embed", b'{"inputs": "1"}' + b" " * 100)
+        span = recorded.request()
+        assert reply.status == described(span)["http.response.status_code"] == 429
+        assert described(span)["error.type"] == "overloaded"
+        assert span.status.status_code is StatusCode.ERROR
+
+    traced(story, max_bytes_in_flight=100)
+
+
+def test_a_client_that_hangs_up_is_an_error_without_a_status(traced: Traced) -> None:
+    async def story(site: Site, recorded: Recorded) -> None:
+        site.engine.gate.clear()
+        client = Client()
+        asked = asyncio.create_task(site.request("POST", V1, json_body(["1"]), client=client))
+        await site.until("graftwork_in_flight_rows", value=1)
+        client.hang_up()
+        assert (await asked).status == 0
+        span = recorded.request()
+        assert described(span)["error.type"] == "client_disconnected"
+        assert "http.response.status_code" not in described(span)
+        assert span.status.status_code is StatusCode.ERROR
+
+    traced(story)
+
+
+def test_a_request_that_outlasts_the_time_to_drain_is_an_error(traced: Traced) -> None:
+    async def story(site: Site, recorded: Recorded) -> None:
+        site.engine.gate.clear()
+        asked = asyncio.create_task(site.predict("letters", ["1"]))
+        await site.until("graftwork_in_flight_rows", value=1)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        span = recorded.request()
+        assert described(span)["error.type"] == "internal"
+        assert span.status.status_code is StatusCode.ERROR
+
+    traced(story)
+
+
+TEXT = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"))
+PARENTS = TEXT | st.from_regex(r"(00|01|ff)-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", fullmatch=True)
+MEMBER = st.from_regex(r"[a-z][a-z0-9@]{0,9}=[ -+\--<>-~]{0,9}", fullmatch=True)
+STATES = TEXT | st.lists(MEMBER, max_size=40).map(",".join)
+
+
+def test_no_header_breaks_a_request(traced: Traced) -> None:
+    async def story(site: Site, recorded: Recorded) -> None:
+        examples: list[tuple[str, str]] = []
+
+        @settings(max_examples=200, suppress_health_check=list(HealthCheck))
+        @given(PARENTS, STATES)
+        def collect(parent: str, state: str) -> None:
+            examples.append((parent, state))
+
+        collect()
+        for parent, state in examples:
+            recorded.exporter.clear()
+            assert (await site.predict("letters", ["1"], traceparent=parent, tracestate=state)).status == 200
+            if recorded.requests():  # its caller's part may not be sampled
+                assert [stage.name for stage in recorded.below(recorded.request())] == STAGES
+
+    traced(story)
+
+
+def test_every_line_about_a_request_says_which_it_is_also_those_of_a_worker(
+    traced: Traced, access_lines: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(site: Site, recorded: Recorded) -> None:
+        for text in ("?", "-1"):  # which breaks its preparation, and its computation
+            caplog.clear()
+            await site.predict("letters", [text], **PARENT, **{"x-request-id": "mine"})
+            span = recorded.requests()[-1]
+            ids = {"request_id": "mine", "trace_id": TRACE, "span_id": f"{span.context.span_id:016x}"}
+            failures = [record for record in caplog.records if record.exc_info]
+            assert [record.message for record in failures] == [
+                "preparing a row failed" if text == "?" else "computing a row failed"
+            ]
+            assert failures[0].fields == ids
+            assert access_lines()[0].items() >= ids.items()
+
+    traced(story)
+
+
+def test_without_traces_the_log_names_the_callers_trace(play: Play, access_lines: Any) -> None:
+    async def story(site: Site) -> None:
+        await site.predict("letters", ["1"], **PARENT)
+        await site.predict("letters", ["1"])
+        first, second = access_lines()
+        assert first["trace_id"] == TRACE
+        assert not {"trace_id", "span_id"} & set(second)
+        assert "span_id" not in first
+
+    play(story)
