@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from torch.distributed.run import get_args_parser
 
 from models.repository import ModelRepository
@@ -57,6 +58,7 @@ def test_it_learns_from_its_volumes() -> None:
     assert "readOnly" not in mounts["/models"]
 
 
+@pytest.mark.slow
 def test_its_arguments_publish_a_version_when_each_pod_runs_them(tiny_text: str, tmp_path: Path) -> None:
     """In pods without a root that they can write, where the kernel lets one make such ones."""
     rows = [
