@@ -66,10 +66,15 @@ def requests(guarded: Guarded, **headers: str) -> Iterator[None]:
 
 
 def until_it_fires(watching: PrometheusProcess, *names: str) -> dict[str, dict[str, str]]:
-    wait_for(
-        lambda: set(names) <= set(watching.firing()), 120, lambda: f"not {names}, but {watching.firing()}", pause=0.2
-    )
-    return watching.firing()
+    """All that fires, until each of some alerts has."""
+    seen: dict[str, dict[str, str]] = {}
+
+    def look() -> bool:
+        seen.update(watching.firing())
+        return set(names) <= set(seen)
+
+    wait_for(look, 120, lambda: f"not {names}, but {seen}", pause=0.2)
+    return seen
 
 
 def until_all_is_quiet(watching: PrometheusProcess) -> None:
