@@ -21,7 +21,12 @@ COMMANDS = re.findall(r"^    ((?:python deploy/load/|locust ).*)$", README, re.M
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_works(server: ServerProcess, tmp_path: Path, command: str) -> None:
     Image.new("RGB", (70, 64), (200, 0, 0)).save(tmp_path / "red.jpg")
-    changes = {"imagenet": "colours", "photos/": str(tmp_path), "--seconds 30": "--seconds 1", "30s": "4s --stop-timeout 30"}
+    changes = {
+        "imagenet": "colours",
+        "photos/": str(tmp_path),
+        "--seconds 30": "--seconds 1",
+        "30s": "4s --stop-timeout 30",
+    }
     for old, new in changes.items():
         command = command.replace(old, new)
     command = command.replace("http://127.0.0.1:8000", f"http://127.0.0.1:{server.port}")
