@@ -47,6 +47,7 @@ from finetune.recipe_options import (
     WeightDecay,
 )
 from finetune.strategy import Strategy
+from models.cores import available_cores
 from models.options import (
     DEFAULT_REPOSITORY,
     CacheDirOption,
@@ -232,7 +233,7 @@ def import_command(
     from models.engine_factory import EngineFactory
     from models.repository import ModelRepository
 
-    threads, cache = len(os.sched_getaffinity(0)), cache_dir or default_cache_dir(os.environ)
+    threads, cache = available_cores(), cache_dir or default_cache_dir(os.environ)
     engines = EngineFactory("cpu", threads=threads, cache_dir=cache, wanted=engine, precision=precision)
     version = import_checkpoint(ModelRepository(repository), backbone, name, engines, embedding=embedding)
     dimensions, classes = version.manifest.backbone.feature_dim, len(version.manifest.labels)

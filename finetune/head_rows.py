@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from finetune.feature_cache import FeatureCache
 from finetune.material import Material
 from finetune.progress import progress_bar
 from finetune.task_fit import Rows
+from models.cores import available_cores
 from models.engine import Engine
 from models.preprocessor import build_preprocessor, preprocessing_identity
 
@@ -44,7 +44,7 @@ def head_rows(
             ),
             cache=FeatureCache(cache_dir),
             kind=kind,
-            threads=len(os.sched_getaffinity(0)),
+            threads=available_cores(),
             progress=progress,
         )
     return Rows(examples=examples, vectors_VD=extraction.features_VD, words=extraction.words), extraction

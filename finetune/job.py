@@ -6,7 +6,6 @@ data -> checks -> split -> features, cached -> head            -> evaluated once
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from finetune.progress import progress_bar
 from finetune.result import JobResult
 from finetune.split import split_dataset
 from models.backbone import Modality
+from models.cores import available_cores
 from models.errors import InvalidParameter
 from models.repository import ModelRepository
 from models.version import ModelVersion, check_name
@@ -270,7 +270,7 @@ def _engines(settings: JobSettings) -> EngineFactory:
 
     from models.engine_factory import EngineFactory
 
-    threads = len(os.sched_getaffinity(0))
+    threads = available_cores()
     torch.set_num_threads(threads)
     return EngineFactory(
         settings.device,

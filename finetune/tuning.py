@@ -9,7 +9,6 @@ itself; and in the same way with them, which is published. So do probes, whose f
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from finetune.training.trainer import DIVERGED
 from models.backbone import Modality
 from models.backbone_store import BackboneStore, StoredBackbone
 from models.checkpoint import Checkpoint
+from models.cores import available_cores
 from models.errors import DatasetInvalid
 from models.head import Head
 from models.manifest import Setting
@@ -247,7 +247,7 @@ def lesson(examples: Sequence[Example], task: Task, labels: Sequence[str]) -> Le
 
 def loaders_for(device: str, modality: Modality) -> int:
     """How many processes decode: a GPU learns from images faster than one decodes them; texts are tokenised once."""
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     return min(MOST_LOADERS, max(1, cores - 1)) if device != "cpu" and modality is Modality.IMAGE else 0
 
 

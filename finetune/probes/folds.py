@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finetune.whitening import Targets
+from models.cores import available_cores
 from models.errors import DatasetInvalid
 
 FOLDS = 5
@@ -125,7 +125,7 @@ def fitting_threads(threads: int | None = None) -> Iterator[ThreadPoolExecutor]:
 
     with (
         threadpool_limits(limits=1),
-        ThreadPoolExecutor(max_workers=threads or len(os.sched_getaffinity(0))) as pool,
+        ThreadPoolExecutor(max_workers=threads or available_cores()) as pool,
     ):
         yield pool
 

@@ -19,6 +19,7 @@ from litserve import LitAPI
 from litserve.loops.base import LitLoop
 from litserve.specs.base import LitSpec
 
+from models.cores import available_cores
 from service.log import configure_logging, flush_log
 from service.messages import Hello
 from service.settings import ServerSettings
@@ -80,7 +81,7 @@ class EngineLoop(LitLoop):
 
         settings: ServerSettings = lit_api.settings
         device = device[0] if isinstance(device, list) else device
-        threads = max(1, len(os.sched_getaffinity(0)) // settings.workers)
+        threads = max(1, available_cores() // settings.workers)
         try:
             servables = lit_api.open_servables(settings, device, threads)
             keep_all()

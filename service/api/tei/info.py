@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from models.cores import available_cores
 from models.manifest import Manifest
 from models.precision import Precision
 from models.preprocessor import TextPreprocessorConfig
@@ -58,7 +58,7 @@ class InfoRoute:
         self._repository = repository
         self._version = version
         self._max_rows = max_rows
-        self._tokenizers = workers * max(1, len(os.sched_getaffinity(0)) // settings.workers)
+        self._tokenizers = workers * max(1, available_cores() // settings.workers)
 
     @route("GET", INFO, scope=KeyScope.METADATA)
     async def info(self, request: Request) -> Response:
