@@ -24,6 +24,7 @@
     |- VersionCorrupt                   EngineMismatch: a version that must not be served             422
     |- RateLimited                      a key that asks more often than it may (with Retry-After)       429
     |- KeyFileInvalid                   the key file is damaged, or others can read it                  500
+    |- ExportFailed                     what was exported does not answer as its version does, or there is no graph of it  500
     |- StorageFailed                    the repository cannot be written                               507
     |- Unavailable                      Overloaded, TooManyConnections, NotReady, WorkerLost, OutOfMemory,
     |                                   DeviceFailed (with Retry-After)                                  503
@@ -380,6 +381,12 @@ class RateLimited(GraftworkError):
 
 class KeyFileInvalid(GraftworkError):
     code = "key_file_invalid"
+
+
+class ExportFailed(GraftworkError):
+    """There is no graph of a backbone, or what was exported does not answer as its version does; nothing of it is kept."""
+
+    code = "export_failed"
 
 
 class StorageFailed(GraftworkError):
