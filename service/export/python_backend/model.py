@@ -1,16 +1,11 @@
 """Runs model.onnx, which lies beside this file, with ONNX Runtime: for a Triton that has the python backend only.
 
-Triton's interpreter needs onnxruntime, and a numpy below 2 where its python backend was built with one: with numpy 2 its outputs
-come back empty. Where they are not installed in that interpreter, GRAFTWORK_TRITON_PACKAGES names a folder that has both.
+The interpreter of that backend needs onnxruntime, and numpy; where the backend was built with numpy 1, a numpy below 2, as its
+outputs come back empty otherwise. It is the first python3 in the PATH that Triton was started with.
 """
 
 import json
-import os
-import sys
 from pathlib import Path
-
-if os.environ.get("GRAFTWORK_TRITON_PACKAGES"):
-    sys.path.insert(0, os.environ["GRAFTWORK_TRITON_PACKAGES"])
 
 import numpy as np
 import onnxruntime
@@ -28,8 +23,10 @@ class TritonPythonModel:
         providers = ["CPUExecutionProvider"]
         if args["model_instance_kind"] == "GPU" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(args["model_instance_device_id"])}))
+        options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle, it leaves the cores to other models
         graph = Path(__file__).with_name("model.onnx")
-        self.session = onnxruntime.InferenceSession(str(graph), providers=providers)
+        self.session = onnxruntime.InferenceSession(str(graph), options, providers=providers)
 
     def execute(self, requests):
         """Answers requests that Triton has put together, as one batch: their tensors differ in the number of rows only."""
