@@ -98,4 +98,12 @@ def _exported(
         from service.export.triton_export import export_triton
 
         return export_triton(subject, to, backend, say, backbone_only=backbone_only)
-    raise NotImplementedError
+    from service.export.directory_export import export_directory
+
+    if form == "onnx":
+        from service.export.onnx_export import OnnxFormat
+
+        return export_directory(subject, to, OnnxFormat(subject), say)
+    from service.export.huggingface_export import huggingface_format
+
+    return export_directory(subject, to, huggingface_format(subject), say)

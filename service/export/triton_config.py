@@ -9,13 +9,13 @@ from typing import Any, Literal, TypeAlias
 
 from models import storage
 from models.errors import InvalidParameter
+from service.export.labels import LABELS
 from service.export.outline import Outline
 from service.triton.backbone_model import TensorSpec
 
 Backend: TypeAlias = Literal["onnxruntime", "python"]
 
 CONFIG = "config.pbtxt"
-LABELS = "labels.txt"
 MAX_BATCH_SIZE = 64  # more rows at a time win nothing in any backbone that was measured
 PREFERRED_BATCH_SIZES = (8, 16, 32)
 MAX_QUEUE_DELAY_MICROSECONDS = 500  # a fraction of what one row takes

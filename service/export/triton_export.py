@@ -7,13 +7,14 @@ from pathlib import Path
 
 from models import storage
 from models.errors import Conflict, InvalidParameter
+from service.export.labels import LABELS, label_lines
 from service.export.onnx_graph import GRAPH
 from service.export.placing import CANNOT_WRITE, place, staged_beside
 from service.export.python_backend import MODEL_FILE
 from service.export.report import ExportReport
 from service.export.subject import Subject
 from service.export.triton_backbone import BackboneExport
-from service.export.triton_config import LABELS, Backend, TritonModel, interface, read_config
+from service.export.triton_config import Backend, TritonModel, interface, read_config
 from service.export.version_graph import VersionGraph
 
 
@@ -74,7 +75,7 @@ class _VersionExport:
             backend=backend,
             label_output=self._graph.label_output,
         )
-        self._labels = "".join(f"{_line(label)}\n" for label in labels).encode()
+        self._labels = label_lines(labels)
 
     def check_room(self, repository: Path) -> bool:
         """Whether a repository lacks the model altogether; raises unless this version can come to stand in it."""
@@ -126,11 +127,6 @@ def _check_repository(directory: Path) -> None:
     for each in directory.iterdir():
         if not each.name.startswith(".") and each.name != "lost+found" and not each.is_dir():
             raise InvalidParameter(f"{directory} is no model repository of Triton: it has {each.name}; name a new one")
-
-
-def _line(label: str) -> str:
-    """A label on a line of its own."""
-    return " ".join(label.splitlines())
 
 
 def _read(file: Path) -> bytes:

@@ -24,7 +24,9 @@ class TritonPythonModel:
         if args["model_instance_kind"] == "GPU" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(args["model_instance_device_id"])}))
         options = onnxruntime.SessionOptions()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle, it leaves the cores to other models
+        options.add_session_config_entry(
+            "session.intra_op.allow_spinning", "0"
+        )  # idle, it leaves the cores to other models
         graph = Path(__file__).with_name("model.onnx")
         self.session = onnxruntime.InferenceSession(str(graph), options, providers=providers)
 
