@@ -13,6 +13,7 @@ from models.task import Task
 from service.export.outline import SECOND, Outline
 
 if TYPE_CHECKING:
+    from models.head import Head
     from models.manifest import Manifest
     from service.export.subject import Subject
 
@@ -23,6 +24,7 @@ _PIPELINES = {
     Task.TOKEN_CLASSIFICATION: (None, "token-classification"),
     Task.EMBEDDING: ("image-feature-extraction", "feature-extraction"),
 }
+ACTIVATION = {"softmax": ".softmax(-1)", "sigmoid": ".sigmoid()", "identity": ""}  # of a tensor of torch
 _CHECKED = "How far its answers are from those of the version that it was made of stands in `export-report.json`."
 
 
@@ -69,7 +71,7 @@ def card(manifest: Manifest, library: str, what: str, *blocks: str) -> str:
     front = yaml.safe_dump({key: value for key, value in metadata.items() if value}, sort_keys=False)
     title = f"# {manifest.name}:{manifest.number}"
     facts = [f"Task: {manifest.task}. Backbone: {manifest.backbone.public_source}.", _meaning(manifest)]
-    return "\n\n".join([f"---\n{front}---", title, what, " ".join(facts), *blocks, _CHECKED]) + "\n"
+    return "\n\n".join([f"---\n{front}---", title, what, " ".join(facts).rstrip(), *blocks, _CHECKED]) + "\n"
 
 
 def _meaning(manifest: Manifest) -> str:
@@ -81,7 +83,8 @@ def _meaning(manifest: Manifest) -> str:
         return f"90 % of true values are within {calibration.interval:g} of the score."
     if manifest.task is Task.TOKEN_CLASSIFICATION:
         return "A word has the label of its first token."
-    return "" if manifest.task is Task.EMBEDDING else "Probabilities are calibrated."
+    is_calibrated = manifest.task is Task.SINGLE_LABEL and manifest.data is not None
+    return "Probabilities are calibrated." if is_calibrated else ""
 
 
 def _image_reading(config: ImagePreprocessorConfig) -> str:
@@ -102,8 +105,8 @@ def _image_reading(config: ImagePreprocessorConfig) -> str:
             'pixels = np.asarray(transform(Image.open("photo.jpg").convert("RGB")))[None]\n'
         )
     return (
-        "import numpy as np\nimport onnxruntime\nfrom PIL import Image\n\n"
-        'image = Image.open("photo.jpg").convert("RGB")\n'
+        "import numpy as np\nimport onnxruntime\nfrom PIL import Image, ImageOps\n\n"
+        'image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")\n'
         f"{sizes[config.crop_mode]}"
         f"image = image.resize(size, Image.Resampling.{config.interpolation.upper()})\n"
         f"left, top = round((image.width - {width}) / 2), round((image.height - {height}) / 2)\n"
@@ -156,3 +159,13 @@ def _onnx_answer(manifest: Manifest) -> str:
         threshold = manifest.reference.calibration.threshold
         return f"{asked}{labels}for row in probabilities:\n    print([label for label, score in zip(labels, row) if score >= {threshold:g}])\n"
     return f"{asked}{labels}for row in probabilities:\n    print(labels[row.argmax()], row.max())\n"
+
+
+def head_program(head: Head) -> str:
+    """From embeddings to logits, both called ``values``."""
+    hidden = 'values = torch.relu(values @ head["hidden.weight"].T + head["hidden.bias"])\n'
+    return (
+        'head = load_file("head.safetensors")\n'
+        f"{'' if head.hidden is None else hidden}"
+        'values = values @ head["weight"].T + head["bias"]\n'
+    )
