@@ -22,6 +22,12 @@ MAX_QUEUE_DELAY_MICROSECONDS = 500  # a fraction of what one row takes
 DEFAULT_TIMEOUT_MICROSECONDS = 30_000_000  # as long as our own server lets a request wait
 MAX_QUEUE_SIZE = 256
 WARM_UP_TOKENS = 16
+_QUEUE_POLICY: Mapping[str, Any] = {
+    "timeout_action": "REJECT",
+    "default_timeout_microseconds": DEFAULT_TIMEOUT_MICROSECONDS,
+    "allow_timeout_override": True,
+    "max_queue_size": MAX_QUEUE_SIZE,
+}
 ONES = "ones"  # a file in the folder ``warmup``: a mask that hides nothing
 
 
@@ -75,12 +81,8 @@ class TritonModel:
             "dynamic_batching": {
                 "preferred_batch_size": PREFERRED_BATCH_SIZES,
                 "max_queue_delay_microseconds": self.delay_microseconds,
-                "default_queue_policy": {
-                    "timeout_action": "REJECT",
-                    "default_timeout_microseconds": DEFAULT_TIMEOUT_MICROSECONDS,
-                    "allow_timeout_override": True,
-                    "max_queue_size": MAX_QUEUE_SIZE,
-                },
+                # With a policy and without a delay, what arrives while something else is computed waits for 0.5 s (Triton 2.51).
+                **({"default_queue_policy": _QUEUE_POLICY} if self.delay_microseconds else {}),
             },
             "model_warmup": [
                 {
