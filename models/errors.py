@@ -27,7 +27,7 @@
     |- ExportFailed                     what was exported does not answer as its version does, or there is no graph of it  500
     |- StorageFailed                    the repository cannot be written                               507
     |- Unavailable                      Overloaded, TooManyConnections, NotReady, WorkerLost, OutOfMemory,
-    |                                   DeviceFailed (with Retry-After)                                  503
+    |                                   DeviceFailed, EngineUnavailable (with Retry-After)               503
     `- DeadlineExceeded                                                                                504
 
 ``status`` is the HTTP status, ``code`` the stable name that clients may match on; both are part of the API. A message
@@ -434,6 +434,12 @@ class DeviceFailed(Unavailable):
     """A device that will answer nothing any more in this process: a worker that meets it ends and is replaced."""
 
     code = "device_failed"
+
+
+class EngineUnavailable(Unavailable):
+    """Forward passes go to other servers, and none of them answers now."""
+
+    code = "engine_unavailable"
 
 
 class DeadlineExceeded(GraftworkError):
