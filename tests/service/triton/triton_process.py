@@ -140,6 +140,13 @@ class TritonProcess:
         for segment in Path("/dev/shm").glob(f"gw{self.grpc_port}*"):
             segment.unlink(missing_ok=True)
 
+    def pause(self) -> None:
+        """It hangs: connections stay open, and nothing is answered."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.killpg(self.process.pid, signal.SIGCONT)
+
     def log(self) -> str:
         return (self.directory / "log").read_text(errors="replace")
 
