@@ -32,7 +32,7 @@ def onnx_card(subject: Subject, outline: Outline) -> str:
     """That of an ONNX graph."""
     manifest = subject.version.manifest
     reading = (
-        _image_reading(manifest.preprocessor) if isinstance(manifest.preprocessor, ImagePreprocessorConfig) else None
+        image_reading(manifest.preprocessor) if isinstance(manifest.preprocessor, ImagePreprocessorConfig) else None
     )
     program = f'session = onnxruntime.InferenceSession("model.onnx")\n{_onnx_answer(manifest)}'
     if isinstance(manifest.preprocessor, TextPreprocessorConfig):
@@ -87,13 +87,19 @@ def _meaning(manifest: Manifest) -> str:
     return "Probabilities are calibrated." if is_calibrated else ""
 
 
-def _image_reading(config: ImagePreprocessorConfig) -> str:
+def image_reading(config: ImagePreprocessorConfig) -> str:
     """From a file to ``pixels``."""
     _, height, width = config.input_size
     across, down = (math.floor(side / config.crop_pct) for side in (width, height))
+    shorter = (
+        f"shorter = min(image.size)\nsize = ({across} * image.width // shorter, {across} * image.height // shorter)\n"
+    )
+    ratio = (
+        f"ratio = min(image.width / {across}, image.height / {down})\n"
+        "size = (round(image.width / ratio), round(image.height / ratio))\n"
+    )
     sizes = {
-        "center": f"scale = max({across} / image.width, {down} / image.height)\n"
-        "size = (round(image.width * scale), round(image.height * scale))\n",
+        "center": shorter if across == down else ratio,  # as timm rounds: a pixel more or less changes answers
         "squash": f"size = ({across}, {down})\n",
     }
     if config.crop_mode not in sizes or config.interpolation not in ("bilinear", "bicubic"):

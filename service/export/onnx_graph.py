@@ -55,12 +55,29 @@ def write_graph(
                 output_names=[each.name for each in outline.outputs],
                 dynamic_axes={each.name: _varying(each) for each in (*outline.inputs, *outline.outputs)},
             )
+        _declare_inputs(onnx, file, outline)
         onnx.checker.check_model(str(file))
     except OSError:
         raise
     except Exception as error:  # torch raises nearly anything
-        reason = str(error).partition("\n")[0]
-        raise ExportFailed(f"there is no ONNX graph of {backbone.config.source}: {reason}") from error
+        reason = str(error).partition("\n")[0].partition(" Please feel free")[0]
+        raise ExportFailed(f"there is no ONNX graph of this backbone ({reason}); use --format huggingface") from error
+
+
+def _declare_inputs(onnx: Any, file: Path, outline: Outline) -> None:
+    """Puts back the inputs that a graph does not read, such as segments, so that all of a kind are asked in the same way."""
+    model = onnx.load(str(file), load_external_data=False)
+    read = {each.name: each for each in model.graph.input}
+    missing = [each for each in outline.inputs if each.name not in read]
+    for each in missing:
+        varying = _varying(each)
+        shape = [varying.get(axis, size) for axis, size in enumerate((None, *each.dims))]
+        element = onnx.TensorProto.DataType.Value(each.datatype)
+        read[each.name] = onnx.helper.make_tensor_value_info(each.name, element, shape)
+    if missing:
+        del model.graph.input[:]
+        model.graph.input.extend(read[each.name] for each in outline.inputs)
+        onnx.save(model, str(file))
 
 
 def _varying(spec: TensorSpec) -> dict[int, str]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import pytest
 import torch
 
-from models.batch import ImageBatch
+from models.batch import ImageBatch, ImageRow
 from models.graph import graph_inputs
+from models.image_preprocessor import ImagePreprocessor
+from models.preprocessor import ImagePreprocessorConfig
 from models.storage import sha256_file
+from service.export.card import image_reading
 from tests.service.export.exporting import close, export, files, run_card, subject
 from tests.tiny_models import picture
 
@@ -97,3 +101,26 @@ def test_all_that_a_graph_needs_lies_beside_it_and_the_report_knows_its_sums(
     assert all(0 <= each["difference"] <= each["tolerance"] for each in report["check"]["outputs"])
     assert {"onnx", "onnxruntime", "torch"} <= report["libraries"].keys()
     assert [each["name"] for each in report["tensors"]["inputs"]] == ["input_ids", "token_type_ids", "attention_mask"]
+
+
+@pytest.mark.parametrize("crop_mode", ["center", "squash"])
+@pytest.mark.parametrize("input_size", [(3, 64, 64), (3, 64, 48)])
+@pytest.mark.parametrize("size", [(107, 64), (61, 90), (300, 301)])
+def test_a_card_reads_images_as_the_version_does(
+    size: tuple[int, int],
+    input_size: tuple[int, int, int],
+    crop_mode: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = ImagePreprocessorConfig(input_size=input_size, interpolation="bicubic", crop_pct=0.9, crop_mode=crop_mode)
+    file = picture(3, size=size)
+    (tmp_path / "photo.jpg").write_bytes(file)  # Pillow looks at what is in it
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(image_reading(config), names)
+    row = ImagePreprocessor(config).prepare(file)
+    assert isinstance(row, ImageRow)
+    off_CHW = names["pixels"][0].astype(int) - row.pixels_CHW.numpy().astype(int)
+    assert abs(off_CHW).max() <= 2  # as torch's kernel rounds, or Pillow's
+    assert abs(off_CHW).mean() < 0.1
