@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.auth.key import Scope
 from service.auth.key_file import KeyFile
 from tests.deploy.promql import Labels
-from tests.processes import wait_for
-from tests.server_process import ready_server
+from tests.processes import free_port, wait_for
+from tests.server_process import ServerProcess, ready_server
 from tests.service.guarded import Guarded, bearer
 from tests.tiny_models import copy_of_texts
 
@@ -45,12 +47,33 @@ def labels_of_a_server(models: Path, directory: Path) -> dict[str, Labels]:
 
         wait_for(lambda: "graftwork_batch_size_rows_bucket" in exposition(), 10, server.text)
         families = list(text_string_to_metric_families(exposition()))
+    families += _families_beside_triton(directory)
     found: dict[str, Labels] = {}
     for family in families:
         for sample in family.samples:  # the parser puts _total behind the names of Triton's counters, which have none
             name = family.name if family.name.startswith(TRITON) else sample.name
             found[name] = found.get(name, OF_A_TARGET) | set(sample.labels)
     return {**found, "up": OF_A_TARGET, "ALERTS": OF_A_TARGET | OF_AN_ALERT}
+
+
+def _families_beside_triton(directory: Path) -> Sequence[Metric]:
+    """What a server has whose Triton is not there."""
+    options = ("--engine", "triton", "--triton-url", f"127.0.0.1:{free_port()}")
+    server = ServerProcess(repository=directory / "no-models", options=options)
+
+    def families() -> list[Metric]:
+        try:
+            exposition = server.request("GET", "/metrics").body.decode()
+        except OSError:  # it does not listen yet
+            return []
+        found = text_string_to_metric_families(exposition)
+        return [each for each in found if each.name.startswith("graftwork_triton") and each.samples]
+
+    try:
+        wait_for(families, 90, server.text)
+        return families()
+    finally:
+        server.destroy()
 
 
 def damage(repository: Path) -> None:

@@ -50,7 +50,7 @@ def test_panels_neither_share_a_name_nor_a_place() -> None:
 
 
 def test_there_is_a_row_for_each_concern() -> None:
-    wanted = ["Overview", "Latency", "Batches", "Models", "Room", "Workers", "Memory", "GPUs"]
+    wanted = ["Overview", "Latency", "Batches", "Models", "Room", "Workers", "Memory", "GPUs", "Triton"]
     assert [row["title"].split()[0].rstrip(",") for row in ROWS] == wanted
     assert {row_of(panel) for panel in PANELS} == {row["title"] for row in ROWS}
     assert {"heatmap", "stat", "timeseries", "table"} == {panel["type"] for panel in PANELS}
