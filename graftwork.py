@@ -16,6 +16,7 @@ from models.errors import Conflict, GraftworkError
 from models.options import example
 from service.auth.cli import app as keys_app
 from service.cli import app as service_app
+from service.export.cli import app as export_app
 from service.predict_cli import app as predict_app
 
 REFUSED = 3  # the exit code where something is not as a change expects it to be, and stays so
@@ -31,6 +32,7 @@ app = typer.Typer(
 models_app.command("import", epilog=example("graftwork models import timm:tf_efficientnet_lite0 --name imagenet"))(
     import_command
 )
+models_app.add_typer(export_app)
 for part in (finetune_app, service_app, predict_app, repository_app, keys_app):
     app.add_typer(part)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """The seam to whatever runs a backbone: torch, a graph engine; a remote server would look the same.
+    """The seam to whatever runs a backbone: torch, a graph engine, a remote server (`service.triton.engine`).
 
     Calls may come from several threads at once: some serve while another checks a version that is being loaded.
 
@@ -44,6 +44,8 @@ class Engine(Protocol):
         Raises:
             MemoryError: the batch is too large for the device.
             DeviceFailed: the device answers nothing any more in this process.
+            EngineUnavailable: what computes is elsewhere, and does not answer now.
+            DeadlineExceeded: it did not answer in time (`models.deadline`).
         """
         ...
 
@@ -53,7 +55,7 @@ class Engine(Protocol):
 
 
 class EngineSource(Protocol):
-    """Makes the engines of a process; `models.engine_factory.EngineFactory` is the real one.
+    """Makes the engines of a process; `models.engine_factory.EngineFactory` makes those that compute in it.
 
     An engine is made, compared with others and measured for one kind of features.
     """
@@ -66,8 +68,8 @@ class EngineSource(Protocol):
         """The engine of a backbone; raises `GraftworkError` where there is none for this precision."""
         ...
 
-    def exact(self, stored: StoredBackbone) -> Engine:
-        """The engine whose features, of any kind, are right on this device by definition, however slow it is."""
+    def exact(self, stored: StoredBackbone) -> Engine | None:
+        """The engine whose features, of any kind, are right on this device by definition, however slow it is; None without one."""
         ...
 
     def reason(self, stored: StoredBackbone, precision: Precision, kind: FeatureKind = FeatureKind.POOLED) -> str:

@@ -24,9 +24,10 @@
     |- VersionCorrupt                   EngineMismatch: a version that must not be served             422
     |- RateLimited                      a key that asks more often than it may (with Retry-After)       429
     |- KeyFileInvalid                   the key file is damaged, or others can read it                  500
+    |- ExportFailed                     what was exported does not answer as its version does, or there is no graph of it  500
     |- StorageFailed                    the repository cannot be written                               507
     |- Unavailable                      Overloaded, TooManyConnections, NotReady, WorkerLost, OutOfMemory,
-    |                                   DeviceFailed (with Retry-After)                                  503
+    |                                   DeviceFailed, EngineUnavailable (with Retry-After)               503
     `- DeadlineExceeded                                                                                504
 
 ``status`` is the HTTP status, ``code`` the stable name that clients may match on; both are part of the API. A message
@@ -382,6 +383,12 @@ class KeyFileInvalid(GraftworkError):
     code = "key_file_invalid"
 
 
+class ExportFailed(GraftworkError):
+    """There is no graph of a backbone, or what was exported does not answer as its version does; nothing of it is kept."""
+
+    code = "export_failed"
+
+
 class StorageFailed(GraftworkError):
     status = 507
     code = "storage_failed"
@@ -427,6 +434,12 @@ class DeviceFailed(Unavailable):
     """A device that will answer nothing any more in this process: a worker that meets it ends and is replaced."""
 
     code = "device_failed"
+
+
+class EngineUnavailable(Unavailable):
+    """Forward passes go to other servers, and none of them answers now."""
+
+    code = "engine_unavailable"
 
 
 class DeadlineExceeded(GraftworkError):

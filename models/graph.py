@@ -77,7 +77,7 @@ def export_graph(
     Raises:
         RuntimeError: the architecture cannot be exported.
     """
-    with _quietly(), torch.inference_mode(), _unreshaped(backbone):
+    with _quietly(), torch.inference_mode(), unreshaped(backbone):
         trace: Any = torch.jit.trace
         traced = trace(torch_graph(backbone, example, kind), graph_inputs(example), strict=False, check_trace=False)
         _check_trace(traced, backbone, others, kind)
@@ -103,7 +103,7 @@ def _check_trace(traced: Any, backbone: TorchBackbone, batches: Sequence[Batch],
 
 
 @contextlib.contextmanager
-def _unreshaped(backbone: TorchBackbone) -> Iterator[None]:
+def unreshaped(backbone: TorchBackbone) -> Iterator[None]:
     """Without the last step of GPT-2 and its like, which give their output the shape of their input: a constant to a trace."""
     last: list[object] = [None]
 

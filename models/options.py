@@ -29,6 +29,18 @@ EngineOption: TypeAlias = Annotated[
     typer.Option("--engine", envvar="GRAFTWORK_ENGINE", help="auto: the fastest that gives the right features."),
 ]
 
+ServingEngineName: TypeAlias = Literal[
+    EngineName, "triton"
+]  # others may compute what is served, never what is learnt from
+ServingEngineOption: TypeAlias = Annotated[
+    ServingEngineName,
+    typer.Option(
+        "--engine",
+        envvar="GRAFTWORK_ENGINE",
+        help="auto: the fastest that gives the right features. triton: forward passes by the servers of --triton-url.",
+    ),
+]
+
 PrecisionName: TypeAlias = Literal["auto", "fp32", "int8"]
 PrecisionOption: TypeAlias = Annotated[
     PrecisionName,

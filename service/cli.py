@@ -17,15 +17,16 @@ from models.compute_environment import COMPUTE_ENVIRONMENT
 from models.options import (
     DEFAULT_REPOSITORY,
     CacheDirOption,
-    EngineOption,
     PrecisionOption,
     RepositoryOption,
+    ServingEngineOption,
     check_engine,
     default_cache_dir,
     example,
 )
 from service.auth.cli import KeysOption
 from service.auth.key_file import open_key_file
+from service.triton.options import TritonUrlOption, check_triton
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ def exit_at_once(*_args: object) -> None:
         "graftwork serve --port 9000 --workers 2 --repository /models",
         "graftwork serve --host 0.0.0.0 --keys /etc/graftwork/keys.json",
         "graftwork serve --grpc-port 8001",
+        "graftwork serve --engine triton --triton-url triton-0:8001 --triton-url triton-1:8001",
     )
 )
 def serve(
@@ -69,7 +71,8 @@ def serve(
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     keys: KeysOption = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: every GPU, else the CPU.")] = "auto",
-    engine: EngineOption = "auto",
+    engine: ServingEngineOption = "auto",
+    triton_url: TritonUrlOption = None,
     precision: PrecisionOption = "auto",
     cache_dir: CacheDirOption = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Engine workers per device.")] = 1,
@@ -156,7 +159,9 @@ def serve(
     from models.version import check_model_id, check_name
 
     load_models = tuple(name if name == "*" else check_name(name) for name in load_model or ())
-    check_engine(engine, precision, device)
+    check_triton(engine, triton_url or (), precision, limits_memory=backbone_memory is not None)
+    if engine != "triton":
+        check_engine(engine, precision, device)
     if traces and not _is_installed("opentelemetry-exporter-otlp-proto-http"):
         raise typer.BadParameter(
             "traces come with an extra that is not installed: pip install 'graftwork[otel]'", param_hint="--traces"
@@ -177,6 +182,7 @@ def serve(
         grpc_port=grpc_port,
         device=device,
         engine=engine,
+        triton_urls=tuple(triton_url or ()),
         precision=precision,
         cache_dir=cache_dir or default_cache_dir(os.environ),
         workers=workers,

@@ -195,7 +195,24 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     versions: Sequence[tuple[str, int, int]] = ()
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="report"):
+class RemoteEngine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A server that computes for a worker, as the worker sees it.
+
+    Attributes:
+        url: as it was named at the start.
+        up: it answered when it was asked last.
+        requests, failures, retries: since the last report: what it was asked, how much of that it did not answer, and how
+            much of that had been asked of another one, or of itself, before.
+    """
+
+    url: str
+    up: bool
+    requests: int = 0
+    failures: int = 0
+    retries: int = 0
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="report"):
     """How a worker is; sent with the answers of each batch, and at least once a second: silence is a hung worker.
 
     Attributes:
@@ -203,12 +220,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="r
         dropped: rows that nobody waited for any more, and that were not computed, since the last report.
         waiting: rows that wait for the device now.
         busy_seconds: for how long it has had the row or the batch that takes longest now.
+        fleet: the servers that compute for it; none where it computes itself.
     """
 
     batches: Sequence[Batch] = ()
     dropped: int = 0
     waiting: int = 0
     busy_seconds: float = 0.0
+    fleet: Sequence[RemoteEngine] = ()
 
 
 class Died(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="died"):

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field
 
-from models.options import EngineName, PrecisionName, default_cache_dir
+from models.options import PrecisionName, ServingEngineName, default_cache_dir
 from service.http.limits import ConnectionLimits
 
 
@@ -19,7 +19,8 @@ class ServerSettings(BaseModel):
         keys: the file that holds the keys; ``.keys.json`` in the repository without.
         grpc_port: where gRPC is served; nowhere without.
         device: ``auto`` takes every GPU that is there, else the CPU.
-        engine: what computes features; ``auto`` takes the fastest that gives the right ones.
+        engine: what computes features; ``auto`` takes the fastest that gives the right ones, and ``triton`` asks others.
+        triton_urls: the Triton servers that are asked then, ``HOST:PORT`` of their gRPC.
         precision: ``auto`` takes int8 for versions that may serve in it, where it is faster.
         cache_dir: where graphs of backbones are kept, and which engine is the fastest.
         workers: engine workers per device.
@@ -32,7 +33,8 @@ class ServerSettings(BaseModel):
         max_image_bytes: the largest body for image models.
         max_tensor_bytes: the largest body of tensors for image models, in the Open Inference Protocol.
         max_instances: rows in one request.
-        max_rows_in_flight: rows accepted and not yet answered; above it requests get 503. Without it, four batches a worker.
+        max_rows_in_flight: rows accepted and not yet answered; above it requests get 503. Without it, four batches a worker,
+            and for each Triton server.
         max_bytes_in_flight: bytes of bodies that arrived and are not yet answered; above it requests get 503.
         worker_timeout_seconds: a worker that was not heard for so long hangs, and is replaced. (It is heard each second.)
         max_batch_rows: rows in one batch on the device.
@@ -60,7 +62,8 @@ class ServerSettings(BaseModel):
     port: int = Field(default=8000, ge=1024, le=65535)
     grpc_port: int | None = Field(default=None, ge=1024, le=65535)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    engine: EngineName = "auto"
+    engine: ServingEngineName = "auto"
+    triton_urls: tuple[str, ...] = ()
     precision: PrecisionName = "auto"
     cache_dir: Path = Field(default_factory=lambda: default_cache_dir(os.environ))
     workers: int = Field(default=1, ge=1, le=64)

@@ -91,7 +91,9 @@ class GraftworkServer(LitServer):
             restart_workers=True,
         )
         workers = len(self._inference_workers_config_for_api(LITSERVE_PATH))
-        budget = settings.backbone_memory or (memory_bytes() // 2 // workers if accelerator == "cpu" else None)
+        is_here = settings.engine != "triton"
+        has_default = is_here and accelerator == "cpu"
+        budget = settings.backbone_memory or (memory_bytes() // 2 // workers if has_default else None)
         self._application = Application(settings, version, self._worker_socket, workers=workers, backbone_memory=budget)
         self.app: Any = self._requests_past(self.app)
         self.uvicorn_graceful_timeout = settings.drain_seconds

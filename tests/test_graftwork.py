@@ -36,6 +36,7 @@ COMMANDS = [
     ("models", "unalias"),
     ("models", "keep"),
     ("models", "delete"),
+    ("models", "export"),
     ("models", "gc"),
     ("models", "migrate"),
     ("models", "import"),

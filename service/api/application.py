@@ -66,7 +66,9 @@ Handle: TypeAlias = Callable[[Scope, Receive, Any], Awaitable[tuple[bytes, Seque
 
 logger = logging.getLogger(__name__)
 
-BATCHES_IN_FLIGHT = 4  # a worker: one being computed, the others ready or on their way
+BATCHES_IN_FLIGHT = (
+    4  # a worker, or a server that computes for it: one being computed, the others ready or on their way
+)
 DRAIN_SIGNAL = signal.SIGUSR1  # the parent says with it that the server is about to stop
 
 
@@ -104,7 +106,8 @@ class Application:
         self._catalog = Catalog(repository, self._metrics, budget_bytes=backbone_memory, load_models=load_models)
         self._model_control = ModelControl(self._catalog, AuditLog(repository.root))
         self._admin = [AdminRoutes(repository, self._catalog)] if settings.admin else []
-        max_rows = settings.max_rows_in_flight or BATCHES_IN_FLIGHT * settings.max_batch_rows * workers
+        computing = workers * max(1, len(settings.triton_urls))
+        max_rows = settings.max_rows_in_flight or BATCHES_IN_FLIGHT * settings.max_batch_rows * computing
         self._admission = Admission(
             max_rows=max_rows,
             max_bytes=settings.max_bytes_in_flight,

@@ -276,6 +276,8 @@ class Catalog:
             return "the model repository is being read"
         if not self.connections:
             return "no engine worker is connected"
+        if all(c.fleet and not any(server.up for server in c.fleet) for c in self.connections):
+            return f"none of {len(self.connections[0].fleet)} Triton servers is ready"
         if not any(connection.settled for connection in self.connections):
             entries = [e for model in self._models.values() for e in model.versions.values()]
             loading = sum(e.state is State.LOADING for e in entries)

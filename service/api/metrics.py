@@ -124,6 +124,27 @@ class Metrics:
         self._disk_free = Gauge(
             "graftwork_repository_disk_free_bytes", "What is left of it to publish models.", registry=self.registry
         )
+        self.triton_up = Gauge(
+            "graftwork_triton_up",
+            "1 for each Triton server that is ready, as a worker last said.",
+            ["url"],
+            registry=self.registry,
+        )
+        self.triton_requests = Counter(
+            "graftwork_triton_requests_total",
+            "Batches that a Triton server was asked for.",
+            ["url"],
+            registry=self.registry,
+        )
+        self.triton_failures = Counter(
+            "graftwork_triton_failures_total", "Those that it did not answer.", ["url"], registry=self.registry
+        )
+        self.triton_retries = Counter(
+            "graftwork_triton_retries_total",
+            "Those that a server had been asked for before, without an answer.",
+            ["url"],
+            registry=self.registry,
+        )
         self.workers = Gauge("graftwork_workers", "Engine workers that are connected.", registry=self.registry)
         self._configured_workers = Gauge(
             "graftwork_configured_workers", "Engine workers that there shall be.", registry=self.registry
@@ -171,6 +192,11 @@ class Metrics:
             self._requests.batch(batch)
         self.dropped_rows.inc(report.dropped)
         self.queue_depth.labels(str(worker)).set(report.waiting)
+        for server in report.fleet:
+            self.triton_up.labels(server.url).set(server.up)
+            self.triton_requests.labels(server.url).inc(server.requests)
+            self.triton_failures.labels(server.url).inc(server.failures)
+            self.triton_retries.labels(server.url).inc(server.retries)
 
     def observe_begin(self) -> None:
         """A prediction request arrived."""

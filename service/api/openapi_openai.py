@@ -24,6 +24,7 @@ _EMBED: Refusals = tuple(
             *(errors.FormatNotAllowed, errors.ImageTooManyPixels, errors.AspectRatio),
             *(errors.ImageTruncated, errors.ImageUndecodable),
             *(errors.Overloaded, errors.WorkerLost, errors.WorkerCrashed, errors.OutOfMemory, errors.DeviceFailed),
+            errors.EngineUnavailable,
             errors.DeadlineExceeded,
         )
     )

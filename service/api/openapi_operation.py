@@ -42,6 +42,7 @@ _PREDICT: Refusals = (
     *(errors.FormatNotAllowed, errors.ImageTooManyPixels, errors.AspectRatio),
     *(errors.ImageTruncated, errors.ImageUndecodable),
     *(errors.Overloaded, errors.WorkerLost, errors.WorkerCrashed, errors.OutOfMemory, errors.DeviceFailed),
+    errors.EngineUnavailable,
     errors.DeadlineExceeded,
 )
 PREDICT: Refusals = (*_PREDICT, errors.InvalidInstances, errors.TooManyInstances)

@@ -20,6 +20,7 @@ _ASK: Refusals = (
     *(errors.InvalidDocument, errors.InvalidInstances, errors.TooManyInstances),
     *(errors.EmptyText, errors.TextTooLong, errors.ContextLengthExceeded),
     *(errors.Overloaded, errors.WorkerLost, errors.WorkerCrashed, errors.OutOfMemory, errors.DeviceFailed),
+    errors.EngineUnavailable,
     errors.DeadlineExceeded,
 )
 

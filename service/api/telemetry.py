@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from models.errors import DeviceFailed, GraftworkError, NotSupported, OutOfMemory, WorkerLost
+from models.errors import DeviceFailed, EngineUnavailable, GraftworkError, NotSupported, OutOfMemory, WorkerLost
 from service.api.metrics import UNKNOWN, Metrics
 from service.api.problems import error_response
 from service.api.trace_context import TraceContext, trace_context
@@ -222,7 +222,8 @@ def _outcome(status: int, error: GraftworkError | None) -> str:
     if status == CLIENT_GONE:
         return "disconnected"
     if status == 503:
-        return "failed" if isinstance(error, (WorkerLost, OutOfMemory, DeviceFailed)) else "shed"
+        has_failed = isinstance(error, (WorkerLost, OutOfMemory, DeviceFailed, EngineUnavailable))
+        return "failed" if has_failed else "shed"
     if status == 504:
         return "timeout"
     return "client_error" if 400 <= status < 500 or status == NotSupported.status else "failed"

@@ -29,6 +29,7 @@ from service.messages import (
     LoadFailed,
     Message,
     Predict,
+    RemoteEngine,
     Report,
     Serving,
     Timings,
@@ -85,7 +86,7 @@ class WorkerConnection(asyncio.Protocol):
         rows: rows that it owes.
         silent_ticks: how often `tick` was called since it was last heard.
         hung_ticks: how often in a row it was found busy for too long.
-        busy_seconds: see `Report`, as it was last heard.
+        busy_seconds, fleet: see `Report`, as they were last heard.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class WorkerConnection(asyncio.Protocol):
         self.silent_ticks = 0
         self.hung_ticks = 0
         self.busy_seconds = 0.0
+        self.fleet: Sequence[RemoteEngine] = ()
         self._directory = directory
         self._on_message = on_message
         self._on_end = on_end
@@ -249,7 +251,7 @@ class WorkerConnection(asyncio.Protocol):
                     if isinstance(message, Hello):
                         self.hello = message
                     elif isinstance(message, Report):
-                        self.busy_seconds = message.busy_seconds
+                        self.busy_seconds, self.fleet = message.busy_seconds, message.fleet
                     self._on_message(self, message)
 
     def connection_lost(self, exc: Exception | None) -> None:

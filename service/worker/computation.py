@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import orjson
 
-from models.errors import DeviceFailed, GraftworkError, OutOfMemory
+from models.errors import DeadlineExceeded, DeviceFailed, EngineUnavailable, GraftworkError, OutOfMemory
 from service.flight_record import FlightRecord
 from service.log import flush_log
 from service.messages import Batch, Message
@@ -58,6 +58,10 @@ class Computation:
             logger.exception("the device failed; this worker ends, and another one takes over")
             flush_log()
             os._exit(1)
+        except (EngineUnavailable, DeadlineExceeded) as error:  # the parts of the batch would fare no better
+            for request in {waiting.request for waiting in batch}:
+                self._fail(request, error.code, error.message)
+            return []
         except MemoryError:
             results, fits = [], False
         except BaseException:

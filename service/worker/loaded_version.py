@@ -14,6 +14,7 @@ from models.backbone import Modality
 from models.batch import ImageRow, PairRow, Row, text_length
 from models.batch_cost import BatchCost
 from models.batch_shape import next_size
+from models.deadline import until
 from models.errors import InvalidUtf8
 from models.features import FeatureKind
 from models.head import scores_by_head
@@ -101,12 +102,13 @@ class LoadedVersion:
         """One forward pass for all rows, then each through the head of its own version, but for those that are embeddings.
 
         Raises:
-            MemoryError, DeviceFailed: see `service.worker.servable.Servable`.
+            MemoryError, DeviceFailed, EngineUnavailable, DeadlineExceeded: see `service.worker.servable.Servable`.
             FloatingPointError: a feature is not finite.
         """
         rows = [waiting.row for waiting in batch]
         versions = [v for v in (w.request.version for w in batch) if isinstance(v, LoadedVersion)]
-        features = self.predictor.engine.features(self.predictor.preprocessor.collate(rows), self.kind)
+        with until(max(waiting.request.deadline for waiting in batch)):  # of the most patient one
+            features = self.predictor.engine.features(self.predictor.preprocessor.collate(rows), self.kind)
         has_head = [
             waiting.request.wish.embedding is None and version.predictor.task is not Task.EMBEDDING
             for waiting, version in zip(batch, versions, strict=True)

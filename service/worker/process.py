@@ -107,11 +107,26 @@ def open_registry(settings: ServerSettings, device: str, threads: int) -> Servab
     from service.worker.registry import Registry
 
     torch.set_num_threads(threads)
+    if settings.engine == "triton":
+        return _open_fleet(settings)
     engines = EngineFactory(
         device, threads=threads, cache_dir=settings.cache_dir, wanted=settings.engine, precision=settings.precision
     )
     # Libraries import their other half with a backbone: with a thousand versions, all of it would be looked at often.
     return Registry(ModelRepository(settings.repository), engines, on_engine=keep_all)
+
+
+def _open_fleet(settings: ServerSettings) -> Servables:
+    """The same versions, whose forward passes go to Triton; gRPC is imported here and nowhere else in a worker."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it writes to stderr itself, where every line is JSON
+
+    from models.repository import ModelRepository
+    from service.triton.engine import TritonEngines
+    from service.triton.fleet import TritonFleet
+    from service.worker.registry import Registry
+
+    fleet = TritonFleet(settings.triton_urls)
+    return Registry(ModelRepository(settings.repository), TritonEngines(fleet), on_engine=keep_all, fleet=fleet)
 
 
 @contextmanager

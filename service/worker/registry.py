@@ -22,6 +22,7 @@ from models.version import ModelVersion
 from service.messages import Serving
 from service.worker.loaded_version import LoadedVersion
 from service.worker.pixels import PixelReader
+from service.worker.servable import Fleet
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +37,18 @@ class Registry:
         repository: where versions lie.
         engines: makes the engines of backbones.
         on_engine: called when one was made.
+        fleet: where the engines compute, if not here.
     """
 
     def __init__(
-        self, repository: ModelRepository, engines: EngineSource, on_engine: Callable[[], None] = lambda: None
+        self,
+        repository: ModelRepository,
+        engines: EngineSource,
+        on_engine: Callable[[], None] = lambda: None,
+        *,
+        fleet: Fleet | None = None,
     ) -> None:
+        self.fleet = fleet
         self._repository = repository
         self._source = engines
         self._on_engine = on_engine
@@ -56,6 +64,7 @@ class Registry:
         see `models.golden`.
 
         Raises:
+            EngineUnavailable: whoever computes it does not answer now.
             GraftworkError: it must not be served; whatever was loaded before still is.
         """
         with self._loading:
@@ -90,7 +99,7 @@ class Registry:
             return self._load_on(engine, Precision.FP32, version, backbone, instead)
         except EngineMismatch as error:
             exact = self._exact_engine(backbone)
-            if exact.identity == engine.identity:
+            if exact is None or exact.identity == engine.identity:
                 raise
             logger.warning("%s is not served by %s: %s", version, engine.identity, error.message)
             instead += f"; not by {engine.identity}: {error.message}"
@@ -145,11 +154,12 @@ class Registry:
             self._on_engine()
         return backbone.engines[precision]
 
-    def _exact_engine(self, backbone: _Backbone) -> Engine:
+    def _exact_engine(self, backbone: _Backbone) -> Engine | None:
         if backbone.exact is None:
             backbone.exact = self._source.exact(backbone.stored)
-            backbone.exact.warm_up()
-            self._on_engine()
+            if backbone.exact is not None:
+                backbone.exact.warm_up()
+                self._on_engine()
         return backbone.exact
 
     def unload(self, name: str, number: int) -> None:

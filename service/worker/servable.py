@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from models.batch_cost import BatchCost
-    from service.messages import Form, Serving
+    from service.messages import Form, RemoteEngine, Serving
     from service.worker.pending import PendingRow
 
 
@@ -59,6 +59,7 @@ class Servable(Protocol):
         Raises:
             MemoryError: the batch is too large for the device.
             DeviceFailed: the device answers nothing any more; a new process has to take over.
+            EngineUnavailable, DeadlineExceeded: the rows are computed elsewhere, and nobody answers, or not in time.
         """
 
     @property
@@ -78,13 +79,36 @@ class Servable(Protocol):
         """Of what `compute` does, by the rows of a batch and their length."""
 
 
+class Fleet(Protocol):
+    """Other servers that compute a worker's batches.
+
+    Attributes:
+        most_in_flight: batches that they may be asked for at a time.
+    """
+
+    most_in_flight: int
+
+    def take_report(self) -> Sequence[RemoteEngine]:
+        """How each of them is, and what was asked of it since this was asked last."""
+
+    def wait_until_up(self, seconds: float) -> bool:
+        """Waits for the first of them that answers; returns whether there is one."""
+
+
 class Servables(Protocol):
-    """The versions that a worker holds."""
+    """The versions that a worker holds.
+
+    Attributes:
+        fleet: where they are computed, if not here.
+    """
+
+    fleet: Fleet | None
 
     def load(self, name: str, number: int) -> Servable:
         """Loads and checks a version beside the others.
 
         Raises:
+            EngineUnavailable: whoever computes it does not answer now.
             GraftworkError: it must not be served.
         """
 

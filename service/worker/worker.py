@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
 
-from models.errors import GraftworkError, InputError, OutOfMemory
+from models.errors import EngineUnavailable, GraftworkError, InputError, OutOfMemory
 from service.flight_record import FlightRecord
 from service.log import flush_log
 from service.messages import (
@@ -39,11 +39,12 @@ from service.worker.computation import Computation
 from service.worker.decoders import Decoders
 from service.worker.pending import PendingRequest, PendingRequests, PendingRow
 from service.worker.scheduler import Scheduler
-from service.worker.servable import Servables
+from service.worker.servable import Servable, Servables
 
 logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 1.0
+LOAD_AGAIN_SECONDS = 0.5
 _RECEIVE_BYTES = 256 << 10
 _UndecodedRow: TypeAlias = tuple[PendingRequest, int, bytes]  # a request, which of its rows, and that row's bytes
 
@@ -57,6 +58,7 @@ class Worker:
         record: where it notes what it has in its hands.
         threads: how many rows are decoded at a time, and how many batches are computed at a time at most.
         max_batch_rows: the largest batch.
+        compute_threads: how many batches are computed at a time at most, where that is another number.
     """
 
     def __init__(
@@ -67,13 +69,14 @@ class Worker:
         *,
         threads: int,
         max_batch_rows: int,
+        compute_threads: int | None = None,
     ) -> None:
         self._connection = connection
         self._servables = servables
         self._record = record
         self._scheduler: Scheduler[PendingRow] = Scheduler(max_batch_rows=max_batch_rows)
         self._decoders: Decoders[_UndecodedRow] = Decoders(threads, self._prepare)
-        self._threads = threads
+        self._compute_threads = compute_threads or threads
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._requests = PendingRequests()
         self._sending = threading.Lock()
@@ -82,11 +85,12 @@ class Worker:
 
     def run(self, hello: Hello) -> None:
         """Says hello and serves until the API process closes the connection."""
-        self._send(hello)
+        has_fleet = self._servables.fleet is not None  # whether the server is ready depends on it
+        self._send_all([(hello, b"")], report=has_fleet)
         reader = threading.Thread(target=self._read, name="reader", daemon=True)
         reader.start()
         threading.Thread(target=self._report_regularly, name="report", daemon=True).start()
-        computing = [threading.Thread(target=self._serve, args=(number,)) for number in range(1, self._threads)]
+        computing = [threading.Thread(target=self._serve, args=(number,)) for number in range(1, self._compute_threads)]
         for thread in computing:
             thread.start()
         self._serve(0)
@@ -138,7 +142,9 @@ class Worker:
     def _load(self, message: Load) -> None:
         name, number = message.name, message.number
         try:
-            loaded = self._servables.load(name, number)
+            loaded = self._load_when_possible(name, number)
+        except EngineUnavailable:
+            return  # the worker ends
         except GraftworkError as error:
             reason = error.message.encode(errors="replace").decode()  # it may name a file, whose name may be any bytes
             self._send(LoadFailed(name=name, number=number, reason=reason))
@@ -147,6 +153,23 @@ class Worker:
             self._send(LoadFailed(name=name, number=number, reason="it cannot be loaded; the log says why"))
         else:
             self._send(Loaded(name=name, number=number, serving=loaded.serving))
+
+    def _load_when_possible(self, name: str, number: int) -> Servable:
+        """Loads a version, as soon as whoever computes it is there: that nobody answers says nothing against the version."""
+        while True:
+            try:
+                return self._servables.load(name, number)
+            except EngineUnavailable as error:
+                logger.warning("%s:%d is not loaded yet: %s", name, number, error.message)
+                while not self._is_fleet_up():
+                    if self._ended.is_set():
+                        raise
+                if self._ended.wait(LOAD_AGAIN_SECONDS):
+                    raise
+
+    def _is_fleet_up(self) -> bool:
+        fleet = self._servables.fleet
+        return fleet is None or fleet.wait_until_up(REPORT_SECONDS)
 
     def _accept(self, message: Predict, payload: bytes) -> Sequence[_UndecodedRow]:
         try:
@@ -234,6 +257,7 @@ class Worker:
             dropped=self._scheduler.take_dropped(),
             waiting=self._scheduler.waiting,
             busy_seconds=self._record.busy_seconds(),
+            fleet=() if self._servables.fleet is None else self._servables.fleet.take_report(),
         )
 
     def _report_regularly(self) -> None:
@@ -261,15 +285,19 @@ def serve_socket(path: Path, hello: Hello, servables: Servables, *, threads: int
         path: of the local socket that the API process listens on; the flight record is made beside it.
         hello: who this worker is.
         servables: what to serve; loads arrive as messages.
-        threads: for decoding, and for computing.
+        threads: for decoding, and for computing where that is done here.
         max_batch_rows: the largest batch.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.connect(str(path))
+        computing = threads if servables.fleet is None else servables.fleet.most_in_flight
         record = FlightRecord(
             path.with_name(f"flight-{hello.pid}"),
             decode_threads=threads,
-            compute_threads=threads,
+            compute_threads=computing,
             max_batch_rows=max_batch_rows,
         )
-        Worker(connection, servables, record, threads=threads, max_batch_rows=max_batch_rows).run(hello)
+        worker = Worker(
+            connection, servables, record, threads=threads, max_batch_rows=max_batch_rows, compute_threads=computing
+        )
+        worker.run(hello)

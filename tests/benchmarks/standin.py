@@ -90,6 +90,8 @@ class StandIn:
 class StandIns:
     """All versions; a `service.worker.servable.Servables`."""
 
+    fleet = None
+
     def __init__(self, memory: mmap.mmap) -> None:
         self._computer = Computer()
         self._memory = memory

@@ -25,18 +25,6 @@ def parsed(words: Sequence[str]) -> Mapping[str, Any]:
     return values
 
 
-def options() -> Sequence[str]:
-    """Every option of ``graftwork serve``."""
-    serve: Any = typer.main.get_command(app)
-    return [name for parameter in serve.commands["serve"].params for name in parameter.opts]
-
-
-def commands(group: str) -> Sequence[str]:
-    """Those of a group such as ``models``."""
-    root: Any = typer.main.get_command(app)
-    return list(root.commands[group].commands)
-
-
 def environment() -> set[str]:
     """Every variable that a command reads in place of an option."""
 

@@ -125,6 +125,8 @@ def _answer(waiting: PendingRow, label: str) -> Computed:
 class Echoes:
     """One echo for all versions; a `service.worker.servable.Servables`."""
 
+    fleet = None
+
     def __init__(self, echo: Echo) -> None:
         self._echo = echo
 

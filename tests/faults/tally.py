@@ -17,6 +17,7 @@ GIVEN_UP = (
     "worker_lost",
     "out_of_memory",
     "device_failed",
+    "engine_unavailable",
 )  # 503s to what was admitted; the server counts them as failed
 LATE_SECONDS = 0.01
 MOST_INCIDENTS = 1000

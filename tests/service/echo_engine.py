@@ -18,6 +18,7 @@ from models.predictor import Predictor
 from models.preprocessor import RawItem
 from service.messages import Serving
 from service.worker.loaded_version import LoadedVersion
+from service.worker.servable import Fleet
 from tests.tiny_models import text_manifest
 
 SCALE = 1000.0
@@ -112,7 +113,10 @@ class EchoRegistry:
     Attributes:
         refused: why a version cannot be loaded, by number.
         on_load: called before a load ends.
+        fleet: of the worker that serves it.
     """
+
+    fleet: Fleet | None = None
 
     def __init__(self, *versions: LoadedVersion) -> None:
         self.versions = {(v.manifest.name, v.manifest.number): v for v in versions}

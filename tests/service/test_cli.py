@@ -66,6 +66,28 @@ def test_a_model_control_that_cannot_be_meant_says_what_to_do(
     assert reason in " ".join(done.output.replace("\u2502", " ").split())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--engine", "triton"], "add --triton-url HOST:PORT"),
+        (["--triton-url", "triton:8001"], "without --engine triton"),
+        (["--engine", "triton", "--triton-url", "http://triton:8000"], "name a Triton server by HOST:PORT"),
+        (["--engine", "triton", "--triton-url", "a:1", "--triton-url", "a:1"], "named twice"),
+        (["--engine", "triton", "--triton-url", "a:1", "--precision", "int8"], "fp32; use --precision auto"),
+        (["--engine", "triton", "--triton-url", "a:1", "--backbone-memory", "1GiB"], "leave --backbone-memory out"),
+    ],
+)
+def test_a_fleet_that_cannot_be_meant_says_what_to_do(arguments: list[str], reason: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidParameter, match=reason):
+        CliRunner().invoke(app, ["serve", "--repository", str(tmp_path), *arguments], catch_exceptions=False)
+
+
+def test_nothing_is_learnt_from_features_that_others_compute(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["finetune", str(tmp_path), "--engine", "triton"], terminal_width=300)
+    assert done.exit_code == 2
+    assert "'triton' is not one of" in " ".join(done.output.split())
+
+
 def test_a_model_to_load_whose_name_is_none_is_refused_before_a_server_starts(tmp_path: Path) -> None:
     arguments = ["--repository", str(tmp_path), "--model-control", "explicit", "--load-model", "../a"]
     with pytest.raises(InvalidParameter, match="name"):

@@ -22,6 +22,7 @@ from service.messages import (
     LoadFailed,
     Message,
     Predict,
+    RemoteEngine,
     Report,
     Timings,
     Unload,
@@ -38,6 +39,9 @@ seconds = st.floats(0, 1e6)
 timings = st.builds(Timings, decode=seconds, queue=seconds, compute=seconds)
 shares = st.lists(st.tuples(texts, numbers, numbers))
 batches = st.lists(st.builds(Batch, backbone=texts, rows=numbers, seconds=seconds, versions=shares))
+fleets = st.lists(
+    st.builds(RemoteEngine, url=texts, up=st.booleans(), requests=numbers, failures=numbers, retries=numbers)
+)
 named = {"name": texts, "number": numbers}
 
 messages: st.SearchStrategy[Message] = st.one_of(
@@ -65,7 +69,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Cancel, id=numbers),
     st.builds(Answer, id=numbers, timings=timings, sizes=st.lists(numbers), truncated=st.lists(numbers)),
     st.builds(Failure, id=numbers, code=texts, message=texts, timings=timings),
-    st.builds(Report, batches=batches, dropped=numbers, waiting=numbers, busy_seconds=seconds),
+    st.builds(Report, batches=batches, dropped=numbers, waiting=numbers, busy_seconds=seconds, fleet=fleets),
     st.builds(Died, worker=numbers, exit_code=st.integers(-64, 255), deaths=numbers, pause_seconds=seconds),
 )
 frames = st.lists(st.tuples(messages, st.binary()))

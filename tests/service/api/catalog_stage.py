@@ -13,7 +13,7 @@ from models.version import Reference
 from service.api.catalog import Catalog
 from service.api.hold import Hold
 from service.api.metrics import Metrics
-from service.messages import Serving
+from service.messages import RemoteEngine, Serving
 from tests.service.api.shelf import Key, Shelf
 from tests.service.echo_engine import SERVING
 
@@ -30,6 +30,7 @@ class FakeConnection:
     def __init__(self) -> None:
         self.loaded: set[Key] = set()
         self.settled = False
+        self.fleet: Sequence[RemoteEngine] = ()
         self.asked: list[Key] = []
         self.unloaded: list[Key] = []
         self._ends: dict[Key, asyncio.Future[Serving | str | None]] = {}

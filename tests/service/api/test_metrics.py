@@ -5,7 +5,7 @@ import math
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.api.metrics import Metrics
-from service.messages import Batch, Report, Timings
+from service.messages import Batch, RemoteEngine, Report, Timings
 
 REPORT = Report(batches=[Batch(backbone="d" * 64, rows=rows, seconds=0.1) for rows in (3, 2)], dropped=4, waiting=9)
 
@@ -91,6 +91,19 @@ def test_l19_a_worker_that_is_gone_takes_its_gauges_along_and_no_counter() -> No
     assert again["graftwork_batch_size_rows_sum"] == [({"backbone": "d" * 12}, 10)]
     assert again["graftwork_dropped_rows_total"] == [({}, 8)]
     assert again["graftwork_queue_depth_rows"] == [({"worker": "0"}, 9)]
+
+
+def test_the_servers_that_compute_are_counted_by_their_urls_over_all_workers() -> None:
+    metrics = filled()
+    for worker, up in ((0, True), (1, False)):
+        server = RemoteEngine(url="triton:8001", up=up, requests=5, failures=2, retries=1)
+        metrics.observe_report(worker, Report(fleet=[server]))
+    found = samples(metrics)
+    of_it = {"url": "triton:8001"}
+    assert found["graftwork_triton_up"] == [(of_it, 0)]
+    assert found["graftwork_triton_requests_total"] == [(of_it, 10)]
+    assert found["graftwork_triton_failures_total"] == [(of_it, 4)]
+    assert found["graftwork_triton_retries_total"] == [(of_it, 2)]
 
 
 def test_what_is_gone_has_no_series() -> None:

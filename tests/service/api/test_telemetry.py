@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from models.errors import (
     DeviceFailed,
     EmptyText,
+    EngineUnavailable,
     GraftworkError,
     HeadersTooLarge,
     NotReady,
@@ -183,6 +184,7 @@ def test_an_outcome_is_that_of_the_error_whatever_status_its_dialect_has() -> No
         (WorkerLost("gone"), "failed"),
         (OutOfMemory("too large"), "failed"),
         (DeviceFailed("broken"), "failed"),
+        (EngineUnavailable("down"), "failed"),
     ],
 )
 def test_what_is_shed_was_never_begun(error: GraftworkError, outcome: str) -> None:
