@@ -54,7 +54,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 
 lock: $(INSTALLED)  ## Rewrite requirements.txt (development) and requirements-image.txt (Dockerfile)
 	$(LOCK) --upgrade --extra dev --output-file requirements.txt
-	$(LOCK) --constraint requirements.txt --extra embedded --extra otel --output-file requirements-image.txt
+	$(LOCK) --constraint requirements.txt --extra embedded --extra otel --extra export --output-file requirements-image.txt
 
 clean:  ## Remove what was built, but keep .venv
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -21,6 +21,11 @@ class Target:
     is_tls: bool = False
     path: str = ""
 
+    @property
+    def authority(self) -> str:
+        """As the header Host has it: an address of IPv6 in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 class Connection(asyncio.Protocol):
     """Sends one request at a time, and says what came of it.

@@ -123,7 +123,7 @@ class Load:
 
 def _head(item: Item, request_id: str, target: Target, headers: Mapping[str, str]) -> bytes:
     fields = {
-        "Host": f"{target.host}:{target.port}",
+        "Host": target.authority,
         "Content-Type": item.content_type,
         "Content-Length": str(len(item.body)),
         "X-Request-Id": request_id,

@@ -101,10 +101,17 @@ class GpuMetrics:
         except Exception as error:
             if type(error).__name__ != "NVMLError_LibraryNotFound":  # the usual thing without a GPU
                 self._complain(str(error))
-            self._nvml = None  # a driver that was loaded anew wants a new beginning
+            self._end()  # a driver that was loaded anew wants a new beginning
             return []
         self._complaint = ""
         return [reading for reading in readings if reading is not None]
+
+    def _end(self) -> None:
+        """Without it NVML would only count how often it has begun, and stay as it is."""
+        if self._nvml is not None:
+            with suppress(self._nvml.NVMLError):
+                self._nvml.nvmlShutdown()
+        self._nvml = None
 
     def _complain(self, text: str) -> None:
         if text != self._complaint:  # once, not with every scrape

@@ -132,6 +132,7 @@ def test_triton_is_started_with_its_profile_only_and_the_server_can_be_told_wher
     (outside, read_only) = mounts("triton")["/triton-models"]
     assert (outside, read_only) == ("../triton-models", True)
     assert "--model-repository=/triton-models" in triton["command"]
+    assert "--strict-readiness=false" in triton["command"]  # healthy, whichever of its models fail
     (told,) = re.findall(r'GRAFTWORK_OPTIONS="(--engine .*?)"', FILE.read_text())
     assert told.split()[-1] == "triton:8001"  # the service, and Triton's own port for gRPC
     assert parsed(command(GRAFTWORK_OPTIONS=told))["engine"] == "triton"

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -69,6 +70,14 @@ def test_the_wheel_holds_every_package_that_is_copied() -> None:
     assert set(json.loads(line)) <= copied
     (readme,) = re.findall(r'^readme = "(.*)"$', text, re.MULTILINE)
     assert {readme, *re.findall(r'^license-files = \["(.*)"\]$', text, re.MULTILINE)} <= copied
+
+
+def test_the_image_has_every_extra_that_the_documents_use_in_it() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    pinned = re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements-image.txt").read_text(), re.MULTILINE)
+    for extra in ("embedded", "otel", "export"):  # export: deploy/README.md has the image export what Triton serves
+        wanted = {re.split(r"[<>=\[]", requirement)[0].replace("_", "-") for requirement in extras[extra]}
+        assert wanted <= set(pinned), extra
 
 
 def test_the_image_runs_as_a_user_that_is_a_number_and_not_root() -> None:

@@ -116,6 +116,16 @@ def test_variables_offer_what_servers_have(measured: Mapping[str, Labels]) -> No
         assert result_labels(filled(annotation["expr"]), measured) == OF_A_TARGET
 
 
+def test_all_jobs_are_all_that_are_servers() -> None:
+    """`up` and `process_...` are of everything that Prometheus scrapes: only the names of the jobs tell ours apart."""
+    assert VARIABLES["job"]["includeAll"] is True
+    assert "allValue" not in VARIABLES["job"]  # Grafana then takes every name that it offers
+    assert {name for name, variable in VARIABLES.items() if "allValue" in variable} == {"instance", "model"}
+    for expression, _ in (param.values for param in QUERIES):
+        for selected in re.findall(r"\b(?:up|process_\w+){([^}]*)}", str(expression)):
+            assert 'job=~"$job"' in selected, expression
+
+
 def test_promtool_reads_every_query(promtool: str, tmp_path: Path) -> None:
     rules = [{"record": f"query_{n}", "expr": filled(str(param.values[0]))} for n, param in enumerate(QUERIES)]
     file = tmp_path / "queries.yml"

@@ -81,6 +81,7 @@ def test_the_server_beside_triton_asks_it_where_it_is() -> None:
     triton = main_container(pod_templates(documents)["triton"])
     assert ports(triton)["grpc"] == 8001  # Triton's own default
     assert triton["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert "--strict-readiness=false" in triton["args"]  # its service has it, whichever of its models fail
     assert serve(documents)["engine"] == "triton"
 
 
@@ -123,7 +124,9 @@ def test_the_autoscaler_asks_for_a_metric_that_a_server_has_and_the_adapter_give
     assert metric["pods"]["metric"]["name"] == METRIC
     rows = int(metric["pods"]["target"]["averageValue"])
     assert 0 < rows < 4 * serve(read("base"))["max_batch_rows"]  # beyond which requests get 503
-    (rule,) = yaml.safe_load((KUBERNETES / "prometheus-adapter.yaml").read_text())["rules"]["custom"]
+    adapter = yaml.safe_load((KUBERNETES / "prometheus-adapter.yaml").read_text())
+    assert adapter["prometheus"]["url"] == "http://prometheus-operated.monitoring.svc"  # Prometheus Operator's
+    (rule,) = adapter["rules"]["custom"]
     assert rule["seriesQuery"].partition("{")[0] == METRIC
     assert re.fullmatch(rule["name"]["matches"], METRIC)
     wait_for(lambda: METRIC.encode() in scraped(guarded), 10)
@@ -141,6 +144,10 @@ def test_prometheus_scrapes_what_wants_a_key_with_one(guarded: Guarded) -> None:
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
     assert guarded.server.request("GET", endpoint["path"]).status == 401
+    # A line's end from a file would become a part of the header, which Prometheus then refuses to send.
+    secret = endpoint["authorization"]["credentials"]
+    made = f'create secret generic {secret["name"]} --from-literal={secret["key"]}="$(cat key)"'
+    assert made in (KUBERNETES.parent / "README.md").read_text()
     kind = endpoint["authorization"]["type"]
     reply = guarded.server.request("GET", endpoint["path"], headers={"authorization": f"{kind} {guarded.metrics}"})
     assert reply.status == 200

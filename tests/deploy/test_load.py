@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.generator import load, run
+from tests.deploy.generator import FOLDER, load, run
 from tests.faults.scripted_server import Act, Asked, ScriptedServer, reset, rightly
 from tests.processes import free_port
 
@@ -277,3 +277,18 @@ def test_the_table_says_what_went_wrong(texts: Path) -> None:
     assert "p99.9" in rows
     assert "wrong: echo row 4: was" in done.stdout
     assert "code_503" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "authority"),
+    [
+        ("http://127.0.0.1:8000", "127.0.0.1:8000"),
+        ("https://server.example/models/", "server.example:443"),
+        ("http://[::1]:8000", "[::1]:8000"),
+    ],
+)
+def test_a_server_is_told_by_what_name_it_was_asked(monkeypatch: pytest.MonkeyPatch, url: str, authority: str) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from generate import target_of  # type: ignore[import-not-found]
+
+    assert target_of(url).authority == authority

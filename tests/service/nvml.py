@@ -26,7 +26,7 @@ class Nvml(ModuleType):
         broken: names of functions that fail: of all GPUs, or with ``:1`` behind it of one.
         gone: whatever is asked raises it.
         answers: whoever asks how many there are waits until it is set.
-        begun: how often it was initialised.
+        begun: how often it was initialised; while it is, further times are only counted, as by NVML.
     """
 
     NVMLError = NVMLError
@@ -40,6 +40,7 @@ class Nvml(ModuleType):
         self.answers = threading.Event()
         self.answers.set()
         self.begun = 0
+        self._users = 0
 
     def _check(self, name: str, gpu: int) -> int:
         if self.gone is not None:
@@ -50,7 +51,11 @@ class Nvml(ModuleType):
 
     def nvmlInit(self) -> None:  # noqa: N802
         self._check("nvmlInit", 0)
-        self.begun += 1
+        self._users += 1
+        self.begun += self._users == 1
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        self._users -= 1
 
     def nvmlDeviceGetCount(self) -> int:  # noqa: N802
         self.answers.wait(30)
