@@ -30,6 +30,7 @@ from models.manifest import FileEntry, Manifest
 from models.version import NUMBER, ModelVersion, Reference, check_name, is_name
 
 MANIFEST = "manifest.json"
+BACKBONES = ".backbones"
 CANNOT_WRITE = "the model repository cannot be written"
 
 
@@ -42,7 +43,7 @@ class ModelRepository:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.backbones = BackboneStore(root / ".backbones")
+        self.backbones = BackboneStore(root / BACKBONES)
 
     # Reading
 

@@ -20,7 +20,8 @@ def staged_beside(directory: Path) -> Iterator[Path]:
     It lies beside the directory and not in it, where a Triton that polls would take it for a model; only of a volume, whose
     neighbours are on another file system, it lies in it.
     """
-    place = directory if os.path.ismount(directory) else directory.absolute().parent
+    directory = directory.resolve()  # a link may lead to another file system
+    place = directory if os.path.ismount(directory) else directory.parent
     path = storage.unfinished(place)
     try:
         storage.make_directory(path)
@@ -37,13 +38,16 @@ def place(staged: Path, target: Path) -> None:
         storage.sync_file(staged / name)
     for folder in [staged, *(each for each in staged.rglob("*") if each.is_dir())]:
         storage.sync_directory(folder)
+    target = target.resolve()  # a directory cannot take the place of a link
     storage.make_directory(target.parent)
     storage.rename(staged, target)
     storage.sync_directory(target.parent)
 
 
 def check_empty(directory: Path) -> None:
-    """Raises `InvalidParameter` where a directory has anything in it, or is none."""
+    """Raises `InvalidParameter` where a directory has anything in it, is none, or is a volume, which cannot be renamed to."""
+    if os.path.ismount(directory.resolve()):
+        raise InvalidParameter(f"{directory} is a volume of its own; name a new directory in it")
     if directory.is_dir():
         if any(directory.iterdir()):
             raise InvalidParameter(f"{directory} is not empty; name a new directory")

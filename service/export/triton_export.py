@@ -7,6 +7,7 @@ from pathlib import Path
 
 from models import storage
 from models.errors import Conflict, InvalidParameter
+from models.repository import BACKBONES
 from service.export.labels import LABELS, label_lines
 from service.export.onnx_graph import GRAPH
 from service.export.placing import CANNOT_WRITE, place, staged_beside
@@ -124,6 +125,8 @@ def _check_repository(directory: Path) -> None:
         return
     if not directory.is_dir():
         raise InvalidParameter(f"{directory} is no directory; name a new one")
+    if (directory / BACKBONES).is_dir():
+        raise InvalidParameter(f"{directory} is a model repository of Graftwork, not of Triton; name another directory")
     for each in directory.iterdir():
         if not each.name.startswith(".") and each.name != "lost+found" and not each.is_dir():
             raise InvalidParameter(f"{directory} is no model repository of Triton: it has {each.name}; name a new one")

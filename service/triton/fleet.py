@@ -110,7 +110,7 @@ class TritonFleet:
         Raises:
             EngineUnavailable: no server is up that has it, or those that were asked broke off.
             DeadlineExceeded: there was no answer in time.
-            VersionCorrupt: the answer is not what the model should give.
+            VersionCorrupt: the answer is not what the model should give; or, without a deadline, no server that is up has it.
             InferenceServerException: what a server says.
         """
         return self._run(self._infer(model, tensors, deadline))
@@ -128,7 +128,7 @@ class TritonFleet:
 
     async def _ask(self, model: RemoteModel, tensors: Tensors, deadline: float | None) -> NDArray[Any]:
         for attempt in range(TRIES):
-            server = await self._choose(model)
+            server = await self._choose(model, is_patient=deadline is None)
             try:
                 found = await server.infer(model.contract, tensors, deadline, again=attempt > 0)
             except NotAnswered:
@@ -140,13 +140,14 @@ class TritonFleet:
             return found
         raise EngineUnavailable(f"a batch was asked for {TRIES} times, and no Triton server answered; try again")
 
-    async def _choose(self, model: RemoteModel) -> TritonServer:
+    async def _choose(self, model: RemoteModel, *, is_patient: bool) -> TritonServer:
         """The server with the fewest batches in flight, and of those the one that was asked the longest ago.
 
         One that has come up is looked at beside the others' work, and waited for only where there is no other.
 
         Raises:
             EngineUnavailable: none is up that has the model.
+            VersionCorrupt: nor is there for whoever is patient, and would wait in vain.
         """
         up = sorted((each for each in self._servers if each.is_up), key=lambda each: (each.in_flight, each.asked))
         checks = {each: model.check(each) for each in up if model.verdict(each) is None}
@@ -158,7 +159,9 @@ class TritonFleet:
                 if await asyncio.shield(check) == "":
                     return server
         refusals = [refusal for each in up if (refusal := model.verdict(each))]
-        raise EngineUnavailable(refusals[0] if refusals else self._nobody)
+        if not refusals:
+            raise EngineUnavailable(self._nobody)
+        raise VersionCorrupt(refusals[0]) if is_patient else EngineUnavailable(refusals[0])
 
     @property
     def _nobody(self) -> str:

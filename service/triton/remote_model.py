@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc.model_config_pb2 import DataType
+from tritonclient.utils import InferenceServerException
 
 from models.errors import VersionCorrupt
 from service.triton.backbone_model import DIGEST_PARAMETER, BackboneModel
@@ -93,6 +94,8 @@ class RemoteModel:
             refusal = f"there is no Triton model {self.contract.name} that is ready; {_CURE}"
         except VersionCorrupt as error:
             refusal = error.message
+        except InferenceServerException as error:  # of the model: others on the server may well be computed
+            refusal = f"the Triton model {self.contract.name} fails on a row: {error.message()}; look at Triton's log"
         if refusal:
             logger.warning("the Triton server %s is not used for %s: %s", server.url, self.contract.name, refusal)
         self._verdicts[server.url] = _Verdict(start=start, refusal=refusal, at=time.monotonic())

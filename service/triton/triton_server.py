@@ -31,6 +31,7 @@ _CHANNEL: Sequence[tuple[str, int]] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.dns_min_time_between_resolutions_ms", 1000),  # it may come back at another address; else that takes 30 s
 )
 
 T = TypeVar("T")

@@ -23,6 +23,7 @@ from models.errors import (
     VersionCorrupt,
     VersionNotFound,
 )
+from service.export.placing import staged_beside
 from service.export.version_module import VersionModule
 from tests.service.export.exporting import export, files, refusal
 
@@ -105,6 +106,32 @@ def test_a_directory_with_something_in_it_is_left_alone(form: str, models_on_dis
     assert message == f"{tmp_path / 'out'} is not empty; name a new directory"
     assert files(tmp_path / "out") == before
     assert "no directory" in refusal(InvalidParameter, models_on_disk, "moods", form, tmp_path / "out" / "README.md")
+
+
+@pytest.mark.parametrize("form", ["onnx", "huggingface"])
+def test_a_volume_is_not_taken_for_a_new_directory(
+    form: str, models_on_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path / "out")
+    message = refusal(InvalidParameter, models_on_disk, "letters", form, tmp_path / "out")
+    assert message == f"{tmp_path / 'out'} is a volume of its own; name a new directory in it"
+
+
+def test_an_export_is_staged_where_a_link_leads(models_on_disk: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "out").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "out")
+    with staged_beside(tmp_path / "link") as staged:
+        assert staged.parent == tmp_path / "elsewhere"
+    export(models_on_disk, "letters", "onnx", tmp_path / "link")
+    assert "model.onnx" in files(tmp_path / "elsewhere" / "out")
+
+
+def test_the_repository_that_versions_come_from_takes_no_models_of_triton(models_on_disk: Path) -> None:
+    before = files(models_on_disk)
+    message = refusal(InvalidParameter, models_on_disk, "letters", "triton", models_on_disk, "--backbone-only")
+    assert "is a model repository of Graftwork" in message
+    assert files(models_on_disk) == before
 
 
 @pytest.mark.parametrize("option", [["--backbone-only"], ["--backend", "python"]])

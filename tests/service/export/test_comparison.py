@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -56,3 +56,14 @@ def test_a_missing_output_or_another_shape_is_refused() -> None:
         compare(ROWS, lambda rows: {"score": torch.ones(1)}, lambda rows: {"logits": torch.ones(1)})
     with pytest.raises(ExportFailed, match=r"has shape \(1, 2\), not \(2, 2\)"):
         compared("logits", torch.ones(2, 2), torch.ones(1, 2))
+
+
+def test_a_text_without_words_has_nothing_to_compare() -> None:
+    def answers(sizes: Sequence[int]) -> Callable[[Sequence[Row]], dict[str, torch.Tensor]]:
+        left = iter(sizes)
+        return lambda rows: {"probabilities": torch.ones(next(left), 3)}
+
+    (comparison,) = compare(ROWS, answers([0, 2]), answers([0, 2]))
+    assert comparison.vectors == 2
+    with pytest.raises(ExportFailed, match="no golden input"):
+        compare(ROWS, answers([0, 0]), answers([0, 0]))

@@ -44,6 +44,7 @@ class Held:
     input_type: int = model_config_pb2.TYPE_INT64
     shift: float = 0.0  # of its features: other weights
     empty: bool = False  # features, as a python backend with numpy 2 gives them
+    fails: bool = False  # whatever it is asked
 
 
 class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
@@ -101,6 +102,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         ids_BT = np.frombuffer(request.raw_input_contents[0], np.int64).reshape(rows, length)
         assert self.held is not None
         assert rows <= self.held.max_batch_size
+        if self.held.fails:
+            context.abort(*BUG)
         if ids_BT.any():
             self.batches.append(ids_BT[:, 0].tolist())
             self.left.append((context.time_remaining(), request.parameters["timeout"].int64_param / 1e6))
