@@ -66,7 +66,7 @@ class Catalog:
         self._has_looked = asyncio.Event()
         self._changed = asyncio.Event()
         self._refreshing = asyncio.Lock()
-        self._is_settled = True  # otherwise taking in what was read has failed midway, and is done again in full
+        self._settled = self._models  # those before, where taking in what was read has failed midway: it is done again
         self._draining = False
         self.changes = 0
         self._complaint = ""
@@ -113,12 +113,11 @@ class Catalog:
             if self._generation is None:
                 self._begin_with(found)
             # Models that are as they were stay as they are: with ten thousand, requests would wait for the others.
-            changed = [m for name, m in found.items() if m is not self._models.get(name) or not self._is_settled]
-            self._is_settled = False
+            changed = [model for name, model in found.items() if model is not self._settled.get(name)]
             self._merge(found)
             for model in changed:
                 self._settle(model, eager=self._generation is not None)
-            self._is_settled = True
+            self._settled = found
             self._generation = generation  # not before: what failed unforeseen is tried again
             self._has_looked.set()
             self._note_change()
@@ -140,7 +139,7 @@ class Catalog:
 
     def _merge(self, found: dict[str, CatalogModel]) -> None:
         """Takes over what was read; what is known keeps its state, and what is gone is let go."""
-        before, self._models = self._models, found
+        before, self._models = self._settled, found
         for name, model in found.items():
             model.is_wanted = self._is_wanted(name)
             known = before.get(name) or CatalogModel()

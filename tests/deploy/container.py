@@ -49,7 +49,7 @@ def can_confine() -> bool:
             "! touch /etc/graftwork-probe 2>/dev/null && test $$ = 1 && grep -q 'CapEff:.0*$' /proc/self/status",
         ],
     )
-    return subprocess.run(probe, capture_output=True).returncode == 0
+    return subprocess.run(probe, capture_output=True, timeout=30).returncode == 0
 
 
 def instructions(name: str) -> Sequence[str]:

@@ -23,7 +23,7 @@ from tests.server_process import ready_server, samples
 from tests.service.guarded import Guarded, bearer
 from tests.tiny_models import copy_of_texts
 
-METRIC = "graftwork_queue_depth_rows"
+METRICS = {"graftwork_queue_depth_rows": {("0",): 0.0}, "graftwork_in_flight_rows": {(): 0.0}}  # of a server that idles
 
 
 @pytest.fixture(scope="module")
@@ -119,18 +119,25 @@ def test_a_pod_has_the_time_to_drain() -> None:
     assert int(seconds) >= readiness["periodSeconds"] * readiness["failureThreshold"]
 
 
-def test_the_autoscaler_asks_for_a_metric_that_a_server_has_and_the_adapter_gives(guarded: Guarded) -> None:
-    (metric,) = named("HorizontalPodAutoscaler", "graftwork", read("base"))["spec"]["metrics"]
-    assert metric["pods"]["metric"]["name"] == METRIC
-    rows = int(metric["pods"]["target"]["averageValue"])
-    assert 0 < rows < 4 * serve(read("base"))["max_batch_rows"]  # beyond which requests get 503
+def test_the_autoscaler_asks_for_metrics_that_a_server_has_and_the_adapter_gives(guarded: Guarded) -> None:
+    metrics = named("HorizontalPodAutoscaler", "graftwork", read("base"))["spec"]["metrics"]
+    assert [metric["pods"]["metric"]["name"] for metric in metrics] == list(METRICS)
+    for metric in metrics:
+        rows = int(metric["pods"]["target"]["averageValue"])
+        assert 0 < rows < 4 * serve(read("base"))["max_batch_rows"]  # beyond which requests get 503
     adapter = yaml.safe_load((KUBERNETES / "prometheus-adapter.yaml").read_text())
     assert adapter["prometheus"]["url"] == "http://prometheus-operated.monitoring.svc"  # Prometheus Operator's
-    (rule,) = adapter["rules"]["custom"]
-    assert rule["seriesQuery"].partition("{")[0] == METRIC
-    assert re.fullmatch(rule["name"]["matches"], METRIC)
-    wait_for(lambda: METRIC.encode() in scraped(guarded), 10)
-    assert samples(scraped(guarded), METRIC) == {("0",): 0.0}  # by worker, of which the rule gives the sum
+    for rule, (name, idle) in zip(adapter["rules"]["custom"], METRICS.items(), strict=True):
+        assert rule["seriesQuery"].partition("{")[0] == name
+        assert re.fullmatch(rule["name"]["matches"], name)
+        wait_for(lambda name=name: name.encode() in scraped(guarded), 10)
+        assert samples(scraped(guarded), name) == idle  # that of each worker, of which the rule gives the sum
+
+
+def test_prometheus_operator_gets_the_rules_that_are_tested() -> None:
+    rule = named("PrometheusRule", "graftwork", read("base"))
+    file = KUBERNETES.parent / "prometheus" / "rules" / "graftwork.yml"
+    assert rule["spec"] == yaml.safe_load(file.read_text())
 
 
 def scraped(guarded: Guarded) -> bytes:
