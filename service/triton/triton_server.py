@@ -93,6 +93,8 @@ class TritonServer:
             ready = await self._client.is_server_ready(client_timeout=HEALTH_SECONDS)
         except InferenceServerException as error:
             self._set_down(error.message() or "it does not answer")
+        except Exception as error:  # whatever else the client raises: the watch goes on
+            self._set_down(f"a health check failed: {error!r}")
         else:
             if ready:
                 self._set_up()

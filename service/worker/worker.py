@@ -156,11 +156,14 @@ class Worker:
 
     def _load_when_possible(self, name: str, number: int) -> Servable:
         """Loads a version, as soon as whoever computes it is there: that nobody answers says nothing against the version."""
+        said = ""
         while True:
             try:
                 return self._servables.load(name, number)
             except EngineUnavailable as error:
-                logger.warning("%s:%d is not loaded yet: %s", name, number, error.message)
+                if error.message != said:
+                    said = error.message
+                    logger.warning("%s:%d is not loaded yet: %s", name, number, said)
                 while not self._is_fleet_up():
                     if self._ended.is_set():
                         raise

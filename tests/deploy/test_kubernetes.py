@@ -24,7 +24,7 @@ from tests.deploy.manifests import (
 )
 
 VERSIONS = ("1.31", "1.33", "1.36")
-OTHER_APIS = ("ServiceMonitor",)  # whose schemas Kubernetes does not have
+OTHER_APIS = ("ServiceMonitor", "PrometheusRule")  # whose schemas Kubernetes does not have
 OVERLAYS = [folder for folder in BUILT if folder.startswith("overlays/")]
 NAME_SERVER = [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]
 

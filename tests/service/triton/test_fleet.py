@@ -294,3 +294,14 @@ def test_reports_count_from_one_to_the_next() -> None:
         assert [each.url for each in found] == [server.url for server in servers]
         assert Counter(each.requests for each in found) == {2: 2}
         assert totals(fleet) == (0, 0, 0)
+
+
+def test_a_health_check_that_fails_in_an_unforeseen_way_is_not_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(**_options: object) -> bool:
+        raise RuntimeError("not an answer")
+
+    with fake_fleet() as (fleet, _), monkeypatch.context() as patched:
+        patched.setattr(fleet._servers[0]._client, "is_server_ready", broken)
+        wait_for(lambda: are_up(fleet) == [False], 30)
+        patched.undo()
+        wait_for(lambda: are_up(fleet) == [True], 30)
