@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
 
-from models.batch import Batch, PairRow, Row
+from models.backbone import Modality
+from models.batch import Batch, PairRow, Row, TextRow
 from models.features import FeatureKind, Features
 from models.golden import GoldenSet
 from models.head_inputs import head_inputs
@@ -86,8 +88,19 @@ class Subject:
         return self.predictor.preprocessor.collate(sample_rows(self.stored, 2))
 
     def batches(self) -> Sequence[Sequence[Row]]:
-        """What an export is checked on: the golden inputs together, each alone, and all of them twice; texts so have many lengths."""
-        return [self.golden_rows, *([row] for row in self.golden_rows), [*self.golden_rows, *self.golden_rows]]
+        """What an export is checked on: the golden inputs together, each alone, and all of them twice; then texts of other lengths."""
+        golden = self.golden_rows
+        return [golden, *([row] for row in golden), [*golden, *golden], *self._of_other_lengths()]
+
+    def _of_other_lengths(self) -> Sequence[Sequence[Row]]:
+        """Golden texts may all have the length that a graph was traced with, for which alone it may hold. (Words have no samples.)"""
+        if self.stored.config.modality is not Modality.TEXT or self.kind is FeatureKind.TOKENS:
+            return []
+        rows = [row for row in sample_rows(self.stored, 6)[2:] if isinstance(row, TextRow)]
+        if self.is_separate:
+            pairs = [PairRow(first=first, second=second) for first, second in pairwise(rows)]
+            return [pairs, pairs[:1]]
+        return [rows, rows[:1]]
 
     def tensors(self, rows: Sequence[Row]) -> Sequence[Batch]:
         """What goes into a graph: one batch, or one of first and one of second texts for pairs that are two rows."""

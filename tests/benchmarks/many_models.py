@@ -110,13 +110,16 @@ def measure(count: int, directory: Path, backbone: str) -> dict[str, float]:
         with Pulse(server) as pulse:
             shutil.copytree(later / ONE_MORE, repository / ONE_MORE)
             ModelRepository(repository).announce()
-            is_served = lambda: server.status_of(f"/v1/models/{ONE_MORE}/metadata") == 200  # noqa: E731
-            watch.measure("one more is served s", lambda: wait_for(is_served, MANY_SECONDS, pause=0.01))
+            watch.measure("one more is served s", lambda: _wait_until_served(server))
         watch.values["longest health answer then s"] = pulse.longest
     finally:
         server.destroy()
         shutil.rmtree(directory)
     return watch.values
+
+
+def _wait_until_served(server: ServerProcess) -> None:
+    wait_for(lambda: server.status_of(f"/v1/models/{ONE_MORE}/metadata") == 200, MANY_SECONDS, pause=0.01)
 
 
 def _measure_server(server: ServerProcess, names: list[str], watch: Stopwatch) -> None:
