@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 
 from models.batch import Row
 from models.errors import ExportFailed
+
+Answering: TypeAlias = Callable[[Sequence[Row]], Mapping[str, torch.Tensor]]
+"""What a side makes of a batch, by output: ``(V, *)``, a row for each vector that heads read."""
 
 # Float32 has seven digits. Another library adds up the same products in another order, which takes one or two of them in a deep
 # network; a wrong weight, mean, temperature or transposition is off by far more.
@@ -41,13 +45,13 @@ class Comparison:
 
 def compare(
     batches: Sequence[Sequence[Row]],
-    expected: Callable[[Sequence[Row]], Mapping[str, torch.Tensor]],
-    found: Callable[[Sequence[Row]], Mapping[str, torch.Tensor]],
+    expected: Answering,
+    found: Answering,
 ) -> Sequence[Comparison]:
     """Compares two sides on the same batches, output by output.
 
     Args:
-        expected, found: what a side makes of a batch, by output: ``(V, *)``.
+        expected, found: the sides.
 
     Raises:
         ExportFailed: an output is missing or has another shape, or there is nothing to compare.

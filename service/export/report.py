@@ -9,10 +9,13 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as library_version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models import storage
-from service.export.comparison import TOLERANCE, Comparison
+from service.export.comparison import TOLERANCE, Answering, Comparison, check, compare
+
+if TYPE_CHECKING:
+    from service.export.subject import Subject
 
 REPORT = "export-report.json"
 _LIBRARIES = ("graftwork", "torch", "timm", "transformers", "onnx", "onnxruntime", "tritonclient", "numpy")
@@ -41,6 +44,44 @@ class ExportReport:
     batches: int
     comparisons: Sequence[Comparison]
     tensors: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        subject: Subject,
+        expected: Answering,
+        found: Answering,
+        *,
+        form: str,
+        checked_with: str,
+        what: str = "",
+        place: str = ".",
+        tensors: Mapping[str, Any] | None = None,
+    ) -> ExportReport:
+        """The report of what was exported of a subject, once it was compared with it.
+
+        Args:
+            expected, found: see `compare`.
+            what: the subject's version by default.
+            form, checked_with, place, tensors: see the attributes.
+
+        Raises:
+            ExportFailed: it answers in another way.
+        """
+        batches = subject.batches()
+        comparisons = compare(batches, expected, found)
+        check(comparisons)
+        return cls(
+            what=what or str(subject.version),
+            form=form,
+            digest=subject.stored.digest,
+            place=place,
+            checked_with=checked_with,
+            inputs=len(subject.golden_rows),
+            batches=len(batches),
+            comparisons=comparisons,
+            tensors=tensors or {},
+        )
 
     def write(self, root: Path) -> None:
         """Writes the report beside the files that it is about, whose sums it holds."""

@@ -18,7 +18,6 @@ from models.batch import ImageBatch, Row
 from models.preprocessor import ImagePreprocessorConfig
 from models.task import Task
 from service.export.card import ACTIVATION, card, head_program
-from service.export.comparison import check, compare
 from service.export.head_file import HEAD, answers, folded, scores, write_head
 from service.export.report import ExportReport
 from service.export.subject import Subject
@@ -120,19 +119,7 @@ class TimmFormat:
             wanted = {"probabilities", "score"} if self._classifier else {"probabilities", "score", "embedding"}
             return {name: each for name, each in subject.expected(rows).items() if name in wanted}
 
-        batches = subject.batches()
-        comparisons = compare(batches, expected, found)
-        check(comparisons)
-        return ExportReport(
-            what=str(subject.version),
-            form="huggingface (timm)",
-            digest=subject.stored.digest,
-            place=".",
-            checked_with="timm",
-            inputs=len(subject.golden_rows),
-            batches=len(batches),
-            comparisons=comparisons,
-        )
+        return ExportReport.of(subject, expected, found, form="huggingface (timm)", checked_with="timm")
 
     def _card(self) -> str:
         manifest = self._subject.version.manifest

@@ -20,7 +20,6 @@ from models.head_inputs import head_inputs
 from models.preprocessor import TextPreprocessorConfig
 from models.task import Task
 from models.transformers_backbone import T5_FAMILY, TransformersBackbone
-from service.export.comparison import check, compare
 from service.export.head_file import answers, write_head
 from service.export.report import ExportReport
 from service.export.subject import Subject
@@ -126,19 +125,7 @@ class TransformersFormat:
         def expected(rows: Sequence[Row]) -> Mapping[str, torch.Tensor]:
             return {name: each for name, each in subject.expected(rows).items() if name != "logits"}
 
-        batches = subject.batches()
-        comparisons = compare(batches, expected, found)
-        check(comparisons)
-        return ExportReport(
-            what=str(subject.version),
-            form="huggingface (transformers)",
-            digest=subject.stored.digest,
-            place=".",
-            checked_with="transformers",
-            inputs=len(subject.golden_rows),
-            batches=len(batches),
-            comparisons=comparisons,
-        )
+        return ExportReport.of(subject, expected, found, form="huggingface (transformers)", checked_with="transformers")
 
     def _check_tokens(self, tokenizer: Any) -> None:
         """Raises `ExportFailed` unless the golden inputs become the same tokens."""

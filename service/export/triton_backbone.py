@@ -11,7 +11,6 @@ from models import storage
 from models.batch import Row
 from models.errors import Conflict, ExportFailed
 from models.graph import torch_graph
-from service.export.comparison import check, compare
 from service.export.onnx_graph import GRAPH, OnnxSession, write_graph
 from service.export.outline import Outline
 from service.export.python_backend import MODEL_FILE
@@ -94,17 +93,13 @@ class BackboneExport:
         def found(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
             return {name: subject.vectors(each, rows) for name, each in session.run([collate(rows)]).items()}
 
-        batches = subject.batches()
-        comparisons = compare(batches, expected, found)
-        check(comparisons)
-        return ExportReport(
+        return ExportReport.of(
+            subject,
+            expected,
+            found,
             what=self.name,
             form=f"triton ({self._model.backend})",
-            digest=subject.stored.digest,
             place=f"{self.name}/{VERSION}",
             checked_with="onnxruntime",
-            inputs=len(subject.golden_rows),
-            batches=len(batches),
-            comparisons=comparisons,
             tensors=self._outline.document(),
         )

@@ -9,7 +9,6 @@ import torch
 
 from models.batch import Row
 from models.task import Task
-from service.export.comparison import check, compare
 from service.export.onnx_graph import OnnxSession, write_graph
 from service.export.outline import Outline
 from service.export.report import ExportReport
@@ -52,17 +51,12 @@ class VersionGraph:
             answers = session.run(subject.tensors(rows))
             return {name: subject.vectors(values, rows) for name, values in answers.items()}
 
-        batches = subject.batches()
-        comparisons = compare(batches, subject.expected, found)
-        check(comparisons)
-        return ExportReport(
-            what=str(subject.version),
+        return ExportReport.of(
+            subject,
+            subject.expected,
+            found,
             form=form,
-            digest=subject.stored.digest,
             place=place,
             checked_with="onnxruntime",
-            inputs=len(subject.golden_rows),
-            batches=len(batches),
-            comparisons=comparisons,
             tensors=self.outline.document(),
         )
