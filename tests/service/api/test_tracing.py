@@ -4,105 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON, Sampler
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import StatusCode
 
 from service.api.oip.grpc_scopes import MODEL_INFER
 from service.api.request_span import MOST_PARTS
-from service.api.tracing import Tracing
 from tests.processes import free_port
 from tests.server_process import json_body
 from tests.service.api.oip.grpc_asking import ask, channel, text_request
 from tests.service.api.oip.infer_bodies import body_of, text_input
-from tests.service.site import MAX_BATCH_ROWS, Client, Play, Site
-
-TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-PARENT = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
-V1, V2, OPENAI = "/v1/models/letters:predict", "/v2/models/letters/infer", "/v1/embeddings"
-STAGES = ["decode", "queue", "compute"]
-HELD_SECONDS = 0.2
-
-
-class Recorded:
-    """Spans that have ended."""
-
-    def __init__(self) -> None:
-        self.exporter = InMemorySpanExporter()
-
-    def requests(self) -> list[ReadableSpan]:
-        """Those of requests, in the order of their ends."""
-        return [span for span in self.exporter.get_finished_spans() if span.kind is SpanKind.SERVER]
-
-    def request(self) -> ReadableSpan:
-        """The only one."""
-        (span,) = self.requests()
-        return span
-
-    def below(self, request: ReadableSpan) -> list[ReadableSpan]:
-        """In the order of their starts; each lies within the request."""
-        found = [span for span in self.exporter.get_finished_spans() if span.parent == request.context]
-        for span in found:
-            assert span.context.trace_id == request.context.trace_id
-            assert times(request)[0] <= times(span)[0] <= times(span)[1] <= times(request)[1]
-        return sorted(found, key=times)
-
-
-def times(span: ReadableSpan) -> tuple[int, int]:
-    assert span.start_time is not None
-    assert span.end_time is not None
-    return span.start_time, span.end_time
-
-
-def described(span: ReadableSpan) -> dict[str, Any]:
-    return dict(span.attributes or {})
-
-
-Traced = Callable[..., None]
-
-
-@pytest.fixture
-def traced(play: Play) -> Traced:
-    """Runs a story on a site whose requests are traced: ``traced(story, sampler=..., **options)``."""
-
-    def run(
-        story: Callable[[Site, Recorded], Coroutine[Any, Any, None]], *, sampler: Sampler = DEFAULT_ON, **options: Any
-    ) -> None:
-        async def on_stage(site: Site) -> None:
-            recorded = Recorded()
-            provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
-            provider.add_span_processor(SimpleSpanProcessor(recorded.exporter))
-            application = site.application
-            application.telemetry.tracing = Tracing(provider, "0", application._paths)
-            await story(site, recorded)
-
-        play(on_stage, **options)
-
-    return run
-
-
-@pytest.fixture
-def access_lines(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[Mapping[str, Any]]]]:
-    """The fields of what the log says of requests, but for probes."""
-
-    def lines() -> list[Mapping[str, Any]]:
-        found = [record.fields for record in caplog.records if record.name == "graftwork.access"]
-        return [fields for fields in found if fields["path"] not in ("/health/ready", "/metrics")]
-
-    with caplog.at_level(logging.INFO, logger="graftwork.access"):
-        yield lines
-
+from tests.service.api.recorded_spans import (
+    HELD_SECONDS,
+    OPENAI,
+    PARENT,
+    SPAN,
+    STAGES,
+    TRACE,
+    V1,
+    V2,
+    Recorded,
+    Traced,
+    described,
+    times,
+)
+from tests.service.site import MAX_BATCH_ROWS, Site
 
 DIALECTS: Sequence[tuple[str, bytes, str]] = [
     (V1, json_body(["1", "2"]), "/v1/models/{name}:predict"),
@@ -288,144 +219,3 @@ def test_of_a_long_list_the_first_parts_have_spans(traced: Traced) -> None:
         assert described(span).items() >= {"graftwork.rows": count, "graftwork.parts": MOST_PARTS + 3}.items()
 
     traced(story, max_batch_rows=MAX_BATCH_ROWS)
-
-
-def test_what_is_wrong_with_a_request_is_no_error_of_ours(traced: Traced) -> None:
-    async def story(site: Site, recorded: Recorded) -> None:
-        await site.predict("nobody", ["1"])
-        await site.predict("letters", ["blank"])
-        await site.request("POST", V1, b"{")
-        unknown, empty, broken = recorded.requests()
-        assert [described(span)["error.type"] for span in (unknown, empty, broken)] == [
-            "model_not_found",
-            "empty_text",
-            "invalid_json",
-        ]
-        assert {span.status.status_code for span in (unknown, empty, broken)} == {StatusCode.UNSET}
-        assert "graftwork.model" not in described(unknown)
-        assert described(unknown)["http.route"] == "/v1/models/{name}:predict"
-        assert (described(empty)["graftwork.rows"], recorded.below(empty)) == (1, [])
-
-    traced(story)
-
-
-def test_what_is_shed_or_late_or_fails_is_an_error(traced: Traced) -> None:
-    async def story(site: Site, recorded: Recorded) -> None:
-        site.engine.gate.clear()
-        late = asyncio.create_task(site.predict("letters", ["1"], **{"x-request-timeout": "0.2"}))
-        await site.until("graftwork_in_flight_rows", value=1)
-        assert (await site.predict("letters", ["1"])).status == 503
-        assert (await late).status == 504
-        site.engine.gate.set()
-        assert (await site.predict("letters", ["-1"])).status == 500
-        shed, timed_out, failed = recorded.requests()
-        for span, code, status in [
-            (shed, "overloaded", 503),
-            (timed_out, "deadline_exceeded", 504),
-            (failed, "internal", 500),
-        ]:
-            assert described(span)["error.type"] == code
-            assert described(span)["http.response.status_code"] == status
-            assert span.status.status_code is StatusCode.ERROR
-        assert "graftwork.rows" not in described(shed)
-        assert described(timed_out)["graftwork.rows"] == 1
-
-    traced(story, max_rows_in_flight=1)
-
-
-def test_what_is_shed_is_an_error_whatever_status_its_dialect_has(traced: Traced) -> None:
-    async def story(site: Site, recorded: Recorded) -> None:
-        reply = await site.request("POST", "/embed", b'{"inputs": "1"}' + b" " * 100)
-        span = recorded.request()
-        assert reply.status == described(span)["http.response.status_code"] == 429
-        assert described(span)["error.type"] == "overloaded"
-        assert span.status.status_code is StatusCode.ERROR
-
-    traced(story, max_bytes_in_flight=100)
-
-
-def test_a_client_that_hangs_up_is_an_error_without_a_status(traced: Traced) -> None:
-    async def story(site: Site, recorded: Recorded) -> None:
-        site.engine.gate.clear()
-        client = Client()
-        asked = asyncio.create_task(site.request("POST", V1, json_body(["1"]), client=client))
-        await site.until("graftwork_in_flight_rows", value=1)
-        client.hang_up()
-        assert (await asked).status == 0
-        span = recorded.request()
-        assert described(span)["error.type"] == "client_disconnected"
-        assert "http.response.status_code" not in described(span)
-        assert span.status.status_code is StatusCode.ERROR
-
-    traced(story)
-
-
-def test_a_request_that_outlasts_the_time_to_drain_is_an_error(traced: Traced) -> None:
-    async def story(site: Site, recorded: Recorded) -> None:
-        site.engine.gate.clear()
-        asked = asyncio.create_task(site.predict("letters", ["1"]))
-        await site.until("graftwork_in_flight_rows", value=1)
-        asked.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asked
-        span = recorded.request()
-        assert described(span)["error.type"] == "internal"
-        assert span.status.status_code is StatusCode.ERROR
-
-    traced(story)
-
-
-TEXT = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"))
-PARENTS = TEXT | st.from_regex(r"(00|01|ff)-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", fullmatch=True)
-MEMBER = st.from_regex(r"[a-z][a-z0-9@]{0,9}=[ -+\--<>-~]{0,9}", fullmatch=True)
-STATES = TEXT | st.lists(MEMBER, max_size=40).map(",".join)
-
-
-def test_no_header_breaks_a_request(traced: Traced) -> None:
-    async def story(site: Site, recorded: Recorded) -> None:
-        examples: list[tuple[str, str]] = []
-
-        @settings(max_examples=200, suppress_health_check=list(HealthCheck))
-        @given(PARENTS, STATES)
-        def collect(parent: str, state: str) -> None:
-            examples.append((parent, state))
-
-        collect()
-        for parent, state in examples:
-            recorded.exporter.clear()
-            assert (await site.predict("letters", ["1"], traceparent=parent, tracestate=state)).status == 200
-            if recorded.requests():  # its caller's part may not be sampled
-                assert [stage.name for stage in recorded.below(recorded.request())] == STAGES
-
-    traced(story)
-
-
-def test_every_line_about_a_request_says_which_it_is_also_those_of_a_worker(
-    traced: Traced, access_lines: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def story(site: Site, recorded: Recorded) -> None:
-        for text in ("?", "-1"):  # which breaks its preparation, and its computation
-            caplog.clear()
-            await site.predict("letters", [text], **PARENT, **{"x-request-id": "mine"})
-            span = recorded.requests()[-1]
-            ids = {"request_id": "mine", "trace_id": TRACE, "span_id": f"{span.context.span_id:016x}"}
-            failures = [record for record in caplog.records if record.exc_info]
-            assert [record.message for record in failures] == [
-                "preparing a row failed" if text == "?" else "computing a row failed"
-            ]
-            assert failures[0].fields == ids
-            assert access_lines()[0].items() >= ids.items()
-
-    traced(story)
-
-
-def test_without_traces_the_log_names_the_callers_trace(play: Play, access_lines: Any) -> None:
-    async def story(site: Site) -> None:
-        await site.predict("letters", ["1"], **PARENT)
-        await site.predict("letters", ["1"])
-        first, second = access_lines()
-        assert first["trace_id"] == TRACE
-        assert not {"trace_id", "span_id"} & set(second)
-        assert "span_id" not in first
-
-    play(story)
